@@ -1,0 +1,1 @@
+"""Values and contracts of the house; standard library only, so that everything else may stand on it."""

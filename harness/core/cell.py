@@ -1,0 +1,130 @@
+"""Cell: one resolved point of the grid; shard: a fixed slice of its examples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from harness.core.spec import Spec, digest_of
+from harness.core.threat import ThreatModel
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The names that a suite gave to a cell's parts; titles only, no part of any identity."""
+
+    dataset: str
+    classifier: str
+    defense: str
+    attack: str = "clean"
+    threat_model: str = "-"
+
+    def as_dict(self) -> dict[str, str]:
+        """Return the labels by axis."""
+        return dict(vars(self))
+
+    def __str__(self) -> str:
+        """Read as a path: dataset/classifier/defense/attack/threat model."""
+        return "/".join(vars(self).values())
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is measured: a defended classifier on a dataset, on clean input or under one attack.
+
+    A cell without an attack measures clean input; it is shared by all attacks on the same defense.
+
+    Identity (law 1): the digest covers everything that changes the measurement. Left out: the number of
+    examples and of repeats (asking for more adds to a cell), the decision rule, labels, devices, workers.
+    """
+
+    dataset: Spec
+    classifier: Spec
+    defense: Spec
+    attack: Spec | None
+    threat: ThreatModel | None
+    seed: int
+    subset_seed: int
+    probe: Spec | None = None
+    labels: Labels = field(default=Labels("", "", ""), compare=False)
+
+    def __post_init__(self) -> None:
+        """Hold the one invariant: an attack has a threat model and clean input has none."""
+        if (self.attack is None) != (self.threat is None):
+            raise ValueError("expected an attack with a threat model, or neither (a clean cell)")
+
+    @cached_property
+    def digest(self) -> str:
+        """The identity of the measurement."""
+        return digest_of(self.as_dict())
+
+    @cached_property
+    def stream(self) -> str:
+        """Names the random draws of the evaluation; the probe measures and must not change what is drawn."""
+        return digest_of({**self.as_dict(), "probe": None})
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what the digest is made of, in plain JSON types."""
+        return {
+            "dataset": self.dataset.as_dict(),
+            "classifier": self.classifier.as_dict(),
+            "defense": self.defense.as_dict(),
+            "attack": self.attack.as_dict() if self.attack else None,
+            "threat": self.threat.as_dict() if self.threat else None,
+            "seed": self.seed,
+            "subset_seed": self.subset_seed,
+            "probe": self.probe.as_dict() if self.probe else None,
+        }
+
+    def crafted_against(self) -> dict[str, Any] | None:
+        """Return what adversarial examples of this cell depend on, or None on clean input.
+
+        An oblivious attack does not depend on the defense, so all defenses share its examples (law 7).
+        """
+        if self.attack is None or self.threat is None:
+            return None
+        made_of = self.as_dict()
+        del made_of["probe"]
+        if not self.threat.adaptive:
+            made_of["defense"] = None
+        return made_of
+
+    def recipes(self) -> Iterator[Spec]:
+        """Yield every network that must be trained before this cell can run, each once."""
+        seen: set[str] = set()
+        stack = [self.dataset, self.classifier, self.defense]
+        stack += [spec for spec in (self.attack, self.probe) if spec]
+        while stack:
+            spec = stack.pop()
+            stack += [part for _, part in spec.parts]
+            if spec.kind == "recipe" and spec.digest not in seen:
+                seen.add(spec.digest)
+                yield spec
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A fixed slice of a cell's examples: the unit that is scheduled, committed and retried.
+
+    Attributes:
+        index: position of the slice, from 0.
+        start: first place in the cell's subset.
+        stop: one past the last place.
+    """
+
+    index: int
+    start: int
+    stop: int
+
+    @staticmethod
+    def slices(n_examples: int, shard_size: int) -> list[Shard]:
+        """Cut the first ``n_examples`` places into slices of ``shard_size`` (the last may be shorter)."""
+        starts = range(0, n_examples, shard_size)
+        return [Shard(index, start, min(start + shard_size, n_examples)) for index, start in enumerate(starts)]
+
+    @property
+    def size(self) -> int:
+        """The number of examples."""
+        return self.stop - self.start

@@ -1,0 +1,184 @@
+"""What a dataset, a classifier, a defense, an attack and a victim promise.
+
+Components are reached by registry name. A component's module is imported when a suite is checked, long before
+anything is computed, so it must not import torch at its top: it declares, and imports torch where it computes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor, nn
+
+    from harness.core.threat import Norm, ThreatModel
+    from harness.draws import Draws
+
+    Nets = Mapping[str, nn.Module]
+
+
+@dataclass(frozen=True)
+class DataCard:
+    """What is known of a dataset before it is loaded.
+
+    Attributes:
+        shape: channels, height, width of an image; pixels in [0, 1].
+        n_classes: number of labels, which run from 0.
+        n_test: images in the part that evaluation draws from.
+        sha256: of the content as loaded; checked at every load.
+    """
+
+    shape: tuple[int, int, int]
+    n_classes: int
+    n_test: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images ``(N, C, H, W)`` float32 in [0, 1], labels ``(N,)`` int64, and each image's number in the source."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    ids: np.ndarray
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What a defense is; tested by the contract, not claimed.
+
+    Attributes:
+        random: two calls with different draws may differ.
+        differentiable: the exact gradient of the output with respect to the input says something; False where it
+            is the identity or zero whatever the defense does.
+        optimises: runs an optimisation at inference (AutoAttack's "dynamic" flag).
+    """
+
+    random: bool
+    differentiable: bool
+    optimises: bool = False
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is known of a cell when it is planned: enough to refuse an impossible one, with a sentence."""
+
+    data: DataCard
+    threat: ThreatModel
+    traits: Traits
+
+
+class Component(Protocol):
+    """Common to everything that a suite can name."""
+
+    #: raised whenever the component's numbers change; part of every identity
+    version: ClassVar[int]
+    #: a frozen class of options; the suite's ``params`` are checked against it
+    Options: ClassVar[Any]
+
+
+@runtime_checkable
+class Dataset(Component, Protocol):
+    """A fixed, ordered, hashed set of images."""
+
+    def __init__(self, options: Any) -> None: ...
+
+    @property
+    def card(self) -> DataCard:
+        """What is known before loading."""
+        ...
+
+    def load(self, part: str) -> Split:
+        """Return the part ``train`` or ``test``.
+
+        Raises:
+            UserError: if the content is not what the card promises.
+        """
+        ...
+
+
+@runtime_checkable
+class Classifier(Component, Protocol):
+    """Where the weights of a classifier come from."""
+
+    def __init__(self, options: Any) -> None: ...
+
+    def load(self, nets: Nets, data: DataCard) -> nn.Module:
+        """Return a module from pixels ``(B, C, H, W)`` in [0, 1] to logits ``(B, K)``, in eval mode."""
+        ...
+
+
+@runtime_checkable
+class Defense(Component, Protocol):
+    """Purifies images before an unchanged classifier sees them."""
+
+    def __init__(self, options: Any) -> None: ...
+
+    @property
+    def traits(self) -> Traits:
+        """What the defense is, with these options."""
+        ...
+
+    def refuses(self, setting: Setting) -> str | None:
+        """Return why a cell cannot be run on this defense, as a sentence, or None."""
+        ...
+
+    def purify(self, x: Tensor, nets: Nets, draws: Draws) -> Tensor:
+        """Return purified images: same shape, dtype and range [0, 1] as ``x`` ``(B, C, H, W)``.
+
+        Every random number comes from ``draws``; ``x`` is left as it is.
+        """
+        ...
+
+
+@runtime_checkable
+class Attack(Component, Protocol):
+    """Proposes adversarial inputs; it never says whether it succeeded."""
+
+    def __init__(self, options: Any) -> None: ...
+
+    def refuses(self, setting: Setting) -> str | None:
+        """Return why a cell cannot be run with this attack, as a sentence, or None."""
+        ...
+
+    def propose(self, victim: Victim, x: Tensor, y: Tensor, threat: ThreatModel, draws: Draws) -> Tensor:
+        """Return images within the budget around ``x`` ``(B, C, H, W)`` that the victim should get wrong.
+
+        Labels ``y`` are ``(B,)``. Every random number comes from ``draws``.
+        """
+        ...
+
+
+@runtime_checkable
+class Victim(Protocol):
+    """What an attack sees: defense followed by classifier, under the gradient mode of the threat model."""
+
+    n_classes: int
+    #: whether two calls with different draws may differ
+    random: bool
+
+    def logits(self, x: Tensor, draws: Draws) -> Tensor:
+        """Return logits ``(B, K)`` of pixels ``(B, C, H, W)`` in [0, 1]; differentiable in ``x``."""
+        ...
+
+    def progress(self, fraction: float) -> None:
+        """Tell how much of the attack is done, 0 to 1; what a person sees, nothing else."""
+        ...
+
+
+__all__ = [
+    "Attack",
+    "Classifier",
+    "Component",
+    "DataCard",
+    "Dataset",
+    "Defense",
+    "Norm",
+    "Setting",
+    "Split",
+    "Traits",
+    "Victim",
+]

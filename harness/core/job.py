@@ -1,0 +1,100 @@
+"""Job: a unit of work that a worker does - train a network, craft adversarial examples, evaluate a shard."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from harness.core.cell import Cell, Shard
+from harness.core.spec import Spec, digest_of, short
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train the network of a recipe; its digest names the checkpoint."""
+
+    recipe: Spec
+    kind = "train"
+
+    @property
+    def digest(self) -> str:
+        """The recipe's digest."""
+        return self.recipe.digest
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Digests of the jobs that must have ended well before."""
+        return ()
+
+    def __str__(self) -> str:
+        """Name the recipe as people see it."""
+        return self.recipe.label or short(self.digest)
+
+
+@dataclass(frozen=True)
+class Craft:
+    """Craft the adversarial examples of one shard; defenses share them where the attack is oblivious."""
+
+    cell: Cell
+    shard: Shard
+    kind = "craft"
+
+    @cached_property
+    def digest(self) -> str:
+        """The identity of the adversarial batch: all that made it, and which examples."""
+        return digest_of({"craft": self.cell.crafted_against(), "start": self.shard.start, "stop": self.shard.stop})
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """An oblivious attack needs the classifier alone, an adaptive one the defense's networks too."""
+        oblivious = self.cell.threat is not None and not self.cell.threat.adaptive
+        stands_on = [self.cell.classifier] if oblivious else [self.cell.classifier, self.cell.defense]
+        return tuple(part.digest for spec in stands_on for _, part in spec.parts if part.kind == "recipe")
+
+    def __str__(self) -> str:
+        """Name what is attacked, with what, and which shard."""
+        labels = self.cell.labels
+        adaptive = self.cell.threat is not None and self.cell.threat.adaptive
+        victim = f"{labels.defense}+{labels.classifier}" if adaptive else labels.classifier
+        return f"{labels.attack} {labels.threat_model} on {victim} #{self.shard.index}"
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Evaluate repeats ``first_repeat`` to ``stop_repeat - 1`` of one shard of a cell."""
+
+    cell: Cell
+    shard: Shard
+    first_repeat: int
+    stop_repeat: int
+    kind = "evaluate"
+
+    @cached_property
+    def digest(self) -> str:
+        """The identity of the shard's measurement, and which repeats."""
+        return digest_of(
+            {
+                "cell": self.cell.digest,
+                "start": self.shard.start,
+                "stop": self.shard.stop,
+                "repeats": [self.first_repeat, self.stop_repeat],
+            }
+        )
+
+    @property
+    def craft(self) -> Craft | None:
+        """The job that makes the examples to judge; None on clean input."""
+        return None if self.cell.attack is None else Craft(self.cell, self.shard)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Every network of the cell, and the adversarial batch."""
+        trained = tuple(recipe.digest for recipe in self.cell.recipes())
+        return trained if self.craft is None else (*trained, self.craft.digest)
+
+    def __str__(self) -> str:
+        """Name the cell and the shard."""
+        return f"{self.cell.labels} #{self.shard.index}"
+
+
+Job = Train | Craft | Evaluate

@@ -1,0 +1,90 @@
+"""From a registered name to a component, imported at first use.
+
+Built-ins stand in a literal table beside their modules (``attacks/__init__.py`` and so on) and are written bare
+in a suite. Components of other distributions are found through entry points and are written
+``distribution/name``, so that installing a package can never change what an existing suite means.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any
+
+from harness.core.errors import UserError, nearest
+
+#: kind -> the module whose TABLE lists the built-ins (reached by name: the ground imports no plug-in)
+TABLES = {
+    "dataset": "harness.data",
+    "classifier": "harness.nets.classifiers",
+    "defense": "defenses",
+    "attack": "attacks",
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A name in the registry: where the component comes from and how to reach it.
+
+    Attributes:
+        kind: which axis it serves.
+        name: as written in a suite.
+        target: ``module:attribute``.
+        origin: distribution and version that provide it.
+    """
+
+    kind: str
+    name: str
+    target: str
+    origin: str
+
+    def load(self) -> Any:
+        """Import the component.
+
+        Raises:
+            UserError: if its module cannot be imported; the cause is in the sentence.
+        """
+        module, _, attribute = self.target.partition(":")
+        try:
+            return getattr(importlib.import_module(module), attribute)
+        except Exception as error:
+            raise UserError(
+                f"expected {self.kind} {self.name!r} at {self.target} (from {self.origin}), but importing it failed "
+                f"with {type(error).__name__}: {error}; repair or uninstall {self.origin.split()[0]}"
+            ) from error
+
+
+def _own_version() -> str:
+    try:
+        return metadata.version("purebench")
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+@functools.cache
+def entries(kind: str) -> Mapping[str, Entry]:
+    """Return every known name of a kind; nothing but the literal tables is imported."""
+    own = f"purebench {_own_version()}"
+    table: Mapping[str, str] = importlib.import_module(TABLES[kind]).TABLE
+    found = {name: Entry(kind, name, target, own) for name, target in table.items()}
+    for point in metadata.entry_points(group=f"purebench.{kind}s"):
+        distribution = point.dist.metadata["Name"] if point.dist else "unknown"
+        version = point.dist.version if point.dist else "?"
+        name = f"{distribution}/{point.name}"
+        found[name] = Entry(kind, name, point.value, f"{distribution} {version}")
+    return found
+
+
+def find(kind: str, name: str) -> Entry:
+    """Return the entry of a name.
+
+    Raises:
+        UserError: if the name is unknown; the sentence names the nearest right one.
+    """
+    known = entries(kind)
+    if name not in known:
+        raise UserError(f"expected a registered {kind}, got {name!r}; {nearest(name, known)}")
+    return known[name]

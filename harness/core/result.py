@@ -1,0 +1,102 @@
+"""What a job hands back to the driver: plain values, so that it crosses processes and enters the store as it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What some work on ``images`` images took (law 8: cost is a result).
+
+    Attributes:
+        images: how many images the totals are over.
+        seconds: wall time.
+        forwards: forward passes through any network, counted per image.
+        backwards: backward passes through any network, counted per image.
+        evaluations: forward passes through the defense's own networks, counted per image
+            (the number of function evaluations, NFE, of the diffusion literature).
+    """
+
+    images: int = 0
+    seconds: float = 0.0
+    forwards: int = 0
+    backwards: int = 0
+    evaluations: int = 0
+
+    def __add__(self, other: Cost) -> Cost:
+        """Add up two pieces of work on different images."""
+        return Cost(**{item.name: getattr(self, item.name) + getattr(other, item.name) for item in fields(Cost)})
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was seen of one example in one repeat. Metrics that were not asked for are None.
+
+    Attributes:
+        example: the image's number in the dataset's source.
+        place: its place in the cell's subset.
+        repeat: which fresh evaluation.
+        label: the true class.
+        prediction: the class that the defended classifier chose; -1 where its logits were not finite.
+        correct: whether the two agree, as judged here and never by the attack.
+        fault: what was wrong with the proposal or the logits, or None.
+        linf: size of the perturbation that was judged.
+        l2: likewise.
+        reconstruction_*: masked reconstruction loss of the probe on clean, adversarial and purified input.
+        amv_adversarial_*: attention-matrix variation, adversarial minus clean.
+        amv_purified_*: likewise, purified minus clean; ``last`` is the last decoder layer, ``mean`` all of them.
+    """
+
+    example: int
+    place: int
+    repeat: int
+    label: int
+    prediction: int
+    correct: bool
+    fault: str | None = None
+    linf: float | None = None
+    l2: float | None = None
+    reconstruction_clean: float | None = None
+    reconstruction_adversarial: float | None = None
+    reconstruction_purified: float | None = None
+    amv_adversarial_last: float | None = None
+    amv_adversarial_mean: float | None = None
+    amv_purified_last: float | None = None
+    amv_purified_mean: float | None = None
+
+
+#: the metrics of an outcome that are real numbers and may be absent
+MEASURES = tuple(item.name for item in fields(Outcome))[7:]
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file that a job made or used: its digest (what made it), content hash, size and what it is."""
+
+    digest: str
+    kind: str
+    sha256: str
+    bytes: int
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a finished job hands back.
+
+    Attributes:
+        artifacts: files made or used, weights included.
+        outcomes: per example and repeat (evaluations only).
+        defense_cost: of purifying and classifying (evaluations only).
+        attack_cost: of crafting, as recorded with the adversarial batch.
+        environment: where it ran, in plain JSON types.
+        seconds: wall time of the whole job.
+    """
+
+    artifacts: tuple[Artifact, ...] = ()
+    outcomes: tuple[Outcome, ...] = ()
+    defense_cost: Cost | None = None
+    attack_cost: Cost | None = None
+    environment: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0

@@ -1,0 +1,96 @@
+"""Spec: kind, registered name, version, parameters and parts, with the digest that is its identity."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+
+def canonical_json(value: Any) -> str:
+    """Return the one JSON text of a value: sorted keys, no blanks, no NaN or infinity.
+
+    Raises:
+        ValueError: if a number is not finite.
+        TypeError: if something is not a plain JSON value.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
+
+
+def digest_of(value: Any) -> str:
+    """Return the sha256 (64 hex digits) of the canonical JSON of a value."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def short(digest: str) -> str:
+    """Return the first twelve digits: what people see and what a report's anchors are made of."""
+    return digest[:12]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What to build: a registered component with its parameters and the components it stands on.
+
+    Two specs are the same when everything that changes what they do is the same; the name that a suite
+    gives to an entry (``label``) is a title and takes no part.
+
+    Attributes:
+        kind: ``dataset``, ``classifier``, ``defense``, ``attack``, ``probe`` or ``recipe``.
+        use: the registered name.
+        version: the component's own version; raised whenever its numbers change.
+        params_json: the parameters, defaults filled in, as canonical JSON.
+        parts: what it stands on, by role: a defense's networks, a recipe's dataset.
+        label: the name given in the suite.
+    """
+
+    kind: str
+    use: str
+    version: int
+    params_json: str
+    parts: tuple[tuple[str, Spec], ...] = ()
+    label: str = field(default="", compare=False)
+
+    @classmethod
+    def of(
+        cls,
+        kind: str,
+        use: str,
+        version: int,
+        params: Mapping[str, Any],
+        parts: Mapping[str, Spec] | None = None,
+        label: str = "",
+    ) -> Spec:
+        """Build a spec from plain parameters."""
+        return cls(kind, use, version, canonical_json(dict(params)), tuple(sorted((parts or {}).items())), label)
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The parameters as a fresh dictionary."""
+        params: dict[str, Any] = json.loads(self.params_json)
+        return params
+
+    def part(self, role: str) -> Spec:
+        """Return the component that plays a role.
+
+        Raises:
+            KeyError: if no part has that role.
+        """
+        return dict(self.parts)[role]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what the digest is made of, in plain JSON types."""
+        return {
+            "kind": self.kind,
+            "use": self.use,
+            "version": self.version,
+            "params": self.params,
+            "parts": {role: part.as_dict() for role, part in self.parts},
+        }
+
+    @cached_property
+    def digest(self) -> str:
+        """The identity: sha256 over kind, name, version, parameters and parts."""
+        return digest_of(self.as_dict())
