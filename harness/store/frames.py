@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
-from scipy.stats import binomtest
 from sqlalchemy import Select, select
+from statsmodels.stats.proportion import proportion_confint
 
 from harness.core.errors import UserError, nearest
 from harness.core.result import MEASURES, Cost
@@ -17,6 +17,15 @@ from harness.store.tables import CellRow, MemberRow, OutcomeRow, ResultRow, Suit
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
+
+_SHARES = [name for name in vars(Cost()) if name != "images"]
+
+#: the columns of ``cells`` that are measured; costs are per image
+SUMMARY = (
+    ["status", "n", "n_repeats", "faults", "accuracy", "low", "high", *MEASURES]
+    + [f"defense_{name}" for name in _SHARES]
+    + [f"attack_{name}" for name in _SHARES]
+)
 
 #: how the repeats of a random defense become one verdict per example
 DECISIONS = ("mean", "any", "majority")
@@ -71,13 +80,8 @@ def wilson(score: float, n: int, confidence: float = 0.95) -> Interval:
     """
     if not 0 <= score <= n or n < 1:
         raise ValueError(f"expected a score between 0 and n >= 1, got {score} of {n}")
-    if float(score).is_integer():
-        found = binomtest(int(score), n).proportion_ci(confidence, method="wilson")
-        return Interval(score / n, float(found.low), float(found.high))
-    below, above = (wilson(float(k), n, confidence) for k in (int(score), int(score) + 1))
-    part = score - int(score)
-    mix = [a + part * (b - a) for a, b in ((below.low, above.low), (below.high, above.high))]
-    return Interval(score / n, mix[0], mix[1])
+    low, high = proportion_confint(score, n, alpha=1 - confidence, method="wilson")
+    return Interval(score / n, float(low), float(high))
 
 
 def results(url: str, suite: str | None = None) -> Results:
@@ -120,7 +124,8 @@ def results(url: str, suite: str | None = None) -> Results:
         _summary(member, by_cell.get(member["cell"]), costs_by_cell.get(member["cell"]))
         for member in members.to_dict("records")
     ]
-    cells = pd.concat([members, pd.DataFrame(summaries, index=members.index)], axis=1)
+    summary = pd.DataFrame(summaries, columns=SUMMARY, index=members.index)
+    cells = pd.concat([members, summary], axis=1)
     head = ["suite", "id", *names, "norm", "eps", "knowledge", "status", "reason"]
     hidden = {"suite_id", "position", "cell"}
     cells = cells[head + [column for column in cells if column not in {*head, *hidden}]]
@@ -140,14 +145,10 @@ def _summary(
     member: dict[Hashable, Any], outcomes: pd.DataFrame | None, rows: pd.DataFrame | None
 ) -> dict[str, Any]:
     """Return one cell's numbers; a cell without any has a status and nothing else."""
-    empty: dict[str, Any] = dict.fromkeys(
-        ["accuracy", "low", "high", *MEASURES]
-        + [f"{side}_{name}" for side in ("defense", "attack") for name in vars(Cost()) if name != "images"]
-    )
     if not isinstance(member["cell"], str):
-        return {"status": "skipped", "n": 0, "n_repeats": 0, "faults": 0, **empty}
+        return {"status": "skipped", "n": 0, "n_repeats": 0, "faults": 0}
     if outcomes is None or rows is None:
-        return {"status": "missing", "n": 0, "n_repeats": 0, "faults": 0, **empty}
+        return {"status": "missing", "n": 0, "n_repeats": 0, "faults": 0}
     outcomes = outcomes[(outcomes["place"] < member["wanted_examples"])]
     repeats = int(member["wanted_repeats"]) if member["random"] else 1
     outcomes = outcomes[outcomes["repeat"] < repeats]
@@ -169,9 +170,8 @@ def _summary(
         # an attack on a slice is recorded with each of the slice's results, and paid once
         paid = rows if side == "defense" else rows.drop_duplicates(["start", "stop"])
         total = images.loc[paid.index].sum()
-        for name in vars(Cost()):
-            if name != "images":
-                summary[f"{side}_{name}"] = float(paid[f"{side}_{name}"].sum() / total) if total else None
+        for name in _SHARES:
+            summary[f"{side}_{name}"] = float(paid[f"{side}_{name}"].sum() / total) if total else None
     return summary
 
 

@@ -1,0 +1,7 @@
+"""Attacks: each proposes adversarial inputs, none judges itself. One family per file."""
+
+#: registered name -> where the class is
+TABLE = {
+    "autoattack": "attacks.autoattack:AutoAttack",
+    "pgd": "attacks.pgd:PGD",
+}

@@ -1,0 +1,36 @@
+"""Where a classifier's weights come from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from harness.options import Options as BaseOptions
+from harness.options import Recipe
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from harness.core.contracts import DataCard, Nets
+
+#: registered name -> where the class is
+TABLE = {
+    "recipe": "harness.nets.classifiers:Trained",
+}
+
+
+class Trained:
+    """A classifier trained from a recipe."""
+
+    version: ClassVar[int] = 1
+
+    class Options(BaseOptions):
+        """Which recipe."""
+
+        recipe: Recipe
+
+    def __init__(self, options: BaseOptions) -> None:
+        self.options = options
+
+    def load(self, nets: Nets, data: DataCard) -> nn.Module:
+        """Return the trained network."""
+        return nets["recipe"]

@@ -1,0 +1,1 @@
+"""Training: recipes, objectives and the one loop that runs them."""

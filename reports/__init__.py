@@ -1,0 +1,1 @@
+"""Reports: queries to frames to pages; a pure function of the database, without torch."""
