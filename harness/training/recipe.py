@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -65,35 +65,26 @@ class DatasetEntry(BaseModel):
     params: dict[str, Any] = Field(default_factory=dict, description="options of the dataset")
 
 
-class RecipeFile(BaseModel):
-    """A recipe as it is written in YAML."""
+class TrainingPlan(BaseModel):
+    """What is trained, and how: the part of a recipe that its identity is made of, beside the dataset."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    kind: ClassVar[str] = "recipe"
+
+    net: Annotated[NetSize, Field(discriminator="use")] = Field(description="the network and its size")
+    objective: Annotated[Objective, Field(discriminator="use")] = Field(description="what is minimised")
+    optimiser: OptimiserOptions = Field(default_factory=OptimiserOptions, description="AdamW and its schedule")
+    steps: int = Field(ge=1, description="optimiser steps")
+    batch_size: int = Field(128, ge=1, description="images of a step")
+    seed: int = Field(0, ge=0, description="seed of the first weights, the batches, the masks and the noise")
+
+
+class RecipeFile(TrainingPlan):
+    """A recipe as it is written in YAML."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$", description="title; no part of the identity")
     dataset: DatasetEntry = Field(description="what to train on")
-    net: Annotated[NetSize, Field(discriminator="use")] = Field(description="the network and its size")
-    objective: Annotated[Objective, Field(discriminator="use")] = Field(description="what is minimised")
-    optimiser: OptimiserOptions = Field(default_factory=OptimiserOptions)
-    steps: int = Field(ge=1, description="optimiser steps")
-    batch_size: int = Field(128, ge=1)
-    seed: int = Field(0, ge=0)
 
     def spec(self, dataset: Spec) -> Spec:
         """Return the identity, given that of the dataset."""
         params = self.model_dump(mode="json", exclude={"name", "dataset"})
         return Spec.of("recipe", self.net.use, VERSION, params, {"dataset": dataset}, label=self.name)
-
-
-class TrainingPlan(BaseModel):
-    """What a worker reads back from a recipe's spec."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    net: Annotated[NetSize, Field(discriminator="use")]
-    objective: Annotated[Objective, Field(discriminator="use")]
-    optimiser: OptimiserOptions
-    steps: int
-    batch_size: int
-    seed: int
