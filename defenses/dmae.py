@@ -1,0 +1,58 @@
+"""DMAE as a purifier: noise the input, denoise it by a denoising masked autoencoder, classify.
+
+Source: Wu et al., "Denoising Masked Autoencoders Help Robust Classification", ICLR 2023, section 3.2 (pre-training:
+noise on the whole image, loss over all patches of the clean one). The authors certify with it; as a purifier it
+stands in AToP's ablation (Lin et al., ICLR 2024).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
+
+from harness.core.contracts import Setting, Traits
+from harness.options import Number, Recipe
+from harness.options import Options as BaseOptions
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harness.core.contracts import Nets
+    from harness.draws import Draws
+
+
+class DMAE:
+    """Gaussian noise, then one pass of a denoising masked autoencoder."""
+
+    version: ClassVar[int] = 1
+
+    class Options(BaseOptions):
+        """Units: pixels in [0, 1]."""
+
+        dmae: Recipe = Field(description="recipe of the denoising masked autoencoder")
+        sigma: Number = Field(0.25, ge=0, description="standard deviation of the noise; that of training, by default")
+        mask_ratio: Number = Field(0.0, ge=0, lt=1, description="share of the patches that is removed at inference")
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    @property
+    def traits(self) -> Traits:
+        """Random through noise and mask; one differentiable pass."""
+        return Traits(random=self.options.sigma > 0 or self.options.mask_ratio > 0, differentiable=True)
+
+    def refuses(self, setting: Setting) -> str | None:
+        """Refuse nothing."""
+        return None
+
+    def purify(self, x: Tensor, nets: Nets, draws: Draws) -> Tensor:
+        """Return the denoised images; differentiable in ``x`` when gradients are on."""
+        from harness.bounds import clip
+
+        dmae, options = nets["dmae"], self.options
+        noisy = x + options.sigma * draws.at("noise").normal(*x.shape[1:])
+        order = draws.at("mask").permutation(int(dmae.n_patches))  # type: ignore[arg-type]
+        found = dmae(noisy, order, options.mask_ratio)
+        image: Tensor = dmae.unpatchify(found.patches)  # type: ignore[operator]
+        return clip(image)

@@ -1,0 +1,1 @@
+"""Doing the work: victims, judgement, jobs, and the driver that schedules them."""

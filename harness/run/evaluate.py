@@ -1,0 +1,179 @@
+"""From proposals to outcomes: the only place where success is decided (law 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from harness import bounds
+from harness.core.contracts import Defense, Nets
+from harness.core.result import Cost, Outcome
+from harness.core.threat import Norm, ThreatModel
+from harness.draws import Draws
+from harness.run.meter import Meter
+from harness.run.metrics.attention import Probe, Seen, last_and_mean, variation
+
+#: share of a shard's repeats that is done, 0 to 1
+Progress = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some examples of a cell.
+
+    Attributes:
+        x: clean pixels ``(B, C, H, W)`` in [0, 1].
+        y: labels ``(B,)``.
+        ids: the examples' numbers in their source, ``(B,)``.
+        places: their places in the cell's subset, ``(B,)``.
+    """
+
+    x: Tensor
+    y: Tensor
+    ids: Tensor
+    places: Tensor
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Evaluates proposals through the whole defense, with fresh randomness in every repeat.
+
+    Attributes:
+        classifier: behind the defense.
+        defense: with its networks, by role, in ``nets``.
+        probe: looks at attention and reconstruction; None where no such metric is asked for.
+        metrics: names of the metrics that are asked for.
+    """
+
+    classifier: nn.Module
+    defense: Defense
+    nets: Nets
+    probe: Probe | None
+    metrics: frozenset[str]
+    meter: Meter
+
+    @torch.no_grad()
+    def outcomes(
+        self,
+        batch: Batch,
+        proposed: Tensor | None,
+        threat: ThreatModel | None,
+        repeats: range,
+        draws: Draws,
+        progress: Progress,
+    ) -> tuple[list[Outcome], Cost]:
+        """Return an outcome per example and repeat, and what defending cost.
+
+        Args:
+            batch: the examples.
+            proposed: what the attack came up with, or None on clean input.
+            threat: the budget that the proposal must keep.
+            repeats: which fresh evaluations.
+            draws: the cell's evaluation stream.
+            progress: told what share is done.
+        """
+        adversarial, faults = admit(proposed, batch.x, threat)
+        clean_seen = adversarial_seen = None
+        if self.probe is not None:
+            clean_seen = self.probe.look(batch.x, draws.at("metrics"))
+            adversarial_seen = self.probe.look(adversarial, draws.at("metrics"))
+        rows: list[Outcome] = []
+        total = Cost()
+        for done, repeat in enumerate(repeats, start=1):
+            here = draws.at("repeat", repeat)
+            with self.meter.measure(len(batch.x)) as spent:
+                purified = self.defense.purify(adversarial, self.nets, here)
+                logits = self.classifier(purified)
+            total = total + spent.cost
+            seen = self._measure(batch, adversarial, purified, clean_seen, adversarial_seen, draws)
+            rows += _rows(batch, repeat, logits, faults, seen)
+            progress(done / len(repeats))
+        return rows, total
+
+    def _measure(
+        self,
+        batch: Batch,
+        adversarial: Tensor,
+        purified: Tensor,
+        clean: Seen | None,
+        attacked: Seen | None,
+        draws: Draws,
+    ) -> dict[str, Tensor]:
+        """Return the metrics that are asked for, each ``(B,)``."""
+        found: dict[str, Tensor] = {}
+        if "distances" in self.metrics:
+            found["linf"] = bounds.size(adversarial - batch.x, Norm.LINF)
+            found["l2"] = bounds.size(adversarial - batch.x, Norm.L2)
+        if self.probe is None or clean is None or attacked is None:
+            return found
+        after = self.probe.look(purified, draws.at("metrics"))
+        if "reconstruction" in self.metrics:
+            found["reconstruction_clean"] = clean.reconstruction
+            found["reconstruction_adversarial"] = attacked.reconstruction
+            found["reconstruction_purified"] = after.reconstruction
+        if "amv" in self.metrics:
+            for name, other in (("adversarial", attacked), ("purified", after)):
+                last, mean = last_and_mean(variation(other, clean))
+                found[f"amv_{name}_last"], found[f"amv_{name}_mean"] = last, mean
+        return found
+
+
+def admit(proposed: Tensor | None, x: Tensor, threat: ThreatModel | None) -> tuple[Tensor, list[str | None]]:
+    """Return what is judged, and what was wrong with each proposal.
+
+    A proposal that is not finite is replaced by the clean image; one out of range or over budget is projected
+    back. Either way the fault is recorded: an attack can neither cheat nor spoil a row.
+    """
+    if proposed is None or threat is None:
+        return x, [None] * len(x)
+    if proposed.shape != x.shape:
+        raise ValueError(f"expected proposals of shape {tuple(x.shape)}, got {tuple(proposed.shape)}")
+    proposed = proposed.to(x.dtype)
+    faults: list[str | None] = [None] * len(x)
+    finite = torch.isfinite(proposed).flatten(1).all(1)
+    inside = ((proposed >= bounds.LOW) & (proposed <= bounds.HIGH)).flatten(1).all(1)
+    near = bounds.size(proposed - x, threat.norm) <= threat.eps + bounds.tolerance(threat.eps)
+    for row in range(len(x)):
+        if not finite[row]:
+            faults[row] = "proposal not finite"
+        elif not inside[row]:
+            faults[row] = "proposal out of range"
+        elif not near[row]:
+            faults[row] = "proposal over budget"
+    safe = torch.where(finite.reshape(-1, 1, 1, 1), proposed, x)
+    wrong = torch.tensor([fault is not None for fault in faults], device=x.device).reshape(-1, 1, 1, 1)
+    return torch.where(wrong, bounds.project(safe, x, threat.eps, threat.norm), safe), faults
+
+
+def _rows(
+    batch: Batch, repeat: int, logits: Tensor, faults: list[str | None], seen: dict[str, Tensor]
+) -> list[Outcome]:
+    finite = torch.isfinite(logits).all(1)
+    predictions = torch.where(finite, logits.nan_to_num().argmax(1), -1)
+    values = {name: column.double().tolist() for name, column in seen.items()}
+    rows = []
+    for row in range(len(batch.y)):
+        fault = faults[row] if bool(finite[row]) else "logits not finite"
+        measured: dict[str, float | None] = {}
+        for name, column in values.items():
+            known = column[row] == column[row] and abs(column[row]) != float("inf")
+            measured[name] = column[row] if known else None
+            if not known:
+                fault = fault or f"{name} not finite"
+        label, prediction = int(batch.y[row]), int(predictions[row])
+        rows.append(
+            Outcome(
+                example=int(batch.ids[row]),
+                place=int(batch.places[row]),
+                repeat=repeat,
+                label=label,
+                prediction=prediction,
+                correct=label == prediction,
+                fault=fault,
+                **measured,
+            )
+        )
+    return rows

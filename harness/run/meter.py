@@ -1,0 +1,69 @@
+"""Meter: counts what networks do, per image, so that cost is a result."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from harness.core.result import Cost
+
+
+@dataclass
+class Spent:
+    """Filled in when the measured block ends."""
+
+    cost: Cost = Cost()
+
+
+class Meter:
+    """Counts passes through networks from the moment it is attached.
+
+    A forward pass is one image through one network. A backward pass is counted when a gradient arrives at the
+    network's output, so a network that is run without gradients has none.
+    """
+
+    def __init__(self) -> None:
+        self.forwards = 0
+        self.backwards = 0
+        self.evaluations = 0
+
+    def attach(self, net: nn.Module, *, purifier: bool) -> None:
+        """Count the calls of a network; those of a defense's own are its function evaluations."""
+
+        def count(module: nn.Module, inputs: tuple[Tensor, ...], output: object) -> None:
+            images = len(inputs[0])
+            self.forwards += images
+            if purifier:
+                self.evaluations += images
+            first = next((t for t in _tensors(output) if t.requires_grad), None)
+            if first is not None:
+                first.register_hook(lambda gradient: self._back(images))
+
+        net.register_forward_hook(count)
+
+    def _back(self, images: int) -> None:
+        self.backwards += images
+
+    @contextmanager
+    def measure(self, images: int) -> Iterator[Spent]:
+        """Measure what the block costs for ``images`` images."""
+        spent = Spent()
+        before = (self.forwards, self.backwards, self.evaluations)
+        start = time.perf_counter()
+        yield spent
+        seconds = time.perf_counter() - start
+        after = (self.forwards, self.backwards, self.evaluations)
+        counts = (b - a for a, b in zip(before, after, strict=True))
+        spent.cost = Cost(images, seconds, *counts)
+
+
+def _tensors(output: object) -> Iterable[Tensor]:
+    if isinstance(output, Tensor):
+        return [output]
+    if isinstance(output, tuple):
+        return [item for item in output if isinstance(item, Tensor)]
+    return []

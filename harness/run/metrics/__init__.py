@@ -1,0 +1,1 @@
+"""What is measured of an example beside its correctness; one file each."""

@@ -1,0 +1,66 @@
+"""Victim: what an attack sees - a defense followed by a classifier, under the gradient mode of the threat model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from harness.core.contracts import Defense, Nets
+from harness.core.threat import Knowledge
+from harness.draws import Draws
+
+
+def _silent(fraction: float) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class DefendedVictim:
+    """A classifier behind a defense.
+
+    Attributes:
+        classifier: pixels ``(B, C, H, W)`` in [0, 1] to logits ``(B, K)``.
+        defense: what purifies before it.
+        nets: the defense's networks, by role.
+        knowledge: the gradient mode.
+        n_classes: number of labels.
+        report: told how much of an attack is done, 0 to 1.
+    """
+
+    classifier: nn.Module
+    defense: Defense
+    nets: Nets
+    knowledge: Knowledge
+    n_classes: int
+    report: Callable[[float], None] = field(default=_silent)
+
+    @property
+    def random(self) -> bool:
+        """Whether two calls with different draws may differ."""
+        return self.knowledge is not Knowledge.OBLIVIOUS and self.defense.traits.random
+
+    def progress(self, fraction: float) -> None:
+        """Hand on how much of the attack is done."""
+        self.report(fraction)
+
+    def logits(self, x: Tensor, draws: Draws) -> Tensor:
+        """Return logits ``(B, K)``, with the gradient that the attacker can have.
+
+        ``oblivious``: of the classifier alone. ``bpda``: the defense's output forwards, the identity backwards.
+        ``full``: autograd through the defense.
+        """
+        match self.knowledge:
+            case Knowledge.OBLIVIOUS:
+                seen = x
+            case Knowledge.BPDA:
+                with torch.no_grad():
+                    purified = self.defense.purify(x.detach(), self.nets, draws)
+                # x - x.detach() is exactly zero forwards and has the identity for its gradient
+                seen = purified + (x - x.detach())
+            case Knowledge.FULL:
+                seen = self.defense.purify(x, self.nets, draws)
+        logits: Tensor = self.classifier(seen)
+        return logits
