@@ -1,0 +1,1 @@
+"""From a suite file to the cells that it asks for."""

@@ -1,0 +1,171 @@
+"""From the name of a suite, or a file, to a checked suite; or to all that is wrong with it, at once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path as FilePath
+from typing import TYPE_CHECKING, Any
+
+from harness.core.errors import Problem, UserError, nearest
+from harness.core.threat import Norm, ThreatModel
+from harness.suite import shipped
+from harness.suite.components import Resolver, read_file
+from harness.suite.grid import Grid, Shelf, probe_spec
+from harness.suite.matrix import label_problems, points
+from harness.suite.schema import AXES, CLEAN, Block, Evaluation, Metrics, SuiteFile, ThreatParams
+from harness.suite.sentences import check, salvage
+from harness.suite.source import Document, Path, parse
+from harness.suite.suite import Suite
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from harness.core.spec import Spec
+    from harness.store.store import Member
+
+
+def load_suite(source: str) -> Suite:
+    """Return the suite of a shipped name or a path; a shipped name goes first, so write ``./name`` for a file.
+
+    Raises:
+        UserError: with every problem of the file and of the recipes that it names, sorted by file and line.
+    """
+    known = shipped.suites()
+    if source in known:
+        file = known[source]
+        return read_suite(read_file(file, source), str(file), FilePath(str(file)).parent)
+    path = FilePath(source)
+    if not path.is_file():
+        raise UserError(f"expected the name of a shipped suite or a path, got {source!r}; {nearest(source, known)}")
+    return read_suite(read_file(path, source), source, path.parent)
+
+
+def read_suite(text: str, source: str, folder: FilePath) -> Suite:
+    """Return the suite of a YAML text; ``source`` is the file as shown, paths of recipes start from ``folder``.
+
+    Raises:
+        UserError: as ``load_suite``.
+    """
+    document = parse(text, source)
+    file, problems = check(SuiteFile, document.data, document)
+    draft = _Draft(document, Resolver(folder))
+    members = draft.members()
+    problems = [*document.problems, *problems, *draft.problems]
+    if problems or file is None:
+        raise UserError(sorted(dict.fromkeys(problems), key=_place))
+    return Suite(file.name, file.title, text, source, file.evaluation, file.metrics, members)
+
+
+def _place(problem: Problem) -> tuple[str, int]:
+    file, _, line = problem.where.rpartition(":")
+    return file, int(line) if line.isdigit() else 0
+
+
+class _Draft:
+    """What can be made of a file that may have mistakes, so that one does not hide another."""
+
+    def __init__(self, document: Document, resolver: Resolver) -> None:
+        self.document = document
+        self.resolver = resolver
+        self.data: dict[str, Any] = document.data if isinstance(document.data, dict) else {}
+        self.own: list[Problem] = []
+        self.grid_problems: list[Problem] = []
+        #: names by plural axis, those of faulty entries too; an axis that is no list is absent
+        self.names = {axis: self._names(axis) for axis in AXES if isinstance(self.data.get(axis), list)}
+
+    @property
+    def problems(self) -> list[Problem]:
+        """All that goes beyond the schema."""
+        return [*self.own, *self.resolver.problems, *self.grid_problems]
+
+    def members(self) -> tuple[Member, ...]:
+        """Check everything beyond the schema and return the members that can be made."""
+        self._check_names()
+        shelf = self._shelf()
+        probe = self._probe()
+        evaluation = salvage(Evaluation, self.data.get("evaluation", {}))
+        blocks = self._blocks()
+        names = {axis: self.names.get(axis, []) for axis in AXES}
+        grid = Grid(shelf, evaluation, probe, self.document)
+        members = grid.members(points(blocks, names), blocks)
+        self.grid_problems = grid.problems
+        return members
+
+    def _names(self, axis: str) -> list[str]:
+        return list(dict.fromkeys(entry["name"] for _, entry in self._entries(axis)))
+
+    def _entries(self, axis: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+        listed = self.data.get(axis)
+        for index, entry in enumerate(listed if isinstance(listed, list) else []):
+            if isinstance(entry, dict) and isinstance(entry.get("name"), str):
+                yield (axis, index), entry
+
+    def _check_names(self) -> None:
+        for axis in AXES:
+            counts = Counter(entry["name"] for _, entry in self._entries(axis))
+            first: dict[str, int] = {}
+            for path, entry in self._entries(axis):
+                name, at = entry["name"], (*path, "name")
+                if name in first:
+                    sentence = f"expected names that occur once, got {name!r} {counts[name]} times"
+                    self.own.append(self.document.problem(at, sentence, f"the first is on line {first[name]}"))
+                first.setdefault(name, self.document.line(at))
+                if axis == "attacks" and name == CLEAN:
+                    sentence = f"expected another name, got {CLEAN!r}, which means input that is not attacked"
+                    self.own.append(self.document.problem(at, sentence))
+        if self.names.get("attacks") and not self.data.get("threat_models"):
+            sentence = "expected threat models for the attacks, got none"
+            self.own.append(self.document.problem(("attacks",), sentence, "list them under threat_models"))
+
+    def _shelf(self) -> Shelf:
+        shelf = Shelf()
+        for axis, singular in AXES.items():
+            for path, entry in self._entries(axis):
+                name, params = entry["name"], entry.get("params", {})
+                use = name if entry.get("use") is None else entry["use"]
+                if not isinstance(use, str) or not isinstance(params, dict):
+                    continue
+                if axis == "threat_models":
+                    threat = self._threat(use, params, path)
+                    if threat is not None:
+                        shelf.threat_models.setdefault(name, threat)
+                    continue
+                resolved = self.resolver.component(singular, use, params, self.document, path, name)
+                if resolved is not None:
+                    getattr(shelf, axis).setdefault(name, resolved)
+        return shelf
+
+    def _threat(self, use: str, params: dict[str, Any], path: Path) -> ThreatModel | None:
+        known = [norm.value for norm in Norm]
+        if use not in known:
+            at = (*path, "use") if (*path, "use") in self.document.lines else (*path, "name")
+            sentence = f"expected a norm, one of {', '.join(known)}, under `use`, got {use!r}"
+            remedy = nearest(use, known)
+            self.own.append(self.document.problem(at, sentence, remedy if "?" in remedy else ""))
+        budget, problems = check(ThreatParams, params, self.document, (*path, "params"))
+        self.own += problems
+        return ThreatModel(Norm(use), budget.eps, budget.knowledge) if budget is not None and use in known else None
+
+    def _probe(self) -> Spec | None:
+        metrics = salvage(Metrics, self.data.get("metrics", {}))
+        if metrics is None:
+            return None
+        recipe = None
+        if metrics.probe is not None:
+            at = ("metrics", "probe", "recipe")
+            recipe = self.resolver.recipe(metrics.probe.recipe, self.document, at)
+            if recipe is not None and recipe.use != "mae":
+                sentence = f"expected a recipe of a masked autoencoder (net mae), got one of net {recipe.use}"
+                self.own.append(self.document.problem(at, sentence))
+        return probe_spec(metrics, recipe)
+
+    def _blocks(self) -> dict[int, Block]:
+        """Check the names in every block; return the blocks without mistakes, by position."""
+        listed = self.data.get("matrix", [{}])
+        self.own += label_problems(listed, self.names, self.document)
+        blocks: dict[int, Block] = {}
+        for position, data in enumerate(listed if isinstance(listed, list) else []):
+            block, _ = check(Block, data, self.document)
+            if block is not None:
+                blocks[position] = block
+        return blocks

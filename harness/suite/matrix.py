@@ -1,0 +1,127 @@
+"""From the blocks of a matrix to the points that they name, in order and each once."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from harness.core.cell import Labels
+from harness.core.errors import Problem, nearest
+from harness.suite.schema import AXES, Block, Condition
+
+if TYPE_CHECKING:
+    from harness.suite.source import Document, Path
+
+#: plural axis -> names of its entries
+Names = Mapping[str, Sequence[str]]
+
+
+def points(blocks: Mapping[int, Block], names: Names) -> dict[Labels, int]:
+    """Unite blocks: the points in first-seen order, each with the position of the block that named it first.
+
+    Before the first attacked point of a dataset, classifier and defense stands their clean one. A block without
+    attacks or threat models names clean points only.
+    """
+    found: dict[Labels, int] = {}
+    for position, block in blocks.items():
+        for labels in itertools.chain(_crossed(block, names), _included(block, names)):
+            found.setdefault(Labels(labels.dataset, labels.classifier, labels.defense), position)
+            found.setdefault(labels, position)
+    return found
+
+
+def _crossed(block: Block, names: Names) -> Iterator[Labels]:
+    for rows in itertools.product(*_dimensions(block, names)):
+        at = {axis: name for row in rows for axis, name in row.items()}
+        if "attack" not in at or "threat_model" not in at:
+            at.pop("attack", None)
+            at.pop("threat_model", None)
+        labels = Labels(**at)
+        if not any(_matches(condition, labels) for condition in block.exclude):
+            yield labels
+
+
+def _dimensions(block: Block, names: Names) -> list[list[dict[str, str]]]:
+    """Return what is crossed with what: single axes, and tied axes as one, at the place of the first of them."""
+    tied = {axis: tie for tie in block.tie for axis in tie.lists}
+    dimensions: list[list[dict[str, str]]] = []
+    walked: list[int] = []
+    for plural, singular in AXES.items():
+        tie = tied.get(plural)
+        if tie is None:
+            listed = getattr(block, plural)
+            chosen = names[plural] if listed is None else listed
+            if not chosen and singular in ("attack", "threat_model"):
+                continue
+            dimensions.append([{singular: name} for name in chosen])
+        elif id(tie) not in walked:
+            walked.append(id(tie))
+            keys = [AXES[axis] for axis in tie.lists]
+            dimensions.append([dict(zip(keys, row, strict=True)) for row in zip(*tie.lists.values(), strict=True)])
+    return dimensions
+
+
+def _matches(condition: Condition, labels: Labels) -> bool:
+    return all(getattr(labels, axis) in chosen for axis, chosen in condition.names.items())
+
+
+def _included(block: Block, names: Names) -> Iterator[Labels]:
+    for point in block.include:
+        dataset = point.dataset or (names["datasets"][0] if len(names["datasets"]) == 1 else None)
+        classifier = point.classifier or (names["classifiers"][0] if len(names["classifiers"]) == 1 else None)
+        if dataset is not None and classifier is not None:
+            yield Labels(dataset, classifier, point.defense, point.attack, point.threat_model)
+
+
+def label_problems(blocks: Any, names: Names, document: Document) -> list[Problem]:
+    """Return what is wrong with the names in the matrix as it is written, well-formed or not.
+
+    An axis that is absent from ``names`` is not judged.
+    """
+    problems: list[Problem] = []
+    for path, plural, name in _mentions(blocks):
+        if plural not in names:
+            continue
+        known = names[plural]
+        if name is None and len(known) > 1:
+            sentence = f"expected the key {AXES[plural]!r} where {plural} has {len(known)} entries, got none"
+            problems.append(document.problem(path, sentence, f"name one of {', '.join(known)}"))
+        elif name is not None and name not in known:
+            sentence = f"expected a name listed under {plural}, got {name!r}"
+            problems.append(document.problem(path, sentence, nearest(name, known)))
+    return problems
+
+
+def _mentions(blocks: Any) -> Iterator[tuple[Path, str, str | None]]:
+    """Yield every name in a matrix with its path and plural axis; None where an included point leaves it out."""
+    for path, block in _mappings(blocks, ("matrix",)):
+        listings = [(path, block), *_mappings(block.get("tie"), (*path, "tie"))]
+        for (at, listing), plural in itertools.product(listings, AXES):
+            yield from _texts(listing.get(plural), (*at, plural), plural)
+        for (at, condition), (plural, singular) in itertools.product(
+            _mappings(block.get("exclude"), (*path, "exclude")), AXES.items()
+        ):
+            chosen = condition.get(singular)
+            yield from _texts(chosen, (*at, singular), plural)
+            if isinstance(chosen, str):
+                yield (*at, singular), plural, chosen
+        for at, point in _mappings(block.get("include"), (*path, "include")):
+            for plural, singular in AXES.items():
+                told = point.get(singular)
+                if isinstance(told, str):
+                    yield (*at, singular), plural, told
+                elif told is None and plural in ("datasets", "classifiers"):
+                    yield (*at, singular), plural, None
+
+
+def _mappings(listed: Any, path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    for index, item in enumerate(listed if isinstance(listed, list) else []):
+        if isinstance(item, dict):
+            yield (*path, index), item
+
+
+def _texts(listed: Any, path: Path, plural: str) -> Iterator[tuple[Path, str, str]]:
+    for index, item in enumerate(listed if isinstance(listed, list) else []):
+        if isinstance(item, str):
+            yield (*path, index), plural, item

@@ -1,0 +1,271 @@
+"""The suite file: what may be written in it, and the JSON Schema that lets an editor complete it."""
+
+from __future__ import annotations
+
+import copy
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+
+from harness.core import registry
+from harness.core.errors import UserError
+from harness.core.threat import Knowledge, Norm
+from harness.options import Eps, Number, Options
+from harness.suite import shipped
+
+#: plural axis, as entries are listed -> singular, as one point names them; in the order of a cell's labels
+AXES = {
+    "datasets": "dataset",
+    "classifiers": "classifier",
+    "defenses": "defense",
+    "attacks": "attack",
+    "threat_models": "threat_model",
+}
+
+#: the label of clean input; no attack may be called so
+CLEAN = "clean"
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/+-]*$")]
+
+
+def _as_tuple(value: Any) -> Any:
+    if isinstance(value, str):
+        return (value,)
+    return tuple(value) if isinstance(value, list) else value
+
+
+#: one name, or a list of names
+Names = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_as_tuple),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+]
+
+
+class _Schema(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Entry(_Schema):
+    """Something on an axis of the grid."""
+
+    name: Name = Field(description="how this suite and its reports call it; no part of any identity")
+    use: str | None = Field(None, description="registered name; the entry's own name unless told")
+    params: dict[str, Any] = Field(default_factory=dict, description="options of the component; its defaults otherwise")
+
+
+class ThreatParams(Options):
+    """A budget and a knowledge of the defense."""
+
+    eps: Eps = Field(description="radius of the ball around the clean image, pixels in [0, 1]; 8/255 is understood")
+    knowledge: Knowledge = Field(
+        description="oblivious: sees the classifier alone; bpda: takes the defense's Jacobian for the identity; "
+        "full: differentiates through the defense"
+    )
+
+
+class Tie(_Schema):
+    """Axes that are walked together: the first of each, the second of each, and so on."""
+
+    datasets: tuple[str, ...] | None = Field(None, description="names of datasets")
+    classifiers: tuple[str, ...] | None = Field(None, description="names of classifiers")
+    defenses: tuple[str, ...] | None = Field(None, description="names of defenses")
+    attacks: tuple[str, ...] | None = Field(None, description="names of attacks")
+    threat_models: tuple[str, ...] | None = Field(None, description="names of threat models")
+
+    @property
+    def lists(self) -> dict[str, tuple[str, ...]]:
+        """The tied axes, by plural name."""
+        return {axis: names for axis in AXES if (names := getattr(self, axis)) is not None}
+
+    @model_validator(mode="after")
+    def _walkable(self) -> Tie:
+        if len(self.lists) < 2:
+            raise ValueError(f"expected two or more axes to tie, got {', '.join(self.lists) or 'none'}")
+        if len({len(names) for names in self.lists.values()}) > 1:
+            lengths = ", ".join(f"{axis} with {len(names)}" for axis, names in self.lists.items())
+            raise ValueError(f"expected tied lists of equal length, got {lengths}")
+        return self
+
+
+class Condition(_Schema):
+    """Matches a cell when every key that is given matches it."""
+
+    dataset: Names | None = Field(None, description="name of a dataset, or several")
+    classifier: Names | None = Field(None, description="name of a classifier, or several")
+    defense: Names | None = Field(None, description="name of a defense, or several")
+    attack: Names | None = Field(None, description="name of an attack, or several")
+    threat_model: Names | None = Field(None, description="name of a threat model, or several")
+
+    @property
+    def names(self) -> dict[str, tuple[str, ...]]:
+        """The names by singular axis."""
+        return {axis: names for axis in AXES.values() if (names := getattr(self, axis)) is not None}
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Condition:
+        if not self.names:
+            raise ValueError(f"expected one or more of {', '.join(AXES.values())}, got an empty condition")
+        return self
+
+
+class Point(_Schema):
+    """One point of the grid."""
+
+    dataset: str | None = Field(None, description="name of a dataset; may be left out where there is one")
+    classifier: str | None = Field(None, description="name of a classifier; may be left out where there is one")
+    defense: str = Field(description="name of a defense")
+    attack: str = Field(description="name of an attack")
+    threat_model: str = Field(description="name of a threat model")
+
+
+class Block(_Schema):
+    """A crossing of the axes; an axis that is not listed takes all its entries."""
+
+    datasets: tuple[str, ...] | None = Field(None, description="names of datasets to cross")
+    classifiers: tuple[str, ...] | None = Field(None, description="names of classifiers to cross")
+    defenses: tuple[str, ...] | None = Field(None, description="names of defenses to cross")
+    attacks: tuple[str, ...] | None = Field(None, description="names of attacks to cross; an empty list: clean only")
+    threat_models: tuple[str, ...] | None = Field(None, description="names of threat models to cross; likewise")
+    tie: tuple[Tie, ...] = Field((), description="axes to walk together instead of crossing them")
+    exclude: tuple[Condition, ...] = Field((), description="cells to leave out: those that match any condition")
+    include: tuple[Point, ...] = Field((), description="points to add to the crossing")
+    impossible: Literal["error", "skip"] = Field(
+        "error", description="what becomes of a cell that a component refuses: an error, or a row with the reason"
+    )
+
+    @model_validator(mode="after")
+    def _each_axis_once(self) -> Block:
+        told = [axis for axis in AXES if getattr(self, axis) is not None]
+        told += [axis for tie in self.tie for axis in tie.lists]
+        twice = [axis for axis in AXES if told.count(axis) > 1]
+        if twice:
+            raise ValueError(f"expected each axis either listed or tied, and once, got {', '.join(twice)} repeatedly")
+        return self
+
+
+class Evaluation(_Schema):
+    """How much is measured, and which random numbers are drawn."""
+
+    n_examples: int = Field(ge=1, description="test images: the first so many of a seeded permutation")
+    subset_seed: int = Field(0, ge=0, description="seed of that permutation")
+    repeats: int = Field(1, ge=1, description="fresh evaluations of a random defense, apart from the attack's EOT")
+    decision: Literal["mean", "any", "majority"] = Field(
+        "mean",
+        description="how repeats are judged: mean: the share that is right; any: any wrong one breaks the example; "
+        "majority: right if more than half are; applied when reading",
+    )
+    shard_size: int = Field(64, ge=1, description="examples that are scheduled, recorded and retried together")
+    seed: int = Field(0, ge=0, description="seed of every draw of attacks and defenses")
+
+
+class ProbeOptions(_Schema):
+    """The masked autoencoder that looks at clean, adversarial and purified images alike."""
+
+    recipe: str = Field(min_length=1, description="name of a shipped recipe, or a path from the suite file")
+    mask_ratio: Number = Field(0.5, gt=0, lt=1, description="share of the patches that is removed")
+    masks: int = Field(4, ge=1, description="random masks per image, the same ones for all three images")
+
+
+#: metrics that look at images through the probe
+PROBED = ("amv", "reconstruction")
+
+
+class Metrics(_Schema):
+    """What is measured besides correctness and cost."""
+
+    names: tuple[Literal["distances", "reconstruction", "amv"], ...] = Field(
+        ("distances",),
+        description="distances: size of the perturbation; reconstruction: loss of the probe; "
+        "amv: attention-matrix variation in the probe's decoder",
+    )
+    probe: ProbeOptions | None = Field(None, description="needed for reconstruction and amv")
+
+    @property
+    def probed(self) -> ProbeOptions | None:
+        """The probe, where a metric looks through it."""
+        return self.probe if set(self.names) & set(PROBED) else None
+
+    @model_validator(mode="after")
+    def _probe_where_needed(self) -> Metrics:
+        needy = sorted(set(self.names) & set(PROBED))
+        if needy and self.probe is None:
+            raise ValueError(f"expected the key 'probe', which {' and '.join(needy)} look through, got none")
+        return self
+
+
+class SuiteFile(_Schema):
+    """A benchmark: axes, how they are crossed, and what is measured."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", description="what the database files the results under")
+    title: str = Field("", description="heading of the report")
+    datasets: tuple[Entry, ...] = Field(min_length=1, description="where images come from")
+    classifiers: tuple[Entry, ...] = Field(min_length=1, description="what is defended")
+    defenses: tuple[Entry, ...] = Field(min_length=1, description="what purifies images before the classifier")
+    attacks: tuple[Entry, ...] = Field((), description="what proposes adversarial images")
+    threat_models: tuple[Entry, ...] = Field((), description="budgets and knowledge; `use` is the norm, Linf or L2")
+    matrix: tuple[Block, ...] = Field(
+        (Block(),), min_length=1, description="blocks of cells, united; crosses everything unless told"
+    )
+    evaluation: Evaluation = Field(description="how much is measured, and the seeds")
+    metrics: Metrics = Field(default_factory=Metrics, description="what is measured besides correctness and cost")
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a suite file, with the names and options of what is registered now.
+
+    A component whose module cannot be imported is still a name; its options are then left open.
+    """
+    schema = SuiteFile.model_json_schema()
+    definitions: dict[str, Any] = schema["$defs"]
+    for axis, singular in AXES.items():
+        threats = singular == "threat_model"
+        names = [norm.value for norm in Norm] if threats else sorted(registry.entries(singular))
+        branches = []
+        for name in names:
+            options = ThreatParams if threats else _options(singular, name)
+            if options is not None:
+                branches.append(_branch(name, _hoisted(options, f"{singular}.{name}", definitions)))
+        kind = f"{singular} entry".title().replace("_", " ").replace(" ", "")
+        entry = copy.deepcopy(definitions["Entry"])
+        entry["properties"]["use"] = {"enum": names, "description": entry["properties"]["use"]["description"]}
+        definitions[kind] = {**entry, "title": kind, "allOf": branches}
+        schema["properties"][axis]["items"] = {"$ref": f"#/$defs/{kind}"}
+    del definitions["Entry"]
+    recipe = definitions["ProbeOptions"]["properties"]["recipe"]
+    definitions["ProbeOptions"]["properties"]["recipe"] = {**_recipe(), "description": recipe["description"]}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "purebench suite"}
+
+
+def _options(kind: str, name: str) -> type[Options] | None:
+    try:
+        options: type[Options] = registry.find(kind, name).load().Options
+    except UserError:
+        return None
+    return options
+
+
+def _branch(name: str, params: dict[str, Any]) -> dict[str, Any]:
+    """Say: where an entry uses ``name``, told or by its own name, its params are these."""
+    told = {"properties": {"use": {"const": name}}, "required": ["use"]}
+    untold = {"properties": {"name": {"const": name}}, "required": ["name"], "not": {"required": ["use"]}}
+    then: dict[str, Any] = {"properties": {"params": params}}
+    if params.get("required"):
+        then["required"] = ["params"]
+    return {"if": {"anyOf": [told, untold]}, "then": then}
+
+
+def _hoisted(options: type[Options], prefix: str, definitions: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of options; what it refers to moves into ``definitions`` under names of its own."""
+    prefix = prefix.replace("/", ".")
+    schema = options.model_json_schema(ref_template=f"#/$defs/{prefix}.{{model}}")
+    for name, definition in schema.pop("$defs", {}).items():
+        definitions[f"{prefix}.{name}"] = definition
+    for field in options.recipe_fields():
+        schema["properties"][field] = {**schema["properties"][field], **_recipe()}
+        schema["properties"][field].pop("type", None)
+    return schema
+
+
+def _recipe() -> dict[str, Any]:
+    return {"anyOf": [{"enum": sorted(shipped.recipes())}, {"type": "string", "minLength": 1}]}
