@@ -108,7 +108,17 @@ def results(url: str, suite: str | None = None) -> Results:
         ),
         on="suite_id",
     )
-    specs = _frame(store, select(CellRow.digest, CellRow.norm, CellRow.eps, CellRow.knowledge, CellRow.random))
+    specs = _frame(
+        store,
+        select(
+            CellRow.digest,
+            CellRow.defense.label("defense_use"),
+            CellRow.norm,
+            CellRow.eps,
+            CellRow.knowledge,
+            CellRow.random,
+        ),
+    )
     members = members.merge(specs, left_on="cell", right_on="digest", how="left").drop(columns="digest")
     members["id"] = [short(cell) if isinstance(cell, str) else None for cell in members["cell"]]
 
@@ -136,25 +146,25 @@ def results(url: str, suite: str | None = None) -> Results:
     return Results(cells, *(frame.rename(columns={"cell_id": "id"}) for frame in (examples, costs)))
 
 
-def _frame(store: Store, query: Select[Any]) -> pd.DataFrame:
+def _frame(store: Store, query: Select[*tuple[Any, ...]]) -> pd.DataFrame:
     with store.engine.connect() as connection:
         return pd.read_sql(query, connection)
 
 
-def _summary(
-    member: dict[Hashable, Any], outcomes: pd.DataFrame | None, rows: pd.DataFrame | None
-) -> dict[str, Any]:
+def _summary(member: dict[Hashable, Any], outcomes: pd.DataFrame | None, rows: pd.DataFrame | None) -> dict[str, Any]:
     """Return one cell's numbers; a cell without any has a status and nothing else."""
     if not isinstance(member["cell"], str):
         return {"status": "skipped", "n": 0, "n_repeats": 0, "faults": 0}
     if outcomes is None or rows is None:
         return {"status": "missing", "n": 0, "n_repeats": 0, "faults": 0}
-    outcomes = outcomes[(outcomes["place"] < member["wanted_examples"])]
     repeats = int(member["wanted_repeats"]) if member["random"] else 1
-    outcomes = outcomes[outcomes["repeat"] < repeats]
+    outcomes = outcomes[(outcomes["place"] < member["wanted_examples"]) & (outcomes["repeat"] < repeats)]
+    rows = rows[(rows["start"] < member["wanted_examples"]) & (rows["first_repeat"] < repeats)]
+    if outcomes.empty:  # all that was measured lies beyond what the suite asks for now
+        return {"status": "missing", "n": 0, "n_repeats": 0, "faults": 0}
     verdicts = decide(outcomes["correct"], [outcomes["place"]], member["decision"])
     n = len(verdicts)
-    interval = wilson(float(verdicts.sum().round(9)), n)
+    interval = wilson(round(float(verdicts.sum()), 9), n)
     complete = len(outcomes) == member["wanted_examples"] * repeats
     summary = {
         "status": "done" if complete else "partial",

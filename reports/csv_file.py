@@ -1,0 +1,84 @@
+"""The leaderboard as one tidy CSV file: a row per cell and per worst case, numbers unrounded."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import TYPE_CHECKING
+
+from reports.facts import FACTS
+
+if TYPE_CHECKING:
+    from reports.entry import Accuracy, Entry
+    from reports.leaderboard import Board, Leaderboard, Row
+
+HEAD = (
+    *("suite", "row", "dataset", "classifier", "defense", "attack", "threat_model", "norm", "eps", "knowledge"),
+    *("id", "status", "reason", "rank", "decision", "n", "repeats", "accuracy", "low", "high"),
+    *(fact.key for fact in FACTS),
+    "faults",
+)
+
+
+def csv_text(board: Leaderboard) -> str:
+    """Return the file's text.
+
+    ``row`` is ``cell`` for a measurement and ``worst case`` for the per-example minimum of a defense on a board;
+    the ``id`` of the latter lists the ids of its cells, separated by blanks. Times are in seconds.
+    """
+    text = io.StringIO()
+    writer = csv.DictWriter(text, HEAD, lineterminator="\n")
+    writer.writeheader()
+    for section in board.sections:
+        writer.writerows(map(_cell, section.entries))
+        for one in section.boards:
+            writer.writerows(_worst(one, row, section.suite.decision) for row in one.rows)
+    return text.getvalue()
+
+
+def _cell(entry: Entry) -> dict[str, object]:
+    return {
+        "suite": entry.suite,
+        "row": "cell",
+        "dataset": entry.dataset,
+        "classifier": entry.classifier,
+        "defense": entry.defense,
+        "attack": entry.attack,
+        "threat_model": entry.threat_model,
+        "norm": entry.norm,
+        "eps": entry.eps,
+        "knowledge": entry.knowledge,
+        "id": entry.id,
+        "status": entry.status,
+        "reason": entry.reason,
+        "decision": entry.decision,
+        "repeats": entry.repeats,
+        "faults": entry.faults,
+        **_share(entry.accuracy, entry.n),
+        **{fact.key: fact.value(entry) for fact in FACTS},
+    }
+
+
+def _worst(board: Board, row: Row, decision: str) -> dict[str, object]:
+    worst = row.worst
+    return {
+        "suite": board.suite,
+        "row": "worst case",
+        "dataset": board.dataset,
+        "classifier": board.classifier,
+        "defense": row.defense,
+        "norm": board.norm,
+        "eps": board.eps,
+        "id": " ".join(worst.cells) if worst else None,
+        "status": "ranked" if row.rank else "not ranked",
+        "reason": row.unranked or None,
+        "rank": row.rank,
+        "decision": decision,
+        **_share(worst.accuracy if worst else None, worst.accuracy.n if worst else 0),
+    }
+
+
+def _share(accuracy: Accuracy | None, n: int) -> dict[str, object]:
+    if accuracy is None:
+        return {"n": n}
+    return {"n": n, "accuracy": accuracy.share, "low": accuracy.low, "high": accuracy.high}

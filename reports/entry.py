@@ -1,0 +1,161 @@
+"""Entry: what one cell says, as every table shows it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from harness.core.result import MEASURES
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Mapping
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """A share of correct examples with its 95 % Wilson interval, all in [0, 1], over ``n`` examples."""
+
+    share: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class PerImage:
+    """A cost per image; None where it was not measured."""
+
+    seconds: float | None
+    forwards: float | None
+    backwards: float | None
+    evaluations: float | None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A cell of a suite with its numbers, or with the reason why it has none.
+
+    Attributes:
+        anchor: the fragment of its row on the page; unique there.
+        id: the first twelve digits of the cell's digest; None where the cell was refused.
+        undefended: whether the defense does nothing.
+        status: ``done``, ``partial``, ``missing`` or ``skipped``.
+        reason: why it was skipped, or why its last attempt failed.
+        n: examples seen, of ``wanted``.
+        repeats: fresh evaluations seen, of ``wanted_repeats``.
+        faults: outcomes that broke a rule: out of budget, out of range, not finite.
+        accuracy: under the suite's decision rule.
+        measures: means of the metrics, by name.
+        defense_cost: cost of purifying and classifying.
+        attack_cost: cost of crafting.
+    """
+
+    anchor: str
+    id: str | None
+    suite: str
+    dataset: str
+    classifier: str
+    defense: str
+    attack: str
+    threat_model: str
+    undefended: bool
+    norm: str | None
+    eps: float | None
+    knowledge: str | None
+    status: str
+    reason: str | None
+    n: int
+    wanted: int
+    repeats: int
+    wanted_repeats: int
+    faults: int
+    decision: str
+    accuracy: Accuracy | None
+    measures: Mapping[str, float | None]
+    defense_cost: PerImage
+    attack_cost: PerImage
+
+    @property
+    def clean(self) -> bool:
+        """Whether the cell was measured on clean input."""
+        return self.attack == "clean"
+
+    @property
+    def done(self) -> bool:
+        """Whether everything that the suite asks for was measured."""
+        return self.status == "done"
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether it can be measured and has not been, or not wholly."""
+        return self.status in ("partial", "missing")
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether the attacker took the defense into account."""
+        return self.knowledge is not None and self.knowledge != "oblivious"
+
+    @property
+    def state(self) -> str:
+        """The status in a word that people read, with how far a partial cell has come."""
+        if self.status == "partial":
+            return f"partial, {self.n} of {self.wanted}"
+        return {"skipped": "refused"}.get(self.status, self.status)
+
+    @property
+    def row(self) -> tuple[str, ...]:
+        """What the entry's row stands for: dataset, classifier, defense."""
+        return (self.dataset, self.classifier, self.defense)
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The suite's names for the cell's parts, which are unique in a suite."""
+        return (self.suite, *self.row, self.attack, self.threat_model)
+
+
+def known(value: Any) -> Any:
+    """Return a frame's value, with None for what pandas writes as not-a-number."""
+    return None if value is None or (isinstance(value, float) and math.isnan(value)) else value
+
+
+def entry_of(record: Mapping[Hashable, Any], anchor: str, failure: str | None) -> Entry:
+    """Read one row of the frame of cells."""
+
+    def real(name: str) -> float | None:
+        value = known(record[name])
+        return None if value is None else float(value)
+
+    def per_image(side: str) -> PerImage:
+        return PerImage(*(real(f"{side}_{name}") for name in ("seconds", "forwards", "backwards", "evaluations")))
+
+    accuracy = None
+    if (share := real("accuracy")) is not None:
+        accuracy = Accuracy(share, float(record["low"]), float(record["high"]), int(record["n"]))
+    status = str(record["status"])
+    return Entry(
+        anchor=anchor,
+        id=known(record["id"]),
+        suite=record["suite"],
+        dataset=record["dataset"],
+        classifier=record["classifier"],
+        defense=record["defense"],
+        attack=record["attack"],
+        threat_model=record["threat_model"],
+        undefended=known(record["defense_use"]) == "none",
+        norm=known(record["norm"]),
+        eps=real("eps"),
+        knowledge=known(record["knowledge"]),
+        status=status,
+        reason=known(record["reason"]) or (failure if status in ("partial", "missing") else None),
+        n=int(record["n"]),
+        wanted=int(record["wanted_examples"]),
+        repeats=int(record["n_repeats"]),
+        wanted_repeats=int(record["wanted_repeats"]) if known(record["random"]) else 1,
+        faults=int(record["faults"]),
+        decision=record["decision"],
+        accuracy=accuracy,
+        measures={name: real(name) for name in MEASURES},
+        defense_cost=per_image("defense"),
+        attack_cost=per_image("attack"),
+    )

@@ -1,0 +1,158 @@
+"""The numbers of a cell in the order of the tables, each with the sentence that explains it.
+
+All renderers iterate over these, so that a column means the same on the page, in Markdown, LaTeX and CSV.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from reports import numbers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from reports.entry import Entry, PerImage
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One number of a cell.
+
+    Attributes:
+        key: its column in the CSV file.
+        group: the heading that it shares with its neighbours.
+        title: its own heading.
+        value: how to find it.
+        text: how to write it.
+    """
+
+    key: str
+    group: str
+    title: str
+    value: Callable[[Entry], float | None]
+    text: Callable[[float], str]
+
+    def of(self, entry: Entry) -> str:
+        """Write the number, or a dash where there is none."""
+        value = self.value(entry)
+        return numbers.NOTHING if value is None else self.text(value)
+
+
+def _measured(key: str, group: str, title: str) -> Fact:
+    return Fact(key, group, title, lambda entry: entry.measures[key], numbers.measure)
+
+
+def _costs(side: str, of: Callable[[Entry], PerImage]) -> tuple[Fact, ...]:
+    group = f"{side}, per image"
+    return (
+        Fact(f"{side}_seconds", group, "time", lambda entry: of(entry).seconds, numbers.seconds),
+        Fact(f"{side}_forwards", group, "forwards", lambda entry: of(entry).forwards, numbers.count),
+        Fact(f"{side}_backwards", group, "backwards", lambda entry: of(entry).backwards, numbers.count),
+        Fact(f"{side}_evaluations", group, "evaluations", lambda entry: of(entry).evaluations, numbers.count),
+    )
+
+
+DEFENSE = _costs("defense", lambda entry: entry.defense_cost)
+ATTACK = _costs("attack", lambda entry: entry.attack_cost)
+
+FACTS = (
+    _measured("linf", "perturbation", "Linf"),
+    _measured("l2", "perturbation", "L2"),
+    _measured("reconstruction_clean", "reconstruction loss", "clean"),
+    _measured("reconstruction_adversarial", "reconstruction loss", "adversarial"),
+    _measured("reconstruction_purified", "reconstruction loss", "purified"),
+    _measured("amv_adversarial_last", "AMV before (adversarial)", "last layer"),
+    _measured("amv_adversarial_mean", "AMV before (adversarial)", "mean"),
+    _measured("amv_purified_last", "AMV after (purified)", "last layer"),
+    _measured("amv_purified_mean", "AMV after (purified)", "mean"),
+    *DEFENSE,
+    *ATTACK,
+)
+
+
+def groups() -> list[tuple[str, int]]:
+    """Return the shared headings with the number of facts under each."""
+    spans: dict[str, int] = {}
+    for fact in FACTS:
+        spans[fact.group] = spans.get(fact.group, 0) + 1
+    return list(spans.items())
+
+
+#: what the words of the tables mean, a sentence or two each
+LEGEND = (
+    (
+        "accuracy",
+        "Share of examples that the defended classifier gets right, in per cent. The harness judges it after the "
+        "attack: it checks that the proposed image is within range and budget and evaluates it afresh through the "
+        "whole defense; what the attack claims is not used.",
+    ),
+    (
+        "[low, high]",
+        "The 95 % Wilson score interval of that share: the uncertainty from which examples were chosen, at the number "
+        "of examples in the table.",
+    ),
+    (
+        "worst case",
+        "For each example the smallest verdict over clean input and all finished attacks of the board, then the mean "
+        "over examples; never the smallest of the averages.",
+    ),
+    (
+        "rank",
+        "By worst case, equals sharing a place. A defense whose adaptive attacks are not finished is not ranked, since "
+        "an attack that does not know of a defense says little about it.",
+    ),
+    (
+        "reference",
+        "The classifier without a defense: the line that a defense has to rise above.",
+    ),
+    ("oblivious", "The attacker sees the classifier alone and does not know that there is a defense."),
+    (
+        "bpda",
+        "The attacker runs the defense forwards and takes its derivative for the identity (straight-through).",
+    ),
+    ("full", "The attacker differentiates through the defense exactly."),
+    (
+        "refused",
+        "The cell cannot be measured in a way that means something; the reason stands beside it, and it counts "
+        "neither for nor against the defense.",
+    ),
+    (
+        "missing, partial",
+        "The cell can be measured and has not been, or not on all examples and repeats; running the suite again "
+        "completes it.",
+    ),
+    (
+        "examples, repeats",
+        "How many images were judged, and in how many fresh evaluations each; a defense that draws no random numbers "
+        "needs one.",
+    ),
+    (
+        "perturbation",
+        "Mean size of the change that was judged, pixels in [0, 1], as the largest change of a value (Linf) and as "
+        "the Euclidean length (L2).",
+    ),
+    (
+        "reconstruction loss",
+        "Masked reconstruction loss of the probe, a masked autoencoder named in the suite, on the clean, the "
+        "adversarial and the purified image.",
+    ),
+    (
+        "AMV",
+        "Attention-matrix variation: the Frobenius norm of the change of the probe's decoder attention, adversarial "
+        "minus clean (before purification) and purified minus clean (after), under the same weights and the same "
+        "masks; for the last decoder layer and as the mean over layers.",
+    ),
+    ("time", "Wall time per image: of purifying and classifying for the defense, of crafting for the attack."),
+    ("forwards, backwards", "Passes through any network per image."),
+    ("evaluations", "Forward passes through the defense's own networks per image, known as NFE for diffusion."),
+    ("faults", "Outcomes that broke a rule: out of range, out of budget, or logits that are not finite."),
+)
+
+#: how the repeats of a random defense become one verdict per example
+DECISIONS = {
+    "mean": "an example counts as the share of its repeats that were correct",
+    "any": "an example counts as correct only if no repeat was wrong",
+    "majority": "an example counts as correct if more than half of its repeats were correct",
+}

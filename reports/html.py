@@ -1,0 +1,59 @@
+"""The leaderboard as one page that stands alone: no request leaves it, and everything from the database is escaped."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from harness.core.spec import short
+from reports import numbers
+from reports.description import describe, measured
+from reports.facts import DECISIONS, DEFENSE, FACTS, LEGEND, groups
+from reports.figures import accuracy_against_time
+
+if TYPE_CHECKING:
+    from reports.leaderboard import Leaderboard
+
+
+@functools.cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.globals |= {"numbers": numbers, "describe": describe, "figure_of": accuracy_against_time}
+    environment.filters["short"] = short
+    return environment
+
+
+def html(leaderboard: Leaderboard) -> str:
+    """Return the page."""
+    return (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            sections=leaderboard.sections,
+            origin=leaderboard.provenance,
+            measured=measured(leaderboard.provenance),
+            facts=FACTS,
+            groups=groups(),
+            starts=_starts(),
+            costs=(DEFENSE[0], DEFENSE[3]),
+            legend=LEGEND,
+            decisions=DECISIONS,
+        )
+    )
+
+
+def _starts() -> frozenset[str]:
+    """Return the facts that begin a group, which a table sets apart."""
+    first: dict[str, str] = {}
+    for fact in FACTS:
+        first.setdefault(fact.group, fact.key)
+    return frozenset(first.values())

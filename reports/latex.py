@@ -1,0 +1,143 @@
+"""The leaderboard as LaTeX tables (booktabs), to be input into a paper."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from reports import numbers
+from reports.facts import DEFENSE, FACTS, Fact
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from reports.entry import Accuracy, Entry
+    from reports.leaderboard import Board, Leaderboard, Row
+
+_ESCAPES = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "%": r"\%",
+    "_": r"\_",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "[": "{[}",
+    "]": "{]}",
+    numbers.NOTHING: "--",
+    "\N{MICRO SIGN}": r"\textmu{}",
+}
+
+
+def escaped(text: str) -> str:
+    """Return text that LaTeX sets as it is, on one line."""
+    return "".join(_ESCAPES.get(letter, letter) for letter in " ".join(text.split()))
+
+
+def latex(leaderboard: Leaderboard) -> str:
+    r"""Return one table per board and one of the cells behind it; needs ``\usepackage{booktabs}``."""
+    blocks = [r"% needs \usepackage{booktabs}; wide tables may want \resizebox or a landscape page"]
+    for section in leaderboard.sections:
+        for board in section.boards:
+            blocks += [_board(board), _cells(board)]
+        if section.homeless:
+            blocks.append("\n".join(f"% {escaped(_reason(entry))}" for entry in section.homeless))
+    return "\n\n".join(blocks) + "\n"
+
+
+def _board(board: Board) -> str:
+    head = ["rank", "defense", "clean", *map(str, board.columns), "worst case", "time", "evaluations"]
+    reference = [row for row in board.rows if row.reference]
+    ranked = [row for row in board.rows if not row.reference]
+    body = [_row(row) for row in ranked]
+    if ranked and reference:
+        body.append(r"\midrule")
+    body += [_row(row) for row in reference]
+    notes = [f"{row.defense}: {row.unranked}." for row in ranked if row.unranked]
+    notes += [f"{_reason(entry)}." for entry in board.notes]
+    caption = f"{board.title}. Accuracy in per cent with its 95 % Wilson interval; time and evaluations per image."
+    return _table(head, body, " ".join([caption, *notes]), left=2)
+
+
+def _row(row: Row) -> str:
+    rank = str(row.rank) if row.rank else "ref." if row.reference else numbers.NOTHING
+    cells = [escaped(rank), escaped(row.defense), _accuracy(row.clean), *map(_accuracy, row.attacked)]
+    cells.append(_share(row.worst.accuracy) if row.worst else "--")
+    cells += [_fact(fact, row.clean) for fact in (DEFENSE[0], DEFENSE[3])]
+    return _line(cells)
+
+
+def _cells(board: Board) -> str:
+    head = ["cell", "defense", "attack", "threat model", "accuracy", *(fact.title for fact in FACTS)]
+    spans = _spans(5)
+    body = [
+        _line(
+            [
+                rf"\texttt{{{entry.id}}}" if entry.id else "--",
+                *map(escaped, (entry.defense, entry.attack, entry.threat_model)),
+                _accuracy(entry),
+                *(_fact(fact, entry) for fact in FACTS),
+            ]
+        )
+        for entry in board.entries
+    ]
+    return _table(head, body, f"The cells behind {board.title}.", left=4, above=spans)
+
+
+def _spans(skip: int) -> str:
+    widths: dict[str, int] = {}
+    for fact in FACTS:
+        widths[fact.group] = widths.get(fact.group, 0) + 1
+    cells = [""] * skip + [rf"\multicolumn{{{width}}}{{c}}{{{escaped(group)}}}" for group, width in widths.items()]
+    return _line(cells)
+
+
+def _reason(entry: Entry) -> str:
+    where = f"{entry.defense}, {entry.attack} {entry.threat_model}: {entry.state}"
+    return f"{where} ({entry.reason})" if entry.reason else where
+
+
+def _accuracy(entry: Entry | None) -> str:
+    if entry is None:
+        return "--"
+    if entry.accuracy is None:
+        return escaped(entry.state)
+    return _share(entry.accuracy) + ("" if entry.done else f" ({escaped(entry.state)})")
+
+
+def _share(accuracy: Accuracy) -> str:
+    low, high = numbers.percent(accuracy.low), numbers.percent(accuracy.high)
+    return rf"{numbers.percent(accuracy.share)} {{\scriptsize [{low}, {high}]}}"
+
+
+def _fact(fact: Fact, entry: Entry | None) -> str:
+    return escaped(fact.of(entry)) if entry else "--"
+
+
+def _line(cells: Iterable[str]) -> str:
+    return " & ".join(cells) + r" \\"
+
+
+def _table(head: Sequence[str], body: Sequence[str], caption: str, left: int, above: str = "") -> str:
+    shape = "l" * left + "r" * (len(head) - left)
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{escaped(caption)}}}",
+            rf"\begin{{tabular}}{{{shape}}}",
+            r"\toprule",
+            *([above] if above else []),
+            _line(map(escaped, head)),
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+        ]
+    )

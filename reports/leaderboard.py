@@ -1,0 +1,276 @@
+"""From frames to the one value that every renderer shows: sections, boards, rows, entries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from harness.store.frames import Results, decide, results, wilson
+from harness.store.provenance import Provenance, SuiteFacts, provenance
+from reports.entry import Accuracy, Entry, entry_of
+from reports.numbers import radius
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    import pandas as pd
+
+    Verdicts = dict[tuple[str, ...], pd.Series[Any]]
+
+
+@dataclass(frozen=True)
+class Column:
+    """An attack under a threat model, by the suite's names."""
+
+    attack: str
+    threat_model: str
+    knowledge: str | None
+
+    def __str__(self) -> str:
+        """Name both."""
+        return f"{self.attack} {self.threat_model}"
+
+
+@dataclass(frozen=True)
+class Worst:
+    """The accuracy that is left when each example meets the attack that suits it worst; clean input is one of them.
+
+    Attributes:
+        accuracy: the mean over examples of the smallest verdict over ``cells``.
+        cells: the ids of the cells it comes from.
+        anchor: the fragment on the page where they are listed.
+    """
+
+    accuracy: Accuracy
+    cells: tuple[str, ...]
+    anchor: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """A defense on a board.
+
+    Attributes:
+        reference: whether it is the classifier without a defense, which is compared with and not ranked.
+        clean: the cell on clean input.
+        attacked: an entry per column of the board; None where the suite has no such cell.
+        worst: None until clean input and at least one attack are measured.
+        adaptive: whether an attack that knows of the defense is finished.
+        rank: place by worst case, from 1; equals share a place; None where the row cannot be ranked.
+        unranked: why not.
+    """
+
+    defense: str
+    reference: bool
+    clean: Entry | None
+    attacked: tuple[Entry | None, ...]
+    worst: Worst | None
+    adaptive: bool
+    rank: int | None
+    unranked: str
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """All cells of the row, clean input first."""
+        return tuple(entry for entry in (self.clean, *self.attacked) if entry)
+
+    @property
+    def standing(self) -> str:
+        """The rank, or why there is none."""
+        return str(self.rank) if self.rank else self.unranked
+
+
+@dataclass(frozen=True)
+class Board:
+    """What can be compared: one dataset, one classifier, one budget; a row per defense."""
+
+    anchor: str
+    suite: str
+    dataset: str
+    classifier: str
+    norm: str | None
+    eps: float | None
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+
+    @property
+    def title(self) -> str:
+        """Name what is compared."""
+        return f"{self.dataset} / {self.classifier} / {self.budget}"
+
+    @property
+    def budget(self) -> str:
+        """Name the budget."""
+        return "clean input only" if self.norm is None or self.eps is None else f"{self.norm} {radius(self.eps)}"
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """All cells of the board, row by row."""
+        return tuple(entry for row in self.rows for entry in row.entries)
+
+    @property
+    def notes(self) -> tuple[Entry, ...]:
+        """The cells that are not done: refused, missing, partial."""
+        return tuple(entry for entry in self.entries if not entry.done)
+
+    @property
+    def unfinished(self) -> int:
+        """How many cells can be measured and have not been, or not wholly."""
+        return sum(entry.unfinished for entry in self.entries)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A suite: its boards, and every cell of it in the suite's order.
+
+    Attributes:
+        homeless: refused cells whose threat model no other cell shares, so that their budget is not known.
+    """
+
+    suite: SuiteFacts
+    boards: tuple[Board, ...]
+    entries: tuple[Entry, ...]
+    homeless: tuple[Entry, ...]
+
+    @property
+    def unfinished(self) -> int:
+        """How many cells can be measured and have not been, or not wholly."""
+        return sum(entry.unfinished for entry in self.entries)
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """All that a report shows."""
+
+    sections: tuple[Section, ...]
+    provenance: Provenance
+
+
+def read_leaderboard(url: str, suite: str | None = None) -> Leaderboard:
+    """Read a database.
+
+    Raises:
+        UserError: if there is no such database or no such suite in it.
+    """
+    return leaderboard(results(url, suite), provenance(url, suite))
+
+
+def leaderboard(frames: Results, origin: Provenance) -> Leaderboard:
+    """Arrange frames into boards; nothing is left out, whatever its status."""
+    entries = _entries(frames.cells, origin)
+    verdicts = _verdicts(frames.examples, entries)
+    sections: list[Section] = []
+    for facts in origin.suites:
+        mine = [entry for entry in entries if entry.suite == facts.name]
+        boards, homeless = _boards(mine, verdicts, f"b{len(sections) + 1}")
+        sections.append(Section(facts, tuple(boards), tuple(mine), tuple(homeless)))
+    return Leaderboard(tuple(sections), origin)
+
+
+def _entries(cells: pd.DataFrame, origin: Provenance) -> list[Entry]:
+    """Return an entry per row; a refused cell takes its budget from the cells under the same threat model."""
+    seen: dict[str, int] = {}
+    found = []
+    for position, record in enumerate(cells.to_dict("records")):
+        cell = record["id"] if isinstance(record["id"], str) else None
+        name = cell or f"refused-{position + 1}"
+        seen[name] = seen.get(name, 0) + 1
+        anchor = f"c-{name}" if seen[name] == 1 else f"c-{name}-{seen[name]}"
+        facts = origin.cells.get(cell) if cell else None
+        found.append(entry_of(record, anchor, facts.failure if facts else None))
+    threats = {(entry.suite, entry.threat_model): entry for entry in found if entry.norm is not None}
+    for place, entry in enumerate(found):
+        like = threats.get((entry.suite, entry.threat_model))
+        if entry.norm is None and like is not None:
+            found[place] = replace(entry, norm=like.norm, eps=like.eps, knowledge=like.knowledge)
+    undefended = {(entry.suite, entry.defense) for entry in found if entry.undefended}
+    return [replace(entry, undefended=(entry.suite, entry.defense) in undefended) for entry in found]
+
+
+def _verdicts(examples: pd.DataFrame, entries: Iterable[Entry]) -> Verdicts:
+    """Return the verdict per place, 0 to 1, of every finished cell, under its suite's decision rule."""
+    done = {entry.key: entry for entry in entries if entry.done}
+    names = ["suite", "dataset", "classifier", "defense", "attack", "threat_model"]
+    found: Verdicts = {}
+    for group, frame in examples.groupby(names, sort=False):
+        key = tuple(map(str, group))
+        entry = done.get(key)
+        if entry is not None:
+            mine = frame[(frame["place"] < entry.wanted) & (frame["repeat"] < entry.wanted_repeats)]
+            found[key] = decide(mine["correct"], [mine["place"]], entry.decision)
+    return found
+
+
+def _boards(entries: Sequence[Entry], verdicts: Verdicts, prefix: str) -> tuple[list[Board], list[Entry]]:
+    """Return the boards in order of appearance, and the refused cells that fit on none."""
+    homeless = [entry for entry in entries if not entry.clean and entry.norm is None]
+    groups: dict[tuple[Any, ...], list[Entry]] = {}
+    for entry in entries:
+        if not entry.clean and entry.norm is not None:
+            groups.setdefault((entry.dataset, entry.classifier, entry.norm, entry.eps), []).append(entry)
+    attacked = {key[:2] for key in groups}
+    for entry in entries:
+        if entry.clean and (entry.dataset, entry.classifier) not in attacked:
+            groups.setdefault((entry.dataset, entry.classifier, None, None), [])
+    boards: list[Board] = []
+    for (dataset, classifier, norm, eps), group in groups.items():
+        clean = [
+            entry for entry in entries if entry.clean and (entry.dataset, entry.classifier) == (dataset, classifier)
+        ]
+        columns = tuple(
+            {(e.attack, e.threat_model): Column(e.attack, e.threat_model, e.knowledge) for e in group}.values()
+        )
+        anchor = f"{prefix}-{len(boards) + 1}"
+        rows = _rows(clean, group, columns, verdicts, anchor)
+        boards.append(Board(anchor, entries[0].suite, dataset, classifier, norm, eps, columns, rows))
+    return boards, homeless
+
+
+def _rows(
+    clean: Sequence[Entry], attacked: Sequence[Entry], columns: Sequence[Column], verdicts: Verdicts, anchor: str
+) -> tuple[Row, ...]:
+    """Return the rows: ranked ones by worst case, then those without a rank, the reference last."""
+    rows: list[Row] = []
+    for defense in dict.fromkeys(entry.defense for entry in [*clean, *attacked]):
+        at_rest = next((entry for entry in clean if entry.defense == defense), None)
+        mine = {(e.attack, e.threat_model): e for e in attacked if e.defense == defense}
+        row = tuple(mine.get((column.attack, column.threat_model)) for column in columns)
+        rows.append(_row(defense, at_rest, row, verdicts, f"{anchor}-w{len(rows) + 1}"))
+    rows.sort(key=lambda row: (row.reference, bool(row.unranked), -row.worst.accuracy.share if row.worst else 1.0))
+    shares = [row.worst.accuracy.share for row in rows if row.worst and not row.unranked]
+    return tuple(
+        replace(row, rank=1 + sum(share > row.worst.accuracy.share for share in shares))
+        if row.worst and not row.unranked
+        else row
+        for row in rows
+    )
+
+
+def _row(defense: str, clean: Entry | None, attacked: tuple[Entry | None, ...], verdicts: Verdicts, anchor: str) -> Row:
+    entries = [entry for entry in (clean, *attacked) if entry]
+    done = [entry for entry in entries if entry.done]
+    adaptive = any(entry.adaptive for entry in done)
+    reference = any(entry.undefended for entry in entries)
+    unfinished = sum(entry.unfinished for entry in entries)
+    worst = None
+    if clean is not None and clean.done and any(not entry.clean for entry in done):
+        worst = _worst(done, verdicts, anchor)
+    if reference:
+        unranked = "reference"
+    elif not adaptive:
+        unranked = "no finished adaptive attack"
+    elif unfinished:
+        unranked = f"{unfinished} of {len(entries)} cells unfinished"
+    else:
+        unranked = "" if worst else "clean input refused or not in the suite"
+    return Row(defense, reference, clean, attacked, worst, adaptive, None, unranked)
+
+
+def _worst(done: Sequence[Entry], verdicts: Verdicts, anchor: str) -> Worst:
+    """Return the mean over examples of the smallest verdict (law 4: never the smallest of the means)."""
+    least = verdicts[done[0].key]
+    for entry in done[1:]:
+        least = least.combine(verdicts[entry.key], min)
+    interval = wilson(round(float(least.sum()), 9), len(least))
+    accuracy = Accuracy(interval.share, interval.low, interval.high, len(least))
+    return Worst(accuracy, tuple(entry.id for entry in done if entry.id), anchor)

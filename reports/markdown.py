@@ -1,0 +1,134 @@
+"""The leaderboard as Markdown: accuracies first, then every cell by id."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from reports import numbers
+from reports.description import measured
+from reports.facts import DECISIONS, DEFENSE, FACTS, LEGEND
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from reports.entry import Accuracy, Entry
+    from reports.leaderboard import Board, Leaderboard, Row, Section
+
+
+def escaped(text: str) -> str:
+    """Return text that Markdown shows as it is, on one line."""
+    return re.sub(r"([\\`*_\[\]<>|#~&])", r"\\\1", " ".join(text.split()))
+
+
+def markdown(board: Leaderboard) -> str:
+    """Return the whole leaderboard."""
+    blocks = ["# Leaderboard"]
+    for section in board.sections:
+        blocks += _section(section)
+    blocks.append("## What the words mean")
+    blocks.append("\n".join(f"- **{escaped(word)}**: {escaped(sentence)}" for word, sentence in LEGEND))
+    if when := measured(board.provenance):
+        blocks.append(f"Measured {when}.")
+    return "\n\n".join(blocks) + "\n"
+
+
+def _section(section: Section) -> list[str]:
+    suite = section.suite
+    blocks = [f"## {escaped(suite.title or suite.name)}"]
+    rule = DECISIONS.get(suite.decision, suite.decision)
+    blocks.append(f"Suite {escaped(suite.name)}; decision {escaped(suite.decision)}: {escaped(rule)}.")
+    for board in section.boards:
+        blocks += [f"### {escaped(board.title)}", board_table(board), *_notes(board)]
+    if section.homeless:
+        blocks += ["### Refused, on no board", _reasons(section.homeless)]
+    blocks += ["### Every cell", _cells(section.entries)]
+    return blocks
+
+
+def board_table(board: Board) -> str:
+    """Return one board: a row per defense."""
+    head = [
+        "rank",
+        "defense",
+        "clean",
+        *map(str, board.columns),
+        "worst case",
+        "time per image",
+        "evaluations per image",
+    ]
+    seconds, _, _, evaluations = DEFENSE
+    rows = []
+    for row in board.rows:
+        cells = [escaped(_standing(row)), escaped(row.defense), _accuracy(row.clean), *map(_accuracy, row.attacked)]
+        cells.append(_share(row.worst.accuracy) if row.worst else numbers.NOTHING)
+        cells += [fact.of(row.clean) if row.clean else numbers.NOTHING for fact in (seconds, evaluations)]
+        rows.append(cells)
+    return table(map(escaped, head), rows, left=2)
+
+
+def _standing(row: Row) -> str:
+    return row.standing if row.rank or row.reference else f"not ranked: {row.standing}"
+
+
+def _notes(board: Board) -> list[str]:
+    blocks = []
+    if board.unfinished:
+        blocks.append(f"{board.unfinished} of {len(board.entries)} cells are unfinished.")
+    worst = [
+        f"- {escaped(row.defense)}: worst case over {', '.join(f'`{cell}`' for cell in row.worst.cells)}"
+        for row in board.rows
+        if row.worst
+    ]
+    if worst:
+        blocks.append("\n".join(worst))
+    if board.notes:
+        blocks.append(_reasons(board.notes))
+    return blocks
+
+
+def _reasons(entries: Iterable[Entry]) -> str:
+    return "\n".join(
+        f"- {escaped(f'{entry.defense}, {entry.attack} {entry.threat_model}')}: {entry.state}"
+        + (f": {escaped(entry.reason)}" if entry.reason else "")
+        for entry in entries
+    )
+
+
+def _accuracy(entry: Entry | None) -> str:
+    if entry is None:
+        return numbers.NOTHING
+    if entry.accuracy is None:
+        return entry.state
+    return _share(entry.accuracy) + ("" if entry.done else f" ({entry.state})")
+
+
+def _share(accuracy: Accuracy) -> str:
+    return f"{numbers.percent(accuracy.share)} \\{numbers.interval(accuracy.low, accuracy.high)[:-1]}\\]"
+
+
+def _cells(entries: Iterable[Entry]) -> str:
+    head = ["cell", "dataset", "classifier", "defense", "attack", "threat model", "status", "examples", "repeats"]
+    head += ["accuracy", *(f"{fact.group}: {fact.title}" for fact in FACTS), "faults"]
+    rows = [
+        [
+            f"`{entry.id}`" if entry.id else numbers.NOTHING,
+            *map(
+                escaped, (entry.dataset, entry.classifier, entry.defense, entry.attack, entry.threat_model, entry.state)
+            ),
+            str(entry.n),
+            str(entry.repeats),
+            _share(entry.accuracy) if entry.accuracy else numbers.NOTHING,
+            *(fact.of(entry) for fact in FACTS),
+            str(entry.faults),
+        ]
+        for entry in entries
+    ]
+    return table(head, rows, left=7)
+
+
+def table(head: Iterable[str], rows: Iterable[Sequence[str]], left: int) -> str:
+    """Return a pipe table; the first ``left`` columns stand left, the others right."""
+    names = list(head)
+    rule = ["---" if place < left else "--:" for place in range(len(names))]
+    return "\n".join("| " + " | ".join(line) + " |" for line in [names, rule, *rows])

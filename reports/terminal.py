@@ -1,0 +1,64 @@
+"""The leaderboard for a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+from reports import numbers
+from reports.facts import DEFENSE
+
+if TYPE_CHECKING:
+    from reports.entry import Accuracy, Entry
+    from reports.leaderboard import Board, Leaderboard, Row
+
+
+def leaderboard_tables(leaderboard: Leaderboard) -> list[Table]:
+    """Return a table per board, to be printed by rich."""
+    return [_table(board) for section in leaderboard.sections for board in section.boards]
+
+
+def _table(board: Board) -> Table:
+    caption = Text("accuracy in %, below it the 95 % Wilson interval")
+    if board.unfinished:
+        caption.append(f"; {board.unfinished} of {len(board.entries)} cells unfinished", "yellow")
+    table = Table(title=Text(board.title, "bold"), caption=caption, title_justify="left", caption_justify="left")
+    table.add_column("rank", justify="right")
+    table.add_column("defense", overflow="fold")
+    table.add_column("clean", justify="right", no_wrap=True)
+    for column in board.columns:
+        table.add_column(Text(f"{column.attack}\n{column.threat_model}"), justify="right")
+    table.add_column("worst case", justify="right", no_wrap=True)
+    table.add_column("time\nper image", justify="right", no_wrap=True)
+    table.add_column("evaluations\nper image", justify="right", no_wrap=True)
+    for row in board.rows:
+        if row.reference:
+            table.add_section()
+        table.add_row(*_cells(row))
+    return table
+
+
+def _cells(row: Row) -> list[Text]:
+    rank = Text(str(row.rank)) if row.rank else Text("ref." if row.reference else numbers.NOTHING, "dim")
+    name = Text(row.defense)
+    if row.unranked and not row.reference:
+        name.append(f"\n{row.unranked}", "dim")
+    worst = _share(row.worst.accuracy, "bold") if row.worst else Text(numbers.NOTHING, "dim")
+    costs = [Text(fact.of(row.clean) if row.clean else numbers.NOTHING) for fact in (DEFENSE[0], DEFENSE[3])]
+    return [rank, name, _accuracy(row.clean), *map(_accuracy, row.attacked), worst, *costs]
+
+
+def _accuracy(entry: Entry | None) -> Text:
+    if entry is None:
+        return Text(numbers.NOTHING, "dim")
+    if entry.accuracy is None:
+        return Text(entry.state, "dim" if entry.status == "skipped" else "yellow")
+    text = _share(entry.accuracy)
+    return text if entry.done else text.append(f"\n{entry.state}", "yellow")
+
+
+def _share(accuracy: Accuracy, style: str = "") -> Text:
+    text = Text(numbers.percent(accuracy.share), style)
+    return text.append(f"\n{numbers.interval(accuracy.low, accuracy.high)}", "not bold dim")

@@ -1,0 +1,54 @@
+"""Writing a report into a folder: one pure function of the database per file."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from harness.core.errors import UserError
+from reports.csv_file import csv_text
+from reports.html import html
+from reports.latex import latex
+from reports.leaderboard import read_leaderboard
+from reports.markdown import markdown
+
+RENDERERS = {
+    "index.html": html,
+    "leaderboard.md": markdown,
+    "leaderboard.csv": csv_text,
+    "leaderboard.tex": latex,
+}
+
+
+def write_report(url: str, out: Path, suite: str | None = None) -> list[Path]:
+    """Write the page and the tables; return their paths, the page first.
+
+    The same database gives the same bytes. Each file appears whole or not at all.
+
+    Raises:
+        UserError: if there is no such database or suite, or the folder cannot be written.
+    """
+    leaderboard = read_leaderboard(url, suite)
+    texts = {name: render(leaderboard) for name, render in RENDERERS.items()}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        return [_replace(out / name, text) for name, text in texts.items()]
+    except OSError as error:
+        raise UserError(
+            f"expected a folder that can be written at {out}, got: {error}; choose another --out"
+        ) from error
+
+
+def _replace(path: Path, text: str) -> Path:
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    beside = Path(name)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+        beside.chmod(0o644)
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    return path

@@ -1,0 +1,139 @@
+"""Databases made by hand, so that every figure of a report can be checked against a sum on paper."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from harness.core.cell import Cell, Labels, Shard
+from harness.core.job import Evaluate
+from harness.core.result import Artifact, Cost, Done, Outcome
+from harness.core.spec import Spec
+from harness.core.threat import Knowledge, Norm, ThreatModel
+from harness.store.store import Declaration, Member, Store
+
+THREATS = {
+    "oblivious-0.2": ThreatModel(Norm.LINF, 0.2, Knowledge.OBLIVIOUS),
+    "bpda-0.2": ThreatModel(Norm.LINF, 0.2, Knowledge.BPDA),
+    "full-0.2": ThreatModel(Norm.LINF, 0.2, Knowledge.FULL),
+    "oblivious-1": ThreatModel(Norm.L2, 1.0, Knowledge.OBLIVIOUS),
+}
+
+
+@dataclass
+class Bench:
+    """A suite under construction: its members in order, and what was measured of them."""
+
+    path: Path
+    members: list[Member] = field(default_factory=list)
+    measured: list[tuple[Cell, list[str]]] = field(default_factory=list)
+    n_examples: int = 4
+    repeats: int = 3
+    decision: str = "mean"
+    name: str = "toy"
+    title: str = "A toy"
+    text: str = "suite: toy\n"
+
+    def cell(self, defense: str, threat: str | None, *, dataset: str = "digits", use: str | None = None) -> Cell:
+        classifier = Spec.of("recipe", "classifier", 1, {"width": 8})
+        return Cell(
+            dataset=Spec.of("dataset", "digits", 1, {}),
+            classifier=Spec.of("classifier", "trained", 1, {}, {"net": classifier}),
+            defense=Spec.of("defense", use or defense.split("<")[0], 1, {"steps": 10}),
+            attack=Spec.of("attack", "pgd", 1, {"steps": 20}) if threat else None,
+            threat=THREATS[threat] if threat else None,
+            seed=0,
+            subset_seed=0,
+            labels=Labels(dataset, "cnn", defense, *(("pgd", threat) if threat else ())),
+        )
+
+    def add(self, defense: str, threat: str | None, *correct: str, **options: str) -> Cell:
+        """Add a cell; ``correct`` holds a word per example with a digit per repeat, none if it was not run."""
+        cell = self.cell(defense, threat, **options)
+        self.members.append(Member(cell.labels, cell, random=cell.defense.use != "none"))
+        if correct:
+            self.measured.append((cell, list(correct)))
+        return cell
+
+    def refuse(self, defense: str, threat: str, reason: str) -> None:
+        self.members.append(Member(Labels("digits", "cnn", defense, "pgd", threat), None, False, reason))
+
+    def write(self) -> str:
+        """Write the database; return its path."""
+        store = Store.open(str(self.path), create=True)
+        store.declare(
+            Declaration(
+                self.name, self.title, self.text, self.decision, self.n_examples, self.repeats, 50, tuple(self.members)
+            )
+        )
+        for cell, correct in self.measured:
+            job = Evaluate(cell, Shard(0, 0, len(correct)), 0, len(correct[0]))
+            store.finish(store.begin(job), job, done(cell, correct))
+        self.measured.clear()
+        return str(self.path)
+
+
+def done(cell: Cell, correct: Sequence[str]) -> Done:
+    images = len(correct) * len(correct[0])
+    outcomes = [
+        Outcome(
+            example=100 + place,
+            place=place,
+            repeat=repeat,
+            label=3,
+            prediction=3 if digit == "1" else 5,
+            correct=digit == "1",
+            linf=0.2 if cell.attack else 0.0,
+            reconstruction_clean=0.024,
+            amv_purified_last=0.016,
+        )
+        for place, word in enumerate(correct)
+        for repeat, digit in enumerate(word)
+    ]
+    return Done(
+        artifacts=(Artifact("d" * 64, "weights", "a" * 64, 1000, "cnn"),),
+        outcomes=tuple(outcomes),
+        defense_cost=Cost(images, 0.5 * images, 11 * images, 10 * images, 10 * images),
+        attack_cost=Cost(len(correct), 2.0 * len(correct), 20 * len(correct), 20 * len(correct))
+        if cell.attack
+        else None,
+        environment={"python": "3.11.0", "cpu": "<b>a machine</b>"},
+        seconds=1.0,
+    )
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Callable[..., Bench]:
+    def make(**options: object) -> Bench:
+        return Bench(tmp_path / "runs.db", **options)  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.fixture
+def toy(bench: Callable[..., Bench]) -> Bench:
+    """Two defenses and none; attacks oblivious, bpda and full; refused, missing and partial cells among them.
+
+    Verdicts of mae-pure by example, three repeats each, worked through by hand in the tests:
+
+        clean       111 111 110 111
+        oblivious   111 011 111 000
+        bpda        011 111 111 111
+    """
+    toy = bench()
+    toy.add("none", None, "1", "1", "1", "1")
+    toy.add("none", "oblivious-0.2", "0", "1", "0", "0")
+    toy.add("none", "bpda-0.2", "0", "0", "1", "0")
+    toy.add("mae-pure", None, "111", "111", "110", "111")
+    toy.add("mae-pure", "oblivious-0.2", "111", "011", "111", "000")
+    toy.add("mae-pure", "bpda-0.2", "011", "111", "111", "111")
+    toy.refuse("mae-pure", "full-0.2", "The <script>alert(1)</script> sign step has the identity for a Jacobian.")
+    toy.add("dmae", None, "111", "111", "111", "111")
+    toy.add("dmae", "oblivious-0.2", "111", "111", "111", "000")
+    toy.add("dmae", "bpda-0.2")
+    toy.add("dmae", "full-0.2", "000", "111")
+    toy.refuse("mae-pure", "smooth", "Nothing is known of this budget.")
+    return toy

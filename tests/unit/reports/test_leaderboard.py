@@ -1,0 +1,173 @@
+import pytest
+
+from harness.core.errors import UserError
+from reports.leaderboard import read_leaderboard
+
+
+def only(board):
+    ((section),) = board.sections
+    (first, *rest) = section.boards
+    assert not rest
+    return first
+
+
+def rows(board):
+    return {row.defense: row for row in board.rows}
+
+
+@pytest.mark.parametrize(
+    ("decision", "expected"),
+    [
+        # smallest verdicts by example: 2/3 2/3 2/3 0
+        ("mean", 0.5),
+        # all but the last example have two of three right in their worst cell
+        ("majority", 0.75),
+        # each example has one wrong repeat somewhere
+        ("any", 0.0),
+    ],
+)
+def test_worst_case_is_taken_per_example(toy, decision, expected):
+    toy.decision = decision
+    row = rows(only(read_leaderboard(toy.write())))["mae-pure"]
+    assert row.worst.accuracy.share == pytest.approx(expected)
+    assert row.worst.accuracy.n == 4
+    lowest_average = min(entry.accuracy.share for entry in row.entries if entry.accuracy)
+    assert row.worst.accuracy.share <= lowest_average
+    if decision == "mean":
+        assert lowest_average == pytest.approx(2 / 3)
+
+
+def test_worst_case_has_a_wilson_interval_and_names_its_cells(toy):
+    row = rows(only(read_leaderboard(toy.write())))["mae-pure"]
+    z = 1.959963984540054
+    half = z * (0.5 * 0.5 / 4 + z * z / 64) ** 0.5 / (1 + z * z / 4)
+    assert row.worst.accuracy.low == pytest.approx(0.5 - half)
+    assert row.worst.accuracy.high == pytest.approx(0.5 + half)
+    assert row.worst.cells == tuple(toy.cell("mae-pure", t).digest[:12] for t in (None, "oblivious-0.2", "bpda-0.2"))
+
+
+def test_clean_input_counts_in_the_worst_case(bench):
+    one = bench(repeats=1, n_examples=2)
+    one.add("mae-pure", None, "0", "1")
+    one.add("mae-pure", "bpda-0.2", "1", "1")
+    row = rows(only(read_leaderboard(one.write())))["mae-pure"]
+    assert row.worst.accuracy.share == 0.5
+
+
+def test_a_row_without_a_finished_adaptive_attack_is_not_ranked(toy):
+    board = only(read_leaderboard(toy.write()))
+    dmae, mae = rows(board)["dmae"], rows(board)["mae-pure"]
+    assert (dmae.rank, dmae.adaptive, dmae.unranked) == (None, False, "no finished adaptive attack")
+    assert (mae.rank, mae.adaptive, mae.unranked) == (1, True, "")
+
+
+def test_a_row_with_unfinished_cells_is_not_ranked(bench):
+    one = bench(repeats=1, n_examples=1)
+    one.add("mae-pure", None, "1")
+    one.add("mae-pure", "bpda-0.2", "1")
+    one.add("mae-pure", "full-0.2")
+    row = rows(only(read_leaderboard(one.write())))["mae-pure"]
+    assert (row.rank, row.unranked) == (None, "1 of 3 cells unfinished")
+
+
+def test_the_undefended_classifier_is_the_reference_and_stands_last(toy):
+    board = only(read_leaderboard(toy.write()))
+    assert [row.defense for row in board.rows] == ["mae-pure", "dmae", "none"]
+    assert board.rows[-1].reference
+    assert board.rows[-1].standing == "reference"
+    # the two attacks leave different examples: 0 1 0 0 and 0 0 1 0
+    assert board.rows[-1].worst.accuracy.share == 0.0
+
+
+def test_equal_worst_cases_share_a_rank(bench):
+    one = bench(repeats=1, n_examples=3)
+    for defense, under_attack in (("a", "100"), ("b", "110"), ("c", "010"), ("d", "000")):
+        one.add(defense, None, "1", "1", "1")
+        one.add(defense, "bpda-0.2", *under_attack)
+    board = only(read_leaderboard(one.write()))
+    assert [(row.defense, row.rank) for row in board.rows] == [("b", 1), ("a", 2), ("c", 2), ("d", 4)]
+
+
+def test_nothing_is_dropped_whatever_its_status(toy):
+    board = read_leaderboard(toy.write())
+    (section,) = board.sections
+    assert len(section.entries) == len(toy.members)
+    only_board = only(board)
+    states = {(e.defense, e.threat_model): (e.state, e.reason) for e in only_board.notes}
+    assert states == {
+        ("mae-pure", "full-0.2"): (
+            "refused",
+            "The <script>alert(1)</script> sign step has the identity for a Jacobian.",
+        ),
+        ("dmae", "bpda-0.2"): ("missing", None),
+        ("dmae", "full-0.2"): ("partial, 2 of 4", None),
+    }
+    assert only_board.unfinished == 2
+    assert [entry.threat_model for entry in section.homeless] == ["smooth"]
+    shown = {entry.anchor for entry in (*only_board.entries, *section.homeless)}
+    assert shown == {entry.anchor for entry in section.entries}
+
+
+def test_a_failed_attempt_tells_why_its_cell_is_missing(bench):
+    from harness.core.cell import Shard
+    from harness.core.job import Evaluate
+    from harness.store.store import Store
+
+    one = bench()
+    cell = one.add("dmae", "bpda-0.2")
+    url = one.write()
+    store = Store.open(url)
+    job = Evaluate(cell, Shard(0, 0, 4), 0, 3)
+    store.end(store.begin(job), "failed", "out of memory")
+    board = read_leaderboard(url)
+    assert only(board).notes[0].reason == "out of memory"
+    assert [failure.reason for failure in board.provenance.failures] == ["out of memory"]
+
+
+def test_a_board_per_budget_shares_the_clean_cells(bench):
+    one = bench(repeats=1, n_examples=1)
+    clean = one.add("mae-pure", None, "1")
+    one.add("mae-pure", "bpda-0.2", "1")
+    one.add("mae-pure", "oblivious-1", "0")
+    (section,) = read_leaderboard(one.write()).sections
+    assert [board.title for board in section.boards] == ["digits / cnn / Linf 0.2", "digits / cnn / L2 1"]
+    assert [board.rows[0].clean.id for board in section.boards] == [clean.digest[:12]] * 2
+    assert [board.rows[0].worst.accuracy.share for board in section.boards] == [1.0, 0.0]
+
+
+def test_clean_input_alone_has_a_board(bench):
+    one = bench(repeats=1, n_examples=1)
+    one.add("mae-pure", None, "1")
+    board = only(read_leaderboard(one.write()))
+    assert board.title == "digits / cnn / clean input only"
+    assert board.rows[0].worst is None
+
+
+def test_two_suites_have_a_section_each_and_share_no_anchor(bench):
+    one = bench(repeats=1, n_examples=2)
+    one.add("mae-pure", None, "1", "1")
+    one.add("mae-pure", "bpda-0.2", "1", "0")
+    url = one.write()
+    one.name, one.n_examples = "half", 1
+    one.write()
+    board = read_leaderboard(url)
+    assert [section.suite.name for section in board.sections] == ["toy", "half"]
+    assert [section.boards[0].rows[0].worst.accuracy.share for section in board.sections] == [0.5, 1.0]
+    anchors = [entry.anchor for section in board.sections for entry in section.entries]
+    assert len(set(anchors)) == len(anchors) == 4
+    assert [section.suite.name for section in read_leaderboard(url, "half").sections] == ["half"]
+
+
+def test_an_unknown_suite_is_answered_with_the_nearest(toy):
+    with pytest.raises(UserError, match="did you mean 'toy'"):
+        read_leaderboard(toy.write(), "tpy")
+
+
+def test_costs_are_per_image(toy):
+    row = rows(only(read_leaderboard(toy.write())))["mae-pure"]
+    assert row.clean.defense_cost.seconds == pytest.approx(0.5)
+    assert row.clean.defense_cost.evaluations == pytest.approx(10)
+    assert row.clean.attack_cost.seconds is None
+    assert row.attacked[0].attack_cost.seconds == pytest.approx(2.0)
+    assert row.attacked[0].measures["linf"] == pytest.approx(0.2)
+    assert row.attacked[0].measures["amv_adversarial_last"] is None

@@ -1,0 +1,50 @@
+from datetime import UTC, datetime
+
+import pytest
+
+from reports import numbers
+
+
+def test_accuracies_have_one_decimal():
+    assert numbers.percent(0.74) == "74.0"
+    assert numbers.interval(0.7012, 0.7764) == "[70.1, 77.6]"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"),
+        (0.016, "0.0160"),
+        (0.08, "0.0800"),
+        (12.34, "12.3"),
+        (123.4, "123"),
+        (1.2e-6, "1.20e-06"),
+        (-0.5, "-0.500"),
+    ],
+)
+def test_measures_have_three_digits(value, text):
+    assert numbers.measure(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0 s"), (4e-7, "0.400 µs"), (0.0123, "12.3 ms"), (1.2, "1.20 s"), (126, "2.10 min"), (7200, "2.00 h")],
+)
+def test_times_have_a_unit_that_suits_them(value, text):
+    assert numbers.seconds(value) == text
+
+
+def test_counts_are_whole_where_they_are_whole():
+    assert numbers.count(40.0) == "40"
+    assert numbers.count(40.25) == "40.2"
+
+
+@pytest.mark.parametrize(
+    ("eps", "text"), [(8 / 255, "8/255"), (0.2, "0.2"), (1.0, "1"), (0.5, "0.5"), (51 / 255, "0.2")]
+)
+def test_budgets_read_as_people_write_them(eps, text):
+    assert numbers.radius(eps) == text
+
+
+def test_times_are_utc_to_the_minute():
+    assert numbers.moment(datetime(2030, 1, 31, 12, 0, 59, tzinfo=UTC)) == "2030-01-31 12:00 UTC"

@@ -1,0 +1,200 @@
+import csv
+import io
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import pytest
+from rich.console import Console
+
+from harness.core.errors import UserError
+from reports.csv_file import csv_text
+from reports.html import html
+from reports.latex import escaped as latex_escaped
+from reports.latex import latex
+from reports.leaderboard import read_leaderboard
+from reports.markdown import markdown
+from reports.terminal import leaderboard_tables
+from reports.write import write_report
+
+HOSTILE = "<script>alert('x')</script> & \"co\""
+
+
+class Page(HTMLParser):
+    """Collects ids, links, tags and the text within links."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.ids, self.links, self.tags, self.link_texts = [], [], [], []
+        self.inside = None
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.tags.append((tag, attributes))
+        if "id" in attributes:
+            self.ids.append(attributes["id"])
+        if tag == "a":
+            self.links.append(attributes["href"])
+            self.inside = attributes["href"]
+
+    def handle_endtag(self, tag):
+        if tag == "a":
+            self.inside = None
+
+    def handle_data(self, data):
+        if self.inside:
+            self.link_texts.append((self.inside, data.strip()))
+
+
+def test_every_link_of_the_page_leads_to_an_anchor_on_it(toy):
+    page = Page(html(read_leaderboard(toy.write())))
+    assert len(set(page.ids)) == len(page.ids)
+    assert all(link.startswith("#") for link in page.links)
+    assert {link[1:] for link in page.links} <= set(page.ids)
+
+
+def test_every_accuracy_of_the_board_links_to_its_cell(toy):
+    leaderboard = read_leaderboard(toy.write())
+    page = Page(html(leaderboard))
+    for row in leaderboard.sections[0].boards[0].rows:
+        for entry in row.entries:
+            if entry.accuracy:
+                assert (f"#c-{entry.id}", f"{100 * entry.accuracy.share:.1f}") in page.link_texts
+        if row.worst:
+            assert (f"#{row.worst.anchor}", f"{100 * row.worst.accuracy.share:.1f}") in page.link_texts
+    assert all(f"c-{member.cell.digest[:12]}" in page.ids for member in toy.members if member.cell)
+
+
+def test_what_comes_from_the_database_is_escaped_on_the_page(bench):
+    one = bench(title=HOSTILE, text=HOSTILE, name=HOSTILE)
+    one.add(HOSTILE, None, "111", dataset=HOSTILE)
+    one.refuse(HOSTILE, "full-0.2", HOSTILE)
+    text = html(read_leaderboard(one.write()))
+    page = Page(text)
+    assert [tag for tag, _ in page.tags].count("script") == 1  # the page's own
+    assert "<b>a machine" not in text
+    assert "alert(&#39;x&#39;)" in text
+
+
+def test_the_page_asks_nothing_of_the_network(toy):
+    page = Page(html(read_leaderboard(toy.write())))
+    assert not [tag for tag, attributes in page.tags if tag in ("link", "img", "iframe") or "src" in attributes]
+
+
+def test_the_page_tells_the_states_and_their_reasons(toy):
+    text = html(read_leaderboard(toy.write()))
+    assert "sign step has the identity for a Jacobian." in text
+    assert "2 of 12 cells are unfinished" in text  # of the suite
+    assert "2 of 11 cells are unfinished" in text  # of the board
+    assert "partial, 2 of 4" in text
+    assert "not ranked: no finished adaptive attack" in text
+
+
+def test_weights_environment_and_parameters_stand_on_the_page(toy):
+    text = html(read_leaderboard(toy.write()))
+    assert "cnn: sha256 <code>aaaaaaaaaaaa</code>" in text
+    assert "3.11.0" in text
+    assert "pgd v1 (steps=20)" in text
+    assert "draws 0, subset 0" in text
+
+
+def test_a_second_report_has_the_same_bytes(toy, tmp_path):
+    url = toy.write()
+    first = write_report(url, tmp_path / "a")
+    second = write_report(url, tmp_path / "b")
+    assert [path.name for path in first] == ["index.html", "leaderboard.md", "leaderboard.csv", "leaderboard.tex"]
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == sorted(path.name for path in first)
+
+
+def test_a_folder_that_cannot_be_written_is_a_sentence(toy, tmp_path):
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(UserError, match="expected a folder that can be written"):
+        write_report(toy.write(), tmp_path / "taken")
+
+
+def test_csv_gives_back_the_numbers(toy):
+    leaderboard = read_leaderboard(toy.write())
+    lines = list(csv.DictReader(io.StringIO(csv_text(leaderboard))))
+    cells = [line for line in lines if line["row"] == "cell"]
+    (section,) = leaderboard.sections
+    assert [line["id"] for line in cells] == [entry.id or "" for entry in section.entries]
+    for line, entry in zip(cells, section.entries, strict=True):
+        assert line["status"] == entry.status
+        if entry.accuracy:
+            assert float(line["accuracy"]) == entry.accuracy.share
+            assert float(line["defense_seconds"]) == entry.defense_cost.seconds
+        else:
+            assert line["accuracy"] == ""
+    worst = {line["defense"]: line for line in lines if line["row"] == "worst case"}
+    assert float(worst["mae-pure"]["accuracy"]) == pytest.approx(0.5)
+    assert worst["mae-pure"]["rank"] == "1"
+    assert len(worst["mae-pure"]["id"].split()) == 3
+    assert worst["dmae"]["reason"] == "no finished adaptive attack"
+
+
+def test_markdown_tables_have_equal_rows_and_name_the_cells(toy):
+    text = markdown(read_leaderboard(toy.write()))
+    for block in re.findall(r"(?:^\|.*\n)+", text, re.M):
+        widths = {len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}
+        assert len(widths) == 1
+    assert all(f"`{member.cell.digest[:12]}`" in text for member in toy.members if member.cell)
+    assert "\\<script\\>" in text
+    assert "<script>" not in text
+    assert "| 1 | mae-pure | 91.7 \\[" in text
+
+
+def test_latex_escapes_what_it_would_otherwise_obey():
+    assert latex_escaped("50% of_a & #1 {x} $y$ ~^\\") == (
+        r"50\% of\_a \& \#1 \{x\} \$y\$ \textasciitilde{}\textasciicircum{}\textbackslash{}"
+    )
+
+
+def test_latex_rows_match_their_columns(bench):
+    one = bench()
+    one.add("a_b & 100%", None, "111", "111", "111", "111")
+    one.add("a_b & 100%", "bpda-0.2", "111", "111", "111", "000")
+    text = latex(read_leaderboard(one.write()))
+    assert r"a\_b \& 100\%" in text
+    for shape, body in re.findall(r"\\begin\{tabular\}\{(\w+)\}(.*?)\\end\{tabular\}", text, re.S):
+        for line in body.splitlines():
+            if line.endswith(r"\\") and "multicolumn" not in line:
+                assert len(re.findall(r"(?<!\\)&", line)) == len(shape) - 1
+    assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 2
+
+
+def test_the_terminal_shows_labels_as_they_are(bench):
+    one = bench()
+    one.add("[red]odd[/red]", None, "111", "111", "111", "111")
+    one.add("[red]odd[/red]", "bpda-0.2", "111", "111", "111", "000")
+    console = Console(file=io.StringIO(), width=160)
+    for table in leaderboard_tables(read_leaderboard(one.write())):
+        console.print(table)
+    text = console.file.getvalue()
+    assert "[red]odd[/red]" in text
+    assert "75.0" in text
+
+
+def test_a_database_without_a_suite_has_a_page(tmp_path):
+    from harness.store.store import Store
+
+    Store.open(str(tmp_path / "empty.db"), create=True)
+    paths = write_report(str(tmp_path / "empty.db"), tmp_path / "out")
+    assert "holds no suite yet" in paths[0].read_text()
+
+
+def test_a_declared_suite_without_results_has_a_page(bench, tmp_path):
+    one = bench()
+    one.add("mae-pure", None)
+    one.add("mae-pure", "bpda-0.2")
+    paths = write_report(one.write(), tmp_path / "out")
+    assert "2 of 2 cells are unfinished" in paths[0].read_text()
+
+
+def test_a_report_needs_no_torch():
+    code = (
+        "import reports.write, reports.terminal, sys; sys.exit('torch' in sys.modules or 'harness.run' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,184 @@
+"""The decision rules, the interval and the frames, against sums done by hand."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from harness.core.cell import Cell, Labels, Shard
+from harness.core.errors import UserError
+from harness.core.job import Evaluate
+from harness.core.result import Cost, Done, Outcome
+from harness.core.spec import Spec
+from harness.core.threat import Knowledge, Norm, ThreatModel
+from harness.store.frames import decide, results, wilson
+from harness.store.store import Declaration, Member, Store
+
+
+@pytest.mark.parametrize(
+    ("decision", "expected"),
+    [("mean", [1.0, 2 / 3, 1 / 3, 0.0]), ("any", [1.0, 0.0, 0.0, 0.0]), ("majority", [1.0, 1.0, 0.0, 0.0])],
+)
+def test_the_decision_makes_one_verdict_per_example(decision, expected):
+    frame = pd.DataFrame(
+        [(place, digit == "1") for place, word in enumerate(["111", "011", "001", "000"]) for digit in word],
+        columns=["place", "correct"],
+    )
+    assert list(decide(frame["correct"], [frame["place"]], decision)) == pytest.approx(expected)
+
+
+def test_half_is_no_majority():
+    assert list(decide(pd.Series([True, False]), [pd.Series([0, 0])], "majority")) == [0.0]
+
+
+def test_an_unknown_decision_is_refused():
+    with pytest.raises(UserError, match="did you mean 'majority'"):
+        decide(pd.Series([True]), [pd.Series([0])], "majorty")
+
+
+@pytest.mark.parametrize(
+    ("score", "n", "low", "high"),
+    [(10, 10, 0.7225, 1.0), (0, 10, 0.0, 0.2775), (50, 100, 0.4038, 0.5962), (7.5, 10, 0.4422, 0.9191)],
+)
+def test_wilson_against_known_figures(score, n, low, high):
+    found = wilson(score, n)
+    assert (found.share, found.low, found.high) == (
+        score / n,
+        pytest.approx(low, abs=1e-4),
+        pytest.approx(high, abs=1e-4),
+    )
+
+
+@pytest.mark.parametrize(("score", "n"), [(11, 10), (-1, 10), (0, 0)])
+def test_wilson_refuses_what_is_no_share(score, n):
+    with pytest.raises(ValueError, match="expected a score between 0 and n"):
+        wilson(score, n)
+
+
+def cell(defense: str, *, attacked: bool = False) -> Cell:
+    return Cell(
+        dataset=Spec.of("dataset", "digits", 1, {}),
+        classifier=Spec.of("classifier", "trained", 1, {}),
+        defense=Spec.of("defense", defense, 1, {}),
+        attack=Spec.of("attack", "pgd", 1, {}) if attacked else None,
+        threat=ThreatModel(Norm.LINF, 0.2, Knowledge.BPDA) if attacked else None,
+        seed=0,
+        subset_seed=0,
+        labels=Labels("digits", "cnn", defense, *(("pgd", "bpda") if attacked else ())),
+    )
+
+
+def declare(store: Store, *members: Member, n_examples: int = 4, repeats: int = 2) -> None:
+    store.declare(Declaration("toy", "A toy", "", "mean", n_examples, repeats, 2, members))
+
+
+def measure(store: Store, what: Cell, shard: Shard, first: int, words: list[str], fault: str | None = None) -> None:
+    """Record a word per example of the shard, a digit per repeat from ``first`` on."""
+    job = Evaluate(what, shard, first, first + len(words[0]))
+    outcomes = tuple(
+        Outcome(shard.start + i, shard.start + i, first + r, 3, 3, digit == "1", fault, amv_purified_last=0.5 * r)
+        for i, word in enumerate(words)
+        for r, digit in enumerate(word)
+    )
+    images = len(outcomes)
+    cost = Cost(images, 1.0 * images, 2 * images, 3 * images, 4 * images)
+    crafted = Cost(shard.size, 10.0 * shard.size, 20 * shard.size, 20 * shard.size) if what.attack else None
+    done = Done(outcomes=outcomes, defense_cost=cost, attack_cost=crafted)
+    assert store.finish(store.begin(job), job, done)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.open(str(tmp_path / "runs.db"), create=True)
+
+
+def path_of(store: Store) -> str:
+    assert store.engine.url.database
+    return store.engine.url.database
+
+
+def test_every_cell_is_a_row_whatever_its_status(store):
+    whole, half, none_yet = cell("whole"), cell("half"), cell("none-yet")
+    refused = Member(Labels("digits", "cnn", "sign", "pgd", "full"), None, False, "the Jacobian is the identity")
+    declare(store, *(Member(one.labels, one, random=True) for one in (whole, half, none_yet)), refused)
+    for start in (0, 2):
+        measure(store, whole, Shard(start // 2, start, start + 2), 0, ["11", "01"])
+    measure(store, half, Shard(0, 0, 2), 0, ["11", "11"])
+    cells = results(path_of(store)).cells.set_index("defense")
+    assert list(cells["status"]) == ["done", "partial", "missing", "skipped"]
+    assert list(cells["n"]) == [4, 2, 0, 0]
+    assert cells.loc["sign", "reason"] == "the Jacobian is the identity"
+    assert cells.loc["whole", "accuracy"] == pytest.approx(0.75)
+    assert cells.loc["whole", "n_repeats"] == 2
+    assert cells.loc["whole", "amv_purified_last"] == pytest.approx(0.25)
+    assert pd.isna(cells.loc["whole", "linf"])
+    assert cells.loc["whole", "defense_evaluations"] == pytest.approx(4.0)
+    assert pd.isna(cells.loc["whole", "attack_seconds"])
+    assert cells.loc["whole", "id"] == whole.digest[:12]
+
+
+def test_all_repeats_must_be_there_for_a_cell_to_be_done(store):
+    one = cell("a")
+    declare(store, Member(one.labels, one, random=True), n_examples=2)
+    measure(store, one, Shard(0, 0, 2), 0, ["1", "1"])
+    assert list(results(path_of(store)).cells["status"]) == ["partial"]
+    measure(store, one, Shard(0, 0, 2), 1, ["0", "1"])
+    (row,) = results(path_of(store)).cells.to_dict("records")
+    assert (row["status"], row["accuracy"], row["n_repeats"]) == ("done", 0.75, 2)
+
+
+def test_a_defense_without_random_draws_needs_one_repeat(store):
+    one = cell("fixed")
+    declare(store, Member(one.labels, one, random=False), n_examples=2, repeats=5)
+    measure(store, one, Shard(0, 0, 2), 0, ["1", "0"])
+    (row,) = results(path_of(store)).cells.to_dict("records")
+    assert (row["status"], row["n"], row["n_repeats"], row["accuracy"]) == ("done", 2, 1, 0.5)
+
+
+def test_a_suite_that_asks_for_less_reads_only_that(store):
+    one = cell("a")
+    declare(store, Member(one.labels, one, random=True))
+    measure(store, one, Shard(0, 0, 2), 0, ["11", "10"])
+    measure(store, one, Shard(1, 2, 4), 0, ["00", "00"])
+    declare(store, Member(one.labels, one, random=True), n_examples=2, repeats=1)
+    (row,) = results(path_of(store)).cells.to_dict("records")
+    assert (row["status"], row["n"], row["accuracy"]) == ("done", 2, 1.0)
+
+
+def test_results_beyond_what_the_suite_asks_for_leave_its_cell_missing(store):
+    one = cell("a")
+    declare(store, Member(one.labels, one, random=True))
+    measure(store, one, Shard(1, 2, 4), 0, ["11", "11"])
+    declare(store, Member(one.labels, one, random=True), n_examples=2)
+    assert list(results(path_of(store)).cells["status"]) == ["missing"]
+
+
+def test_crafting_is_paid_once_for_all_repeats_of_a_slice(store):
+    one = cell("a", attacked=True)
+    declare(store, Member(one.labels, one, random=True), n_examples=2)
+    measure(store, one, Shard(0, 0, 2), 0, ["1", "1"])
+    measure(store, one, Shard(0, 0, 2), 1, ["1", "1"])
+    found = results(path_of(store))
+    (row,) = found.cells.to_dict("records")
+    assert (row["attack_seconds"], row["attack_forwards"]) == (10.0, 20.0)
+    assert (row["defense_seconds"], row["norm"], row["eps"], row["knowledge"]) == (1.0, "Linf", 0.2, "bpda")
+    assert len(found.costs) == 2
+    assert len(found.examples) == 4
+
+
+def test_faults_are_counted(store):
+    one = cell("a")
+    declare(store, Member(one.labels, one, random=True), n_examples=1)
+    measure(store, one, Shard(0, 0, 1), 0, ["00"], fault="out of budget")
+    assert list(results(path_of(store)).cells["faults"]) == [2]
+
+
+def test_an_empty_database_has_empty_frames(store):
+    found = results(path_of(store))
+    assert [len(frame) for frame in found] == [0, 0, 0]
+
+
+def test_an_unknown_suite_is_a_sentence(store):
+    declare(store)
+    with pytest.raises(UserError, match="did you mean 'toy'"):
+        results(path_of(store), "tpy")
