@@ -1,4 +1,4 @@
-"""From a name and options, as a file gives them, to a component and the spec that is its identity; and back."""
+"""From a name and options, as a file gives them, to a component and the spec that is its identity."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.core import registry
 from harness.core.errors import Problem, UserError, nearest
-from harness.core.spec import Spec, short
+from harness.core.spec import Spec
 from harness.suite import shipped
 from harness.suite.sentences import check
 from harness.suite.source import Document, Path, parse
@@ -34,23 +34,6 @@ class Resolved:
     spec: Spec
     built: Any
     path: Path
-
-
-def build(spec: Spec) -> Any:
-    """Make the component that a spec stands for; where an option named a recipe, it now holds the recipe's label.
-
-    Raises:
-        UserError: if the component is not installed, or not in the version that the spec names.
-    """
-    component = registry.find(spec.kind, spec.use).load()
-    if component.version != spec.version:
-        raise UserError(
-            f"expected {spec.kind} {spec.use!r} in version {spec.version}, got version {component.version}; "
-            "run the suite again with the code that is installed"
-        )
-    params = {key: value for key, value in spec.params.items() if key not in BESIDE_OPTIONS}
-    params |= {role: part.label or short(part.digest) for role, part in spec.parts}
-    return component(component.Options.model_validate(params))
 
 
 def read_file(file: FilePath | Any, name: str) -> str:

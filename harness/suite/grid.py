@@ -9,6 +9,7 @@ from harness.core.cell import Cell, Labels
 from harness.core.contracts import DataCard, Setting
 from harness.core.spec import Spec
 from harness.store.store import Member
+from harness.suite.schema import CLEAN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -34,12 +35,13 @@ class Shelf:
 
     def has(self, labels: Labels) -> bool:
         """Answer whether all that a point names is there."""
-        clean = labels == Labels(labels.dataset, labels.classifier, labels.defense)
         return (
             labels.dataset in self.datasets
             and labels.classifier in self.classifiers
             and labels.defense in self.defenses
-            and (clean or (labels.attack in self.attacks and labels.threat_model in self.threat_models))
+            and (
+                labels.attack == CLEAN or (labels.attack in self.attacks and labels.threat_model in self.threat_models)
+            )
         )
 
 
@@ -77,8 +79,8 @@ class Grid:
 
     def _member(self, labels: Labels, position: int, block: Block) -> Member:
         defense = self.shelf.defenses[labels.defense]
-        attack = self.shelf.attacks.get(labels.attack)
-        threat = self.shelf.threat_models.get(labels.threat_model)
+        attack = None if labels.attack == CLEAN else self.shelf.attacks[labels.attack]
+        threat = None if labels.attack == CLEAN else self.shelf.threat_models[labels.threat_model]
         cell = Cell(
             dataset=self.shelf.datasets[labels.dataset].spec,
             classifier=self.shelf.classifiers[labels.classifier].spec,
@@ -102,13 +104,11 @@ class Grid:
         return Member(labels, None, random, reason)
 
     def _refusal(self, labels: Labels) -> str | None:
-        attack = self.shelf.attacks.get(labels.attack)
-        threat = self.shelf.threat_models.get(labels.threat_model)
-        if attack is None or threat is None:
+        if labels.attack == CLEAN:
             return None
-        defense = self.shelf.defenses[labels.defense].built
-        setting = Setting(self._card(labels.dataset), threat, defense.traits)
-        reason: str | None = attack.built.refuses(setting) or defense.refuses(setting)
+        attack, defense = self.shelf.attacks[labels.attack].built, self.shelf.defenses[labels.defense].built
+        setting = Setting(self._card(labels.dataset), self.shelf.threat_models[labels.threat_model], defense.traits)
+        reason: str | None = attack.refuses(setting) or defense.refuses(setting)
         return reason
 
     def _card(self, dataset: str) -> DataCard:

@@ -57,7 +57,7 @@ _BOUNDS = {
 }
 
 #: what strict checking adds: texts and truth values that would pass for numbers and the like
-_COERCED = {"int_type", "float_type", "bool_type", "string_type"}
+_COERCED = {"int_type", "float_type", "string_type"}
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,8 @@ def _errors(model: type[M], data: Any) -> tuple[M | None, list[ErrorDetails]]:
         errors += [
             item
             for item in error.errors(include_url=False)
-            if item["type"] in _COERCED and isinstance(item["input"], bool | str) and _path(data, item) not in seen
+            if _path(data, item) not in seen
+            and (item["type"] == "bool_type" or (item["type"] in _COERCED and isinstance(item["input"], bool | str)))
         ]
     return (None if errors else value), errors
 
