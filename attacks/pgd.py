@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from harness.core.contracts import Setting
-from harness.options import Eps, Options as BaseOptions
+from harness.options import Eps
+from harness.options import Options as BaseOptions
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.core.contracts import Victim
+    from harness.core.contracts import Setting, Victim
     from harness.core.threat import ThreatModel
     from harness.draws import Draws
 

@@ -5,11 +5,15 @@ Pixels live in [0, 1]. A perturbation is ``(B, C, H, W)``; sizes are per example
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
 from harness.core.threat import Norm
-from harness.draws import Draws
+
+if TYPE_CHECKING:
+    from harness.draws import Draws
 
 LOW, HIGH = 0.0, 1.0
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.core.spec import Spec, digest_of
-from harness.core.threat import ThreatModel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from harness.core.threat import ThreatModel
 
 
 @dataclass(frozen=True)

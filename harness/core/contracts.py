@@ -6,15 +6,18 @@ anything is computed, so it must not import torch at its top: it declares, and i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
+from harness.core.threat import Norm
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
     from torch import Tensor, nn
 
-    from harness.core.threat import Norm, ThreatModel
+    from harness.core.threat import ThreatModel
     from harness.draws import Draws
 
     Nets = Mapping[str, nn.Module]

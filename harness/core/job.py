@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
-from harness.core.cell import Cell, Shard
 from harness.core.spec import Spec, digest_of, short
+
+if TYPE_CHECKING:
+    from harness.core.cell import Cell, Shard
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,11 @@ class Craft:
     def digest(self) -> str:
         """The identity of the adversarial batch: all that made it, and which examples."""
         return digest_of({"craft": self.cell.crafted_against(), "start": self.shard.start, "stop": self.shard.stop})
+
+    @cached_property
+    def stream(self) -> str:
+        """Names the attack's random draws: all that made the batch but not which examples are in it."""
+        return digest_of({"craft": self.cell.crafted_against()})
 
     @property
     def needs(self) -> tuple[str, ...]:

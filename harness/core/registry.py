@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.core.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 #: kind -> the module whose TABLE lists the built-ins (reached by name: the ground imports no plug-in)
 TABLES = {

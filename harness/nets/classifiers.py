@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from pydantic import Field
+
 from harness.options import Options as BaseOptions
 from harness.options import Recipe
 
@@ -26,7 +28,7 @@ class Trained:
     class Options(BaseOptions):
         """Which recipe."""
 
-        recipe: Recipe
+        recipe: Recipe = Field(description="recipe of the classifier")
 
     def __init__(self, options: BaseOptions) -> None:
         self.options = options

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
-from harness.core.contracts import DataCard
-from harness.nets.sizes import CNNSize
+if TYPE_CHECKING:
+    from harness.core.contracts import DataCard
+    from harness.nets.sizes import CNNSize
 
 
 class CNN(nn.Module):

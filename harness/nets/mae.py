@@ -7,14 +7,15 @@ removed. Positions are fixed 2-D sine-cosine; there is no class token; the targe
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from harness.core.contracts import DataCard
-from harness.nets.sizes import MAESize
+if TYPE_CHECKING:
+    from harness.core.contracts import DataCard
+    from harness.nets.sizes import MAESize
 
 
 class Reconstruction(NamedTuple):

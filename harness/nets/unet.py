@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from diffusers.models.unets.unet_2d import UNet2DModel
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor, nn
 
-from harness.core.contracts import DataCard
-from harness.nets.sizes import UNetSize
+if TYPE_CHECKING:
+    from harness.core.contracts import DataCard
+    from harness.nets.sizes import UNetSize
 
 #: steps of the schedule; betas rise linearly from 1e-4 to 2e-2 (Ho et al. 2020, section 4)
 N_STEPS = 1000

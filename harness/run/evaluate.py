@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from harness import bounds
-from harness.core.contracts import Defense, Nets
 from harness.core.result import Cost, Outcome
 from harness.core.threat import Norm, ThreatModel
-from harness.draws import Draws
-from harness.run.meter import Meter
 from harness.run.metrics.attention import Probe, Seen, last_and_mean, variation
+
+if TYPE_CHECKING:
+    from harness.core.contracts import Defense, Nets
+    from harness.draws import Draws
+    from harness.run.meter import Meter
 
 #: share of a shard's repeats that is done, 0 to 1
 Progress = Callable[[float], None]

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
 from harness.core.result import Cost
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 
 @dataclass
 class Spent:
     """Filled in when the measured block ends."""
 
-    cost: Cost = Cost()
+    cost: Cost = field(default_factory=Cost)
 
 
 class Meter:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from harness.core.contracts import Defense, Nets
 from harness.core.threat import Knowledge
-from harness.draws import Draws
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness.core.contracts import Defense, Nets
+    from harness.draws import Draws
 
 
 def _silent(fraction: float) -> None:
@@ -23,7 +27,7 @@ class DefendedVictim:
 
     Attributes:
         classifier: pixels ``(B, C, H, W)`` in [0, 1] to logits ``(B, K)``.
-        defense: what purifies before it.
+        defense: what purifies before it; None where the attacker does not know of any.
         nets: the defense's networks, by role.
         knowledge: the gradient mode.
         n_classes: number of labels.
@@ -31,16 +35,21 @@ class DefendedVictim:
     """
 
     classifier: nn.Module
-    defense: Defense
+    defense: Defense | None
     nets: Nets
     knowledge: Knowledge
     n_classes: int
     report: Callable[[float], None] = field(default=_silent)
 
+    def __post_init__(self) -> None:
+        """Hold the one invariant: exactly an oblivious attacker knows of no defense."""
+        if (self.defense is None) != (self.knowledge is Knowledge.OBLIVIOUS):
+            raise ValueError(f"expected a defense unless the attacker is oblivious, got {self.knowledge}")
+
     @property
     def random(self) -> bool:
         """Whether two calls with different draws may differ."""
-        return self.knowledge is not Knowledge.OBLIVIOUS and self.defense.traits.random
+        return self.defense is not None and self.defense.traits.random
 
     def progress(self, fraction: float) -> None:
         """Hand on how much of the attack is done."""
@@ -52,15 +61,14 @@ class DefendedVictim:
         ``oblivious``: of the classifier alone. ``bpda``: the defense's output forwards, the identity backwards.
         ``full``: autograd through the defense.
         """
-        match self.knowledge:
-            case Knowledge.OBLIVIOUS:
-                seen = x
-            case Knowledge.BPDA:
-                with torch.no_grad():
-                    purified = self.defense.purify(x.detach(), self.nets, draws)
-                # x - x.detach() is exactly zero forwards and has the identity for its gradient
-                seen = purified + (x - x.detach())
-            case Knowledge.FULL:
-                seen = self.defense.purify(x, self.nets, draws)
+        if self.defense is None:
+            seen = x
+        elif self.knowledge is Knowledge.FULL:
+            seen = self.defense.purify(x, self.nets, draws)
+        else:
+            with torch.no_grad():
+                purified = self.defense.purify(x.detach(), self.nets, draws)
+            # x - x.detach() is exactly zero forwards and has the identity for its gradient
+            seen = purified + (x - x.detach())
         logits: Tensor = self.classifier(seen)
         return logits

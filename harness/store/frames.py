@@ -127,6 +127,10 @@ def results(url: str, suite: str | None = None) -> Results:
     outcomes = outcomes[outcomes["cell"].isin(mine)]
     rows = _frame(store, select(ResultRow).order_by(ResultRow.cell, ResultRow.start, ResultRow.first_repeat))
     rows = rows[rows["cell"].isin(mine)]
+    # where a cell was measured with several weights of one recipe, the latest ones are read
+    latest = rows.sort_values("id").groupby("cell")["weights_digest"].transform("last").reindex(rows.index)
+    rows = rows[rows["weights_digest"] == latest]
+    outcomes = outcomes[outcomes["result"].isin(rows["id"])]
 
     by_cell = dict(iter(outcomes.groupby("cell", sort=False)))
     costs_by_cell = dict(iter(rows.groupby("cell", sort=False)))
@@ -142,7 +146,7 @@ def results(url: str, suite: str | None = None) -> Results:
 
     title = members[["cell", "id", "suite", *names]].rename(columns={"id": "cell_id"})
     examples = title.merge(outcomes.drop(columns=["id", "result"]), on="cell").drop(columns="cell")
-    costs = title.merge(rows.drop(columns=["id", "weights"]), on="cell").drop(columns="cell")
+    costs = title.merge(rows.drop(columns=["id", "weights", "weights_digest"]), on="cell").drop(columns="cell")
     return Results(cells, *(frame.rename(columns={"cell_id": "id"}) for frame in (examples, costs)))
 
 

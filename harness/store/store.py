@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alembic import command
 from alembic.config import Config
@@ -24,7 +23,6 @@ from sqlalchemy.orm import Session
 from harness.core.cell import Cell, Labels
 from harness.core.errors import UserError
 from harness.core.job import Evaluate, Job
-from harness.core.result import Cost, Done
 from harness.core.spec import digest_of
 from harness.store.tables import (
     ArtifactRow,
@@ -37,6 +35,11 @@ from harness.store.tables import (
     SuiteRow,
     Table,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from harness.core.result import Cost, Done
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -249,9 +252,7 @@ class Store:
             for row in session.scalars(select(ResultRow).order_by(ResultRow.cell, ResultRow.start)):
                 if row.cell in wanted:
                     weights = tuple(sorted(row.weights.items()))
-                    found[row.cell].append(
-                        Covered(row.start, row.stop, row.first_repeat, row.stop_repeat, weights)
-                    )
+                    found[row.cell].append(Covered(row.start, row.stop, row.first_repeat, row.stop_repeat, weights))
         return found
 
     def artifact_hashes(self) -> dict[str, set[str]]:
@@ -268,6 +269,16 @@ class Store:
         query = select(AttemptRow.job, AttemptRow.reason).where(AttemptRow.id.in_(last), AttemptRow.status == "failed")
         with self.session() as session:
             return {job: reason or "" for job, reason in session.execute(query)}
+
+    def open_attempts(self) -> list[str]:
+        """Return a line for every attempt that is running, and for every job whose last attempt did not end well."""
+        last = select(func.max(AttemptRow.id)).group_by(AttemptRow.job).scalar_subquery()
+        query = select(AttemptRow).where(AttemptRow.id.in_(last), AttemptRow.status != "done").order_by(AttemptRow.id)
+        with self.session() as session:
+            return [
+                f"{row.status}: {row.kind} {row.label}" + (f" ({row.reason})" if row.reason else "")
+                for row in session.scalars(query)
+            ]
 
     # ------------------------------------------------------------------ what is done
 
@@ -346,6 +357,7 @@ class Store:
                 first_repeat=job.first_repeat,
                 stop_repeat=job.stop_repeat,
                 weights=weights,
+                weights_digest=digest_of(weights),
                 **_cost_columns("defense", done.defense_cost),
                 **_cost_columns("attack", done.attack_cost),
             )

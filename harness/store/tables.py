@@ -127,11 +127,15 @@ class ArtifactRow(Table):
 
 
 class ResultRow(Table):
-    """What a successful attempt measured on some repeats of a shard: costs here, outcomes in their own table."""
+    """What a successful attempt measured on some repeats of a shard: costs here, outcomes in their own table.
+
+    A recipe names its checkpoint, but another machine may train other weights from it: results of different
+    weights are kept apart by ``weights_digest``, and the latest weights are what is read.
+    """
 
     __tablename__ = "results"
     __table_args__ = (
-        UniqueConstraint("cell", "start", "stop", "first_repeat", "stop_repeat", name="uq_results"),
+        UniqueConstraint("cell", "weights_digest", "start", "stop", "first_repeat", "stop_repeat", name="uq_results"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -142,6 +146,7 @@ class ResultRow(Table):
     first_repeat: Mapped[int]
     stop_repeat: Mapped[int]
     weights: Mapped[dict[str, Any]]
+    weights_digest: Mapped[str]
     defense_images: Mapped[int]
     defense_seconds: Mapped[float]
     defense_forwards: Mapped[int]
@@ -158,7 +163,7 @@ class OutcomeRow(Table):
     """One example in one repeat."""
 
     __tablename__ = "outcomes"
-    __table_args__ = (Index("ix_outcomes_cell", "cell", "place", "repeat", unique=True),)
+    __table_args__ = (Index("ix_outcomes_cell", "cell", "place", "repeat"),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     result: Mapped[int] = mapped_column(ForeignKey("results.id"), index=True)

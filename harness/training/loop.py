@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from harness.core.contracts import DataCard, Split
 from harness.nets import TABLE
 from harness.training.objectives import loss_of
-from harness.training.recipe import NetSize, TrainingPlan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness.core.contracts import DataCard, Split
+    from harness.training.recipe import NetSize, TrainingPlan
 
 #: losses are kept as the mean over this share of the steps
 CURVE_POINTS = 50

@@ -9,12 +9,15 @@ both are choices of ours. The probe is named in the suite and need not belong to
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from harness.draws import Draws
 from harness.nets.mae import MAE, masked_loss
+
+if TYPE_CHECKING:
+    from harness.draws import Draws
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,117 @@
+"""Artifacts: checkpoints and adversarial batches, addressed by the digest of what made them.
+
+They live in ``PUREBENCH_HOME``, else in the platform's cache folder, as safetensors: no pickle, so a file from
+elsewhere cannot run code. A file appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import platformdirs
+
+from harness.core.errors import UserError
+from harness.core.result import Artifact
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The artifact folder."""
+
+    root: Path
+
+    @classmethod
+    def default(cls) -> Folder:
+        """Return the folder that the environment names, else the platform's."""
+        named = os.environ.get("PUREBENCH_HOME")
+        return cls(Path(named) if named else Path(platformdirs.user_cache_dir("purebench", appauthor=False)))
+
+    def path(self, kind: str, digest: str) -> Path:
+        """Return where an artifact of a kind (``weights``, ``adversarial``) is, or would be."""
+        return self.root / kind / digest[:2] / f"{digest}.safetensors"
+
+    def has(self, kind: str, digest: str) -> bool:
+        """Whether the artifact is there."""
+        return self.path(kind, digest).is_file()
+
+    def sha256(self, kind: str, digest: str) -> str | None:
+        """Return the hash of the content, or None if the artifact is not there."""
+        path = self.path(kind, digest)
+        return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+
+    def about(self, kind: str, digest: str) -> dict[str, Any] | None:
+        """Return what was kept with an artifact, reading its header only; None if it is missing or damaged."""
+        try:
+            with self.path(kind, digest).open("rb") as file:
+                return _about(file.read(8), file.read)
+        except (OSError, KeyError, ValueError):
+            return None
+
+    def save(
+        self, kind: str, digest: str, tensors: dict[str, Tensor], about: dict[str, Any], label: str = ""
+    ) -> Artifact:
+        """Write an artifact and return its description.
+
+        Args:
+            kind: ``weights`` or ``adversarial``.
+            digest: of what made it.
+            tensors: the content.
+            about: plain JSON kept with it, such as the cost of making it.
+            label: a title for people.
+        """
+        from safetensors.torch import save
+
+        data = save({name: tensor.contiguous() for name, tensor in tensors.items()}, {"about": json.dumps(about)})
+        path = self.path(kind, digest)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).replace(path)
+        except OSError as error:
+            raise UserError(
+                f"expected to write {kind} into {self.root}, got {error}; set PUREBENCH_HOME to a folder with room"
+            ) from error
+        return Artifact(digest, kind, hashlib.sha256(data).hexdigest(), len(data), label)
+
+    def load(self, kind: str, digest: str, label: str = "") -> tuple[dict[str, Tensor], dict[str, Any], Artifact]:
+        """Read an artifact: its tensors, what was kept with it, and its description.
+
+        Raises:
+            UserError: if it is missing or damaged; deleting the file makes the next run build it again.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
+        path = self.path(kind, digest)
+        try:
+            data = path.read_bytes()
+            tensors: dict[str, Tensor] = load(data)
+            about = _about(data[:8], lambda length: data[8 : 8 + length])
+        except FileNotFoundError as error:
+            raise UserError(f"expected {kind} at {path}, found nothing; run the suite again to make them") from error
+        except (SafetensorError, KeyError, ValueError) as error:
+            raise UserError(
+                f"expected {kind} as safetensors at {path}, but the file is damaged ({error}); delete it and run again"
+            ) from error
+        return tensors, about, Artifact(digest, kind, hashlib.sha256(data).hexdigest(), len(data), label)
+
+
+def _about(first: bytes, read: Callable[[int], bytes]) -> dict[str, Any]:
+    """Return what ``save`` kept, from the JSON header of a safetensors file: eight bytes of length, then the header."""
+    about: dict[str, Any] = json.loads(json.loads(read(int.from_bytes(first, "little")))["__metadata__"]["about"])
+    return about

@@ -1,0 +1,207 @@
+"""The command line: arguments, one call, an exit code.
+
+Exit codes: 0 well, 1 cells failed, 2 the user's mistake, 3 a bug of ours, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import traceback
+from importlib import metadata
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+from rich.console import Console
+
+from harness.core.errors import UserError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FAILED, MISTAKE, BUG, INTERRUPTED = 1, 2, 3, 130
+
+app = typer.Typer(
+    name="purebench",
+    help="Benchmark adversarial purification: a YAML suite in, a leaderboard out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+SuiteArgument = Annotated[str, typer.Argument(metavar="SUITE", help="a shipped suite's name, or a path")]
+Database = Annotated[str, typer.Option("--db", metavar="URL", help="a path, or an SQLAlchemy URL")]
+Only = Annotated[
+    Optional[str],  # noqa: UP045  (typer reads the annotation)
+    typer.Option(metavar="EXPR", help="only cells such as 'defense=mae-*,attack=pgd|autoattack'"),
+]
+Limit = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option(metavar="N", help="only the first N examples, rounded up to whole shards"),
+]
+
+
+@app.command()
+def validate(suite: SuiteArgument) -> None:
+    """Check a suite file; say everything that is wrong with it."""
+    from harness.suite.load import load_suite
+
+    checked = load_suite(suite)
+    _out().print(f"{checked.name}: {len(checked.cells)} cells, {checked.evaluation.n_examples} examples each")
+
+
+@app.command()
+def plan(suite: SuiteArgument, db: Database, only: Only = None, limit: Limit = None) -> None:
+    """Show every cell with its verdict and reason, and the jobs behind them."""
+    from harness import screen
+    from harness.artifacts import Folder
+    from harness.store.store import Store
+    from harness.suite.load import load_suite
+    from harness.suite.plan import make_plan
+
+    made = make_plan(load_suite(suite), Store.peek(db), Folder.default(), only=only, limit=limit)
+    _out().print(screen.plan_table(made))
+    for line in screen.plan_jobs(made):
+        _out().print(line, markup=False, highlight=False)
+
+
+@app.command()
+def run(
+    suite: SuiteArgument,
+    db: Database,
+    only: Only = None,
+    limit: Limit = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="show the plan and write nothing")] = False,
+    workers: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, metavar="N", help="worker processes, one thread each; default: one per core"),
+    ] = None,
+) -> None:
+    """Compute what is missing, and nothing else; run it again after an interruption."""
+    if dry_run:
+        plan(suite, db, only, limit)
+        return
+    from harness import screen
+    from harness.run.launch import launch
+
+    tally, made = launch(suite, db, only=only, limit=limit, workers=workers or os.cpu_count() or 1, console=_err())
+    if not made.jobs:
+        _out().print(f"nothing to compute: {screen.plan_summary(made)}", highlight=False)
+        return
+    lost = len(tally.failed) + len(tally.skipped)
+    _out().print(f"{tally.done} jobs done" + (f", {lost} not" if lost else ""), highlight=False)
+    if lost:
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+def status(db: Database) -> None:
+    """Show how far each suite has come, what is running and what has failed."""
+    from harness import screen
+    from harness.store.frames import results
+    from harness.store.store import Store
+
+    _out().print(screen.status_table(results(db).cells))
+    for attempt in Store.open(db).open_attempts():
+        _out().print(attempt, markup=False, highlight=False)
+
+
+@app.command()
+def report(
+    db: Database,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="folder for the files")],
+    suite: Annotated[Optional[str], typer.Option(metavar="NAME", help="only this suite")] = None,  # noqa: UP045
+) -> None:
+    """Write index.html, leaderboard.md, leaderboard.csv and leaderboard.tex; print the leaderboard."""
+    from reports.leaderboard import read_leaderboard
+    from reports.terminal import leaderboard_tables
+    from reports.write import write_report
+
+    written = write_report(db, out, suite)
+    for table in leaderboard_tables(read_leaderboard(db, suite)):
+        _out().print(table)
+    page = next(path for path in written if path.suffix == ".html")
+    _out().print(f"the page: {page.resolve()}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def ls(
+    kind: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Argument(metavar="[KIND]", help="suites, recipes, datasets, classifiers, defenses or attacks"),
+    ] = None,
+    schema: Annotated[bool, typer.Option("--schema", help="print the JSON Schema of a suite file")] = False,
+) -> None:
+    """List what is shipped and installed: suites, recipes, components with their options."""
+    from harness import screen
+    from harness.core.errors import nearest
+    from harness.core.registry import TABLES
+    from harness.suite import catalog
+    from harness.suite.schema import json_schema
+
+    if schema:
+        sys.stdout.write(json.dumps(json_schema(), indent=2) + "\n")
+        return
+    shown = {"suites": catalog.suites, "recipes": catalog.recipes}
+    known = [*shown, *(f"{one}s" for one in TABLES)]
+    if kind is not None and kind not in known:
+        raise UserError(f"expected one of {', '.join(known)}, got {kind!r}; {nearest(kind, known)}")
+    for name in known if kind is None else [kind]:
+        if name in shown:
+            _out().print(screen.files_table(name, shown[name]()))
+        else:
+            _out().print(screen.components_table(name[:-1], catalog.components(name[:-1])))
+
+
+@app.command()
+def doctor() -> None:
+    """Look at the installation: versions, import names, artifact folder, plug-ins."""
+    from harness import doctor as looks
+    from harness import screen
+
+    found = looks.findings()
+    _out().print(screen.findings_table(found))
+    if not all(one.sound for one in found):
+        raise typer.Exit(MISTAKE)
+
+
+def _out() -> Console:
+    # a pipe has no width of its own: wide enough that tables are not squeezed
+    return Console() if sys.stdout.isatty() else Console(width=160)
+
+
+def _err() -> Console:
+    return Console(stderr=True) if sys.stderr.isatty() else Console(stderr=True, width=160)
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code."""
+    from harness.doctor import guard
+
+    try:
+        if "doctor" not in sys.argv[1:2]:
+            guard()
+        app()
+    except UserError as error:
+        for problem in error.problems:
+            sys.stderr.write(f"{problem}\n")
+        sys.exit(MISTAKE)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; the same command continues where it stopped\n")
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        sys.exit(0)
+    except Exception:
+        sys.stderr.write(
+            f"this is a bug of purebench {metadata.version('purebench')} "
+            f"(Python {platform.python_version()}, {platform.platform()}); please report it with what follows\n"
+        )
+        traceback.print_exc()
+        sys.exit(BUG)
+
+
+if __name__ == "__main__":
+    main()

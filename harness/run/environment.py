@@ -1,0 +1,63 @@
+"""Where work is done: commit, versions, hardware, threads, determinism flags; recorded with every result."""
+
+from __future__ import annotations
+
+import functools
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+PACKAGES = ("torch", "torchvision", "timm", "diffusers", "pyautoattack", "robustbench", "numpy", "scikit-learn")
+
+
+@functools.cache
+def environment() -> dict[str, str]:
+    """Return what may change a number, as plain words."""
+    import torch
+
+    facts = {name: _version(name) for name in ("purebench", *PACKAGES)}
+    facts |= _commit()
+    facts |= {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "device": "cpu",
+        "precision": str(torch.get_default_dtype()).removeprefix("torch."),
+        "threads": str(torch.get_num_threads()),
+        "deterministic": str(torch.are_deterministic_algorithms_enabled()).lower(),
+    }
+    return facts
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "absent"
+
+
+def _commit() -> dict[str, str]:
+    """Return commit and dirty flag where the code runs from a git checkout."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return {"commit": "unknown", "dirty": "unknown"}
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=False, timeout=30)
+        return done.stdout.strip() if done.returncode == 0 else "unknown"
+
+    changes = git("status", "--porcelain", "--untracked-files=no")
+    return {
+        "commit": git("rev-parse", "HEAD"),
+        "dirty": "unknown" if changes == "unknown" else str(bool(changes)).lower(),
+    }
+
+
+def _processor() -> str:
+    if sys.platform == "linux":
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,115 @@
+"""What a person sees of a run: bars with remaining time in a terminal, a line per finished job elsewhere."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from harness.core.job import Job
+    from harness.run.scheduler import Watcher
+
+VERBS = {"train": "training", "craft": "crafting", "evaluate": "evaluating"}
+
+
+def watcher(console: Console) -> Watcher:
+    """Return what suits the console."""
+    return Bars(console) if console.is_terminal else Lines(console)
+
+
+class Bars:
+    """A bar for each kind of job, and one for each job under way."""
+
+    def __init__(self, console: Console) -> None:
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            TextColumn("{task.fields[count]}", justify="right"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        self.kinds: dict[str, TaskID] = {}
+        self.totals: dict[str, int] = {}
+        self.finished: dict[str, int] = {}
+        self.flying: dict[int, tuple[TaskID, str, float]] = {}
+
+    def planned(self, jobs: Sequence[Job]) -> None:
+        """Open a bar for each kind."""
+        self.progress.start()
+        for kind, verb in VERBS.items():
+            total = sum(job.kind == kind for job in jobs)
+            if total:
+                self.totals[kind], self.finished[kind] = total, 0
+                self.kinds[kind] = self.progress.add_task(f"[bold]{verb}", total=total, count=f"0/{total}", start=False)
+
+    def started(self, ticket: int, job: Job) -> None:
+        """Open a bar for the job."""
+        self.progress.start_task(self.kinds[job.kind])
+        bar = self.progress.add_task(f"  [dim]{job}", total=1.0, count="")
+        self.flying[ticket] = (bar, job.kind, 0.0)
+
+    def moved(self, shares: dict[int, float]) -> None:
+        """Move the bars."""
+        for ticket, share in shares.items():
+            if ticket in self.flying:
+                bar, kind, _ = self.flying[ticket]
+                self.flying[ticket] = (bar, kind, share)
+                self.progress.update(bar, completed=share)
+        for kind in self.kinds:
+            self._show(kind)
+
+    def ended(self, ticket: int, job: Job, seconds: float, reason: str) -> None:
+        """Close the job's bar; say why where it did not end well."""
+        if ticket in self.flying:
+            self.progress.remove_task(self.flying.pop(ticket)[0])
+        if not reason.endswith("trying again"):
+            self.finished[job.kind] += 1
+        if reason:
+            self.progress.console.print(f"[red]{job.kind} {job}: {reason}", highlight=False)
+        self._show(job.kind)
+        if sum(self.finished.values()) == sum(self.totals.values()):
+            self.progress.stop()
+
+    def _show(self, kind: str) -> None:
+        under_way = sum(share for _, its_kind, share in self.flying.values() if its_kind == kind)
+        done, total = self.finished[kind], self.totals[kind]
+        self.progress.update(self.kinds[kind], completed=done + under_way, count=f"{done}/{total}")
+
+
+class Lines:
+    """A line for each job that ends."""
+
+    def __init__(self, console: Console) -> None:
+        self.console, self.total, self.finished = console, 0, 0
+
+    def planned(self, jobs: Sequence[Job]) -> None:
+        """Hear how many there are."""
+        self.total = len(jobs)
+
+    def started(self, ticket: int, job: Job) -> None:
+        """Say nothing."""
+
+    def moved(self, shares: dict[int, float]) -> None:
+        """Say nothing."""
+
+    def ended(self, ticket: int, job: Job, seconds: float, reason: str) -> None:
+        """Print a line."""
+        self.finished += not reason.endswith("trying again")
+        end = reason or f"{seconds:.1f} s"
+        self.console.print(
+            f"[{self.finished}/{self.total}] {job.kind} {job}: {end}", markup=False, highlight=False, soft_wrap=True
+        )

@@ -1,0 +1,110 @@
+"""What commands print: plans, catalogues, status; plain values in, rich renderables out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+from rich.table import Table
+
+from harness.core.spec import short
+from harness.suite.plan import Plan, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    import pandas as pd
+
+    from harness.doctor import Finding
+    from harness.suite.catalog import ComponentInfo, FileInfo
+
+COLOURS = {Verdict.RUN: "cyan", Verdict.DONE: "green", Verdict.STALE: "yellow", Verdict.SKIPPED: "dim"}
+VERBS = {"train": "train", "craft": "craft adversarial examples", "evaluate": "evaluate"}
+
+
+def plan_table(plan: Plan) -> Table:
+    """Show every cell with its verdict and reason."""
+    table = Table(title="Cells", title_justify="left", header_style="bold")
+    for column in ("cell", "defense", "attack", "threat model", "verdict", "reason"):
+        table.add_column(column, overflow="fold")
+    for planned in plan.cells:
+        labels, cell = planned.member.labels, planned.member.cell
+        table.add_row(
+            short(cell.digest) if cell else "-",
+            escape(f"{labels.defense} + {labels.classifier} on {labels.dataset}"),
+            escape(labels.attack),
+            escape(labels.threat_model),
+            f"[{COLOURS[planned.verdict]}]{planned.verdict}",
+            escape(planned.reason),
+        )
+    return table
+
+
+def plan_jobs(plan: Plan) -> Iterable[str]:
+    """Say which jobs are behind a plan, a line per kind."""
+    if not plan.jobs:
+        yield "nothing to compute: " + plan_summary(plan)
+        return
+    for kind, verb in VERBS.items():
+        jobs = plan.jobs_of(kind)
+        if jobs:
+            yield f"{verb}: {len(jobs)} {'job' if len(jobs) == 1 else 'jobs'}"
+            for title in dict.fromkeys(str(job).rpartition(" #")[0] or str(job) for job in jobs):
+                yield f"  {title}"
+    yield plan_summary(plan)
+
+
+def plan_summary(plan: Plan) -> str:
+    """Count the verdicts in a sentence."""
+    counts = [f"{plan.count(verdict)} {verdict}" for verdict in Verdict if plan.count(verdict)]
+    return f"{len(plan.cells)} cells: {', '.join(counts)}"
+
+
+def components_table(kind: str, components: Sequence[ComponentInfo]) -> Table:
+    """Show the components of a kind with their options."""
+    table = Table(title=f"{kind}s", title_justify="left", header_style="bold", show_lines=True)
+    for column in ("name", "what", "options"):
+        table.add_column(column, overflow="fold")
+    for one in components:
+        options = [
+            f"[bold]{escape(option.name)}[/]: {escape(option.type)}"
+            + (" (required)" if option.default is None else f" = {escape(option.default)}")
+            + (f" [dim]{escape(option.description)}[/]" if option.description else "")
+            for option in one.options
+        ]
+        traits = [name for name, holds in vars(one.traits).items() if holds] if one.traits else []
+        about = [escape(one.fault or one.summary), *([f"[dim]{', '.join(traits)}[/]"] if traits else [])]
+        table.add_row(escape(one.name), "\n".join(about), "\n".join(options) or "[dim]none[/]")
+    return table
+
+
+def files_table(title: str, files: Sequence[FileInfo]) -> Table:
+    """Show shipped files by name."""
+    table = Table(title=title, title_justify="left", header_style="bold")
+    table.add_column("name")
+    table.add_column("title")
+    for file in files:
+        table.add_row(escape(file.name), escape(file.title))
+    return table
+
+
+def status_table(cells: pd.DataFrame) -> Table:
+    """Count the cells of each suite by status."""
+    table = Table(header_style="bold")
+    words = ("done", "partial", "missing", "skipped")
+    for column in ("suite", *words, "examples"):
+        table.add_column(column, justify="left" if column == "suite" else "right")
+    for suite, rows in cells.groupby("suite", sort=False):
+        counts = [str(int((rows["status"] == word).sum())) for word in words]
+        table.add_row(escape(str(suite)), *counts, str(int(rows["n"].sum())))
+    return table
+
+
+def findings_table(findings: Sequence[Finding]) -> Table:
+    """Show what the doctor found."""
+    table = Table(header_style="bold")
+    for column in ("", "looked at", "found"):
+        table.add_column(column, overflow="fold")
+    for one in findings:
+        table.add_row("[green]ok" if one.sound else "[red]no", escape(one.subject), escape(one.found))
+    return table

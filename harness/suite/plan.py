@@ -1,0 +1,221 @@
+"""Plan: the cells of a suite against the store - a verdict and a reason for each, and the jobs behind them."""
+
+from __future__ import annotations
+
+import fnmatch
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from harness.core.cell import Cell, Labels, Shard
+from harness.core.errors import UserError, nearest
+from harness.core.job import Craft, Evaluate, Job, Train
+from harness.core.spec import short
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from harness.artifacts import Folder
+    from harness.store.store import Covered, Member, Store
+    from harness.suite.suite import Suite
+
+
+class Verdict(StrEnum):
+    """What a plan says of a cell."""
+
+    RUN = "run"
+    DONE = "done"
+    STALE = "stale"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A member of a suite with its verdict, why, and what is left to evaluate."""
+
+    member: Member
+    verdict: Verdict
+    reason: str
+    evaluations: tuple[Evaluate, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every cell with its verdict, and the jobs in an order that respects what each needs."""
+
+    cells: tuple[Planned, ...]
+    jobs: tuple[Job, ...]
+
+    def count(self, verdict: Verdict) -> int:
+        """Return how many cells have a verdict."""
+        return sum(planned.verdict is verdict for planned in self.cells)
+
+    def jobs_of(self, kind: str) -> list[Job]:
+        """Return the jobs of a kind: train, craft or evaluate."""
+        return [job for job in self.jobs if job.kind == kind]
+
+
+def selection(text: str | None) -> Callable[[Labels], bool]:
+    """Read ``--only``: conditions such as ``defense=mae-*,attack=pgd``, all of which must hold.
+
+    A value is a shell pattern over the suite's names; ``|`` separates alternatives.
+
+    Raises:
+        UserError: if a condition is not ``key=pattern`` or the key is no axis.
+    """
+    keys = tuple(vars(Labels("", "", "")))
+    wanted: list[tuple[str, list[str]]] = []
+    for condition in (text or "").split(","):
+        if not condition.strip():
+            continue
+        key, equals, pattern = (part.strip() for part in condition.partition("="))
+        if not equals or not pattern:
+            raise UserError(f"expected --only as key=pattern[,key=pattern], got {condition.strip()!r}")
+        if key not in keys:
+            raise UserError(f"expected a key of {', '.join(keys)} in --only, got {key!r}; {nearest(key, keys)}")
+        wanted.append((key, [one.strip() for one in pattern.split("|")]))
+
+    def chosen(labels: Labels) -> bool:
+        return all(any(fnmatch.fnmatchcase(getattr(labels, key), one) for one in some) for key, some in wanted)
+
+    return chosen
+
+
+def make_plan(
+    suite: Suite, store: Store | None, folder: Folder, *, only: str | None = None, limit: int | None = None
+) -> Plan:
+    """Compare what a suite asks for with what is there; nothing is written.
+
+    Args:
+        suite: the checked suite.
+        store: the database, or None where there is none yet.
+        folder: where artifacts are.
+        only: see ``selection``.
+        limit: evaluate only the first so many examples, rounded up to whole shards.
+    """
+    chosen = selection(only)
+    if only and not any(chosen(member.labels) for member in suite.members):
+        raise UserError(f"expected --only to name a cell of {suite.name}, but {only!r} matches none")
+    if limit is not None and limit < 1:
+        raise UserError(f"expected --limit of at least 1 example, got {limit}")
+    slices = suite.shards
+    if limit is not None:
+        slices = [shard for shard in slices if shard.start < limit]
+    here = _State(store, folder, suite)
+    cells = tuple(here.judge(member, chosen(member.labels), slices, suite.repeats(member)) for member in suite.members)
+    return Plan(cells, _jobs(cells, here))
+
+
+class _State:
+    """What is there already: coverage in the store, files in the artifact folder."""
+
+    def __init__(self, store: Store | None, folder: Folder, suite: Suite) -> None:
+        self.store, self.folder = store, folder
+        digests = [cell.digest for cell in suite.cells]
+        self.covered = store.covered(digests) if store else {}
+        self.earlier = store.earlier_members(suite.name) if store else {}
+        self.failures = store.failures() if store else {}
+        self._hashes: dict[str, str | None] = {}
+
+    def weights(self, recipe: str) -> str | None:
+        """Return the hash of a checkpoint, or None where it has still to be trained."""
+        if recipe not in self._hashes:
+            self._hashes[recipe] = self.folder.sha256("weights", recipe)
+        return self._hashes[recipe]
+
+    def current(self, rows: Iterable[Covered]) -> tuple[list[Covered], bool]:
+        """Return the rows that were measured with the weights that are there now, and whether others were left out."""
+        kept, other = [], False
+        for row in rows:
+            if any(self.weights(recipe) not in (None, sha256) for recipe, sha256 in row.weights):
+                other = True
+            else:
+                kept.append(row)
+        return kept, other
+
+    def crafted(self, job: Craft) -> bool:
+        """Whether the adversarial batch is there, made against the weights that are there now."""
+        about = self.folder.about("adversarial", job.digest)
+        return about is not None and all(
+            self.weights(recipe) == sha256 for recipe, sha256 in about.get("weights", {}).items()
+        )
+
+    def judge(self, member: Member, chosen: bool, slices: list[Shard], repeats: int) -> Planned:
+        """Return the verdict on one member."""
+        cell = member.cell
+        if cell is None:
+            return Planned(member, Verdict.SKIPPED, member.reason or "cannot be run")
+        if not chosen:
+            return Planned(member, Verdict.SKIPPED, "left out by --only")
+        rows, reweighed = self.current(self.covered.get(cell.digest, []))
+        left = tuple(_missing(cell, rows, slices, repeats))
+        wanted = sum(shard.size for shard in slices) * repeats
+        missing = sum(job.shard.size * (job.stop_repeat - job.first_repeat) for job in left)
+        if not left:
+            return Planned(member, Verdict.DONE, f"{wanted} outcomes are there")
+        if reweighed:
+            return Planned(member, Verdict.STALE, "the weights it was measured with have changed", left)
+        if missing < wanted:
+            return Planned(member, Verdict.RUN, f"{wanted - missing} of {wanted} outcomes are there", left)
+        before = self.earlier.get(member.labels)
+        if before is not None and before != cell.digest and self.store is not None:
+            changed = ", ".join(_differences(self.store.spec_of(before), cell.as_dict()))
+            return Planned(member, Verdict.STALE, f"changed since cell {short(before)}: {changed}", left)
+        failed = [self.failures[job.digest] for job in left if job.digest in self.failures]
+        return Planned(member, Verdict.RUN, f"failed before: {failed[0]}" if failed else "not measured yet", left)
+
+
+def _missing(cell: Cell, rows: list[Covered], slices: list[Shard], repeats: int) -> Iterable[Evaluate]:
+    """Yield what is left of a cell: in each slice, runs of places that lack the same repeats.
+
+    Places that have been measured are never measured again, so asking for more examples or repeats adds to a cell.
+    """
+    for shard in slices:
+        have = [
+            max((row.stop_repeat for row in rows if row.start <= place < row.stop), default=0)
+            for place in range(shard.start, shard.stop)
+        ]
+        start = 0
+        for stop in range(1, len(have) + 1):
+            if stop < len(have) and have[stop] == have[start]:
+                continue
+            if have[start] < repeats:
+                places = Shard(shard.index, shard.start + start, shard.start + stop)
+                yield Evaluate(cell, places, have[start], repeats)
+            start = stop
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any], path: str = "") -> Iterable[str]:
+    """Yield what differs between two identities, as ``attack.params.steps 10 -> 20``."""
+    for key in sorted({*before, *now}):
+        old, new, where = before.get(key), now.get(key), f"{path}{key}"
+        if isinstance(old, dict) and isinstance(new, dict):
+            yield from _differences(old, new, f"{where}.")
+        elif old != new:
+            plain = not isinstance(old, dict | list) and not isinstance(new, dict | list)
+            yield f"{where} {old} -> {new}" if plain else where
+
+
+def _jobs(cells: tuple[Planned, ...], here: _State) -> tuple[Job, ...]:
+    """Return every job that has to be done, each once: long trainings first, then crafts, then evaluations."""
+    trains: dict[str, Train] = {}
+    crafts: dict[str, Craft] = {}
+    evaluations: dict[str, Evaluate] = {}
+    for planned in cells:
+        for job in planned.evaluations:
+            evaluations.setdefault(job.digest, job)
+            for recipe in job.cell.recipes():
+                if here.weights(recipe.digest) is None:
+                    trains.setdefault(recipe.digest, Train(recipe))
+    for job in evaluations.values():
+        craft = job.craft
+        if craft is None or craft.digest in crafts:
+            continue
+        if any(need in trains for need in craft.needs) or not here.crafted(craft):
+            crafts[craft.digest] = craft
+    longest_first = sorted(trains.values(), key=lambda job: -job.recipe.params["steps"])
+    # adaptive attacks take longest: begun first, they do not hold up the end
+    adaptive_first = sorted(
+        crafts.values(), key=lambda job: not (job.cell.threat is not None and job.cell.threat.adaptive)
+    )
+    return (*longest_first, *adaptive_first, *evaluations.values())
