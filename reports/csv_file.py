@@ -70,7 +70,7 @@ def _worst(board: Board, row: Row, decision: str) -> dict[str, object]:
         "norm": board.norm,
         "eps": board.eps,
         "id": " ".join(worst.cells) if worst else None,
-        "status": "ranked" if row.rank else "not ranked",
+        "status": "upper bound" if row.unfinished else "done",
         "reason": row.unranked or None,
         "rank": row.rank,
         "decision": decision,

@@ -96,7 +96,8 @@ LEGEND = (
     (
         "worst case",
         "For each example the smallest verdict over clean input and all finished attacks of the board, then the mean "
-        "over examples; never the smallest of the averages.",
+        "over examples; never the smallest of the averages. While attacks are unfinished "
+        "it is an upper bound (\N{LESS-THAN OR EQUAL TO}).",
     ),
     (
         "rank",

@@ -81,7 +81,7 @@ def accuracy_against_time(board: Board) -> Figure | None:
     marks: list[Mark] = []
     for row, time in sorted(shown, key=lambda pair: (-_share(pair[0]), pair[1], pair[0].defense)):
         marks.append(_mark(row, x(time), numbers.seconds(time), marks))
-    x_ticks = tuple(Tick(x(10.0**power), numbers.seconds(10.0**power)) for power in range(first, last + 1))
+    x_ticks = tuple(Tick(x(10.0**power), numbers.tick(10.0**power)) for power in range(first, last + 1))
     y_ticks = tuple(Tick(_y(share / 100), str(share)) for share in range(0, 101, 25))
     return Figure(tuple(marks), x_ticks, y_ticks, board.title)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import re
 from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from harness.core.spec import short
 from reports import numbers
@@ -28,8 +30,13 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     environment.globals |= {"numbers": numbers, "describe": describe, "figure_of": accuracy_against_time}
-    environment.filters["short"] = short
+    environment.filters |= {"short": short, "prose": _prose}
     return environment
+
+
+def _prose(text: str) -> Markup:
+    """Return a sentence in which `names` between ticks are set as code; everything is escaped first."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def html(leaderboard: Leaderboard) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from reports import numbers
@@ -30,13 +31,14 @@ _ESCAPES = {
     "[": "{[}",
     "]": "{]}",
     numbers.NOTHING: "--",
+    "\N{LESS-THAN OR EQUAL TO}": r"$\leq$",
     "\N{MICRO SIGN}": r"\textmu{}",
 }
 
 
 def escaped(text: str) -> str:
     """Return text that LaTeX sets as it is, on one line."""
-    return "".join(_ESCAPES.get(letter, letter) for letter in " ".join(text.split()))
+    return "".join(_ESCAPES.get(letter, letter) for letter in re.sub(r"\s+", " ", text))
 
 
 def latex(leaderboard: Leaderboard) -> str:
@@ -67,7 +69,7 @@ def _board(board: Board) -> str:
 def _row(row: Row) -> str:
     rank = str(row.rank) if row.rank else "ref." if row.reference else numbers.NOTHING
     cells = [escaped(rank), escaped(row.defense), _accuracy(row.clean), *map(_accuracy, row.attacked)]
-    cells.append(_share(row.worst.accuracy) if row.worst else "--")
+    cells.append(escaped(row.bound) + _share(row.worst.accuracy) if row.worst else "--")
     cells += [_fact(fact, row.clean) for fact in (DEFENSE[0], DEFENSE[3])]
     return _line(cells)
 

@@ -54,7 +54,8 @@ class Row:
         reference: whether it is the classifier without a defense, which is compared with and not ranked.
         clean: the cell on clean input.
         attacked: an entry per column of the board; None where the suite has no such cell.
-        worst: None until clean input and at least one attack are measured.
+        worst: None until clean input and at least one attack are measured. While cells are unfinished it is an
+            upper bound: another attack can only lower it.
         adaptive: whether an attack that knows of the defense is finished.
         rank: place by worst case, from 1; equals share a place; None where the row cannot be ranked.
         unranked: why not.
@@ -73,6 +74,16 @@ class Row:
     def entries(self) -> tuple[Entry, ...]:
         """All cells of the row, clean input first."""
         return tuple(entry for entry in (self.clean, *self.attacked) if entry)
+
+    @property
+    def unfinished(self) -> int:
+        """How many cells can be measured and have not been, or not wholly."""
+        return sum(entry.unfinished for entry in self.entries)
+
+    @property
+    def bound(self) -> str:
+        """What stands before the worst case: a sign where it is an upper bound only, else nothing."""
+        return "\N{LESS-THAN OR EQUAL TO} " if self.unfinished else ""
 
     @property
     def standing(self) -> str:

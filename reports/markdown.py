@@ -61,7 +61,7 @@ def board_table(board: Board) -> str:
     rows = []
     for row in board.rows:
         cells = [escaped(_standing(row)), escaped(row.defense), _accuracy(row.clean), *map(_accuracy, row.attacked)]
-        cells.append(_share(row.worst.accuracy) if row.worst else numbers.NOTHING)
+        cells.append(row.bound + _share(row.worst.accuracy) if row.worst else numbers.NOTHING)
         cells += [fact.of(row.clean) if row.clean else numbers.NOTHING for fact in (seconds, evaluations)]
         rows.append(cells)
     return table(map(escaped, head), rows, left=2)
@@ -74,7 +74,7 @@ def _standing(row: Row) -> str:
 def _notes(board: Board) -> list[str]:
     blocks = []
     if board.unfinished:
-        blocks.append(f"{board.unfinished} of {len(board.entries)} cells are unfinished.")
+        blocks.append(f"Unfinished: {board.unfinished} of {len(board.entries)} cells.")
     worst = [
         f"- {escaped(row.defense)}: worst case over {', '.join(f'`{cell}`' for cell in row.worst.cells)}"
         for row in board.rows

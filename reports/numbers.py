@@ -39,6 +39,14 @@ def seconds(value: float) -> str:
     return f"{measure(value / 1e-6)} \N{MICRO SIGN}s" if value else "0 s"
 
 
+def tick(value: float) -> str:
+    """Write a power of ten seconds on an axis: ``10 ms``, ``1 s``, ``100 s``."""
+    for size, unit in _UNITS[2:]:
+        if value >= size * (1 - 1e-9):
+            return f"{value / size:g} {unit}"
+    return f"{value:g} s"
+
+
 def count(value: float) -> str:
     """Write a number per image: whole where it is whole, else with three significant digits."""
     return f"{value:.0f}" if abs(value - round(value)) < 1e-9 else measure(value)

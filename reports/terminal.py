@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -21,18 +22,32 @@ def leaderboard_tables(leaderboard: Leaderboard) -> list[Table]:
 
 
 def _table(board: Board) -> Table:
-    caption = Text("accuracy in %, below it the 95 % Wilson interval")
+    caption = Text("accuracy in %, below it the 95 % Wilson interval; time and network evaluations (NFE) per image")
     if board.unfinished:
         caption.append(f"; {board.unfinished} of {len(board.entries)} cells unfinished", "yellow")
-    table = Table(title=Text(board.title, "bold"), caption=caption, title_justify="left", caption_justify="left")
-    table.add_column("rank", justify="right")
-    table.add_column("defense", overflow="fold")
+    for row in board.rows:
+        if row.unranked and not row.reference:
+            caption.append(f"\n{row.defense} is not ranked: {row.unranked}")
+    for entry in board.notes:
+        if entry.reason:
+            caption.append(f"\n{entry.defense}, {entry.attack} {entry.threat_model}: {entry.state}: {entry.reason}")
+    table = Table(
+        title=Text(board.title, "bold"),
+        caption=caption,
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        show_edge=False,
+    )
+    table.add_column("#", justify="right")
+    table.add_column("defense", overflow="fold", min_width=8)
     table.add_column("clean", justify="right", no_wrap=True)
     for column in board.columns:
-        table.add_column(Text(f"{column.attack}\n{column.threat_model}"), justify="right")
-    table.add_column("worst case", justify="right", no_wrap=True)
-    table.add_column("time\nper image", justify="right", no_wrap=True)
-    table.add_column("evaluations\nper image", justify="right", no_wrap=True)
+        table.add_column(Text(f"{column.attack}\n{column.threat_model}"), justify="right", overflow="fold", min_width=9)
+    table.add_column("worst\ncase", justify="right", no_wrap=True)
+    table.add_column("time", justify="right", no_wrap=True)
+    table.add_column("NFE", justify="right", no_wrap=True)
     for row in board.rows:
         if row.reference:
             table.add_section()
@@ -42,12 +57,11 @@ def _table(board: Board) -> Table:
 
 def _cells(row: Row) -> list[Text]:
     rank = Text(str(row.rank)) if row.rank else Text("ref." if row.reference else numbers.NOTHING, "dim")
-    name = Text(row.defense)
-    if row.unranked and not row.reference:
-        name.append(f"\n{row.unranked}", "dim")
-    worst = _share(row.worst.accuracy, "bold") if row.worst else Text(numbers.NOTHING, "dim")
+    worst = Text(numbers.NOTHING, "dim")
+    if row.worst:
+        worst = Text(row.bound, "yellow").append_text(_share(row.worst.accuracy, "bold" if row.rank else ""))
     costs = [Text(fact.of(row.clean) if row.clean else numbers.NOTHING) for fact in (DEFENSE[0], DEFENSE[3])]
-    return [rank, name, _accuracy(row.clean), *map(_accuracy, row.attacked), worst, *costs]
+    return [rank, Text(row.defense), _accuracy(row.clean), *map(_accuracy, row.attacked), worst, *costs]
 
 
 def _accuracy(entry: Entry | None) -> Text:
@@ -61,4 +75,5 @@ def _accuracy(entry: Entry | None) -> Text:
 
 def _share(accuracy: Accuracy, style: str = "") -> Text:
     text = Text(numbers.percent(accuracy.share), style)
-    return text.append(f"\n{numbers.interval(accuracy.low, accuracy.high)}", "not bold dim")
+    ends = f"{numbers.percent(accuracy.low)}{numbers.NOTHING}{numbers.percent(accuracy.high)}"
+    return text.append(f"\n{ends}", "not bold dim")

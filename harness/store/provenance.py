@@ -44,7 +44,7 @@ class CellFacts:
     Attributes:
         digest: the whole identity.
         spec: what the digest is made of.
-        weights: by label; more than one of a name where results were measured with different ones.
+        weights: by label; the latest where results were measured with different ones.
         environments: digests of where its results were measured.
         started: when the first of its results was begun; None without results.
         ended: when the last of them ended.
@@ -102,7 +102,7 @@ def provenance(url: str, suite: str | None = None) -> Provenance:
             )
             .join(AttemptRow, AttemptRow.id == ResultRow.attempt)
             .where(ResultRow.cell.in_(members))
-            .order_by(ResultRow.cell, ResultRow.start, ResultRow.first_repeat)
+            .order_by(ResultRow.id)
         )
         by_cell: dict[str, list[Any]] = {}
         for cell, *rest in measured:
@@ -144,13 +144,14 @@ def _cell(
     failure: str | None,
 ) -> CellFacts:
     measured = list(measured)
-    pairs = {pair for weights, *_ in measured for pair in weights.items()}
+    latest = measured[-1][0] if measured else {}
+    measured = [row for row in measured if row[0] == latest]  # as the frames are read
     return CellFacts(
         digest=digest,
         spec=spec,
         weights=tuple(
             Weights(label, *pair)
-            for label, pair in sorted((labels.get(pair) or short(pair[0]), pair) for pair in pairs)
+            for label, pair in sorted((labels.get(pair) or short(pair[0]), pair) for pair in latest.items())
         ),
         environments=tuple(sorted({environment for _, environment, *_ in measured if environment})),
         started=min((started for _, _, started, _ in measured), default=None),

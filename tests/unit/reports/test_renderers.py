@@ -63,7 +63,7 @@ def test_every_accuracy_of_the_board_links_to_its_cell(toy):
             if entry.accuracy:
                 assert (f"#c-{entry.id}", f"{100 * entry.accuracy.share:.1f}") in page.link_texts
         if row.worst:
-            assert (f"#{row.worst.anchor}", f"{100 * row.worst.accuracy.share:.1f}") in page.link_texts
+            assert (f"#{row.worst.anchor}", f"{row.bound}{100 * row.worst.accuracy.share:.1f}") in page.link_texts
     assert all(f"c-{member.cell.digest[:12]}" in page.ids for member in toy.members if member.cell)
 
 
@@ -86,8 +86,8 @@ def test_the_page_asks_nothing_of_the_network(toy):
 def test_the_page_tells_the_states_and_their_reasons(toy):
     text = html(read_leaderboard(toy.write()))
     assert "sign step has the identity for a Jacobian." in text
-    assert "2 of 12 cells are unfinished" in text  # of the suite
-    assert "2 of 11 cells are unfinished" in text  # of the board
+    assert "Unfinished: 2 of 12 cells" in text  # of the suite
+    assert "Unfinished: 2 of 11 cells" in text  # of the board
     assert "partial, 2 of 4" in text
     assert "not ranked: no finished adaptive attack" in text
 
@@ -190,7 +190,7 @@ def test_a_declared_suite_without_results_has_a_page(bench, tmp_path):
     one.add("mae-pure", None)
     one.add("mae-pure", "bpda-0.2")
     paths = write_report(one.write(), tmp_path / "out")
-    assert "2 of 2 cells are unfinished" in paths[0].read_text()
+    assert "Unfinished: 2 of 2 cells" in paths[0].read_text()
 
 
 def test_a_report_needs_no_torch():
