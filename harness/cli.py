@@ -11,15 +11,13 @@ import platform
 import sys
 import traceback
 from importlib import metadata
-from typing import TYPE_CHECKING, Annotated, Optional
+from pathlib import Path
+from typing import Annotated, Optional
 
 import typer
 from rich.console import Console
 
 from harness.core.errors import UserError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 FAILED, MISTAKE, BUG, INTERRUPTED = 1, 2, 3, 130
 

@@ -46,8 +46,7 @@ def _table(board: Board) -> Table:
     for column in board.columns:
         table.add_column(Text(f"{column.attack}\n{column.threat_model}"), justify="right", overflow="fold", min_width=9)
     table.add_column("worst\ncase", justify="right", no_wrap=True)
-    table.add_column("time", justify="right", no_wrap=True)
-    table.add_column("NFE", justify="right", no_wrap=True)
+    table.add_column("time,\nNFE", justify="right", no_wrap=True)
     for row in board.rows:
         if row.reference:
             table.add_section()
@@ -60,8 +59,8 @@ def _cells(row: Row) -> list[Text]:
     worst = Text(numbers.NOTHING, "dim")
     if row.worst:
         worst = Text(row.bound, "yellow").append_text(_share(row.worst.accuracy, "bold" if row.rank else ""))
-    costs = [Text(fact.of(row.clean) if row.clean else numbers.NOTHING) for fact in (DEFENSE[0], DEFENSE[3])]
-    return [rank, Text(row.defense), _accuracy(row.clean), *map(_accuracy, row.attacked), worst, *costs]
+    costs = Text("\n".join(fact.of(row.clean) if row.clean else numbers.NOTHING for fact in (DEFENSE[0], DEFENSE[3])))
+    return [rank, Text(row.defense), _accuracy(row.clean), *map(_accuracy, row.attacked), worst, costs]
 
 
 def _accuracy(entry: Entry | None) -> Text:

@@ -1,0 +1,84 @@
+"""A number survives repetition: other databases, other worker counts, kills at any point."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import pytest
+
+import harness
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from conftest import Bench
+
+MEASURED = ["accuracy", "low", "high", "linf", "l2", "amv_purified_last", "reconstruction_purified", "defense_forwards"]
+
+
+def outcomes(bench: Bench) -> pd.DataFrame:
+    """Everything that was seen of every example, in order; no times."""
+    return harness.results(str(bench.db)).examples.reset_index(drop=True)
+
+
+def table(bench: Bench) -> pd.DataFrame:
+    cells = harness.results(str(bench.db)).cells
+    return cells[["id", "status", "reason", *MEASURED]].reset_index(drop=True)
+
+
+def test_the_undisturbed_run_measured_every_cell(tiny: Bench) -> None:
+    cells = harness.results(str(tiny.db)).cells
+    assert set(cells["status"]) == {"done", "skipped"}
+    refused = cells[cells["status"] == "skipped"]
+    assert list(refused["defense"]) == ["mae-pure"]
+    assert "identity" in refused["reason"].iloc[0]
+    assert (cells.loc[cells["status"] == "done", "n"] == 12).all()
+
+
+def test_a_second_run_computes_nothing_and_says_so(tiny: Bench) -> None:
+    before = outcomes(tiny)
+    done = tiny.run("tiny")
+    assert "nothing to compute" in done.stdout
+    pd.testing.assert_frame_equal(outcomes(tiny), before, check_exact=True)
+
+
+def test_another_database_trained_and_run_by_one_worker_is_equal_to_the_last_digit(tiny: Bench, tmp_path: Path) -> None:
+    other = type(tiny).at(tmp_path)
+    other.run("tiny", "--workers", "1")
+    pd.testing.assert_frame_equal(outcomes(other), outcomes(tiny), check_exact=True)
+    pd.testing.assert_frame_equal(table(other), table(tiny), check_exact=True)
+
+
+@pytest.mark.parametrize("finished_jobs", [2, 9, 30])
+def test_a_killed_run_continues_to_the_same_table(tiny: Bench, tmp_path: Path, finished_jobs: int) -> None:
+    bench = type(tiny).at(tmp_path)
+    suite = tiny.command("run", str(_suites() / "tiny.yaml"), "--db", str(bench.db), "--workers", "2")
+    with subprocess.Popen(
+        suite, env=bench.environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    ) as driver:
+        assert driver.stderr is not None
+        seen = 0
+        for line in driver.stderr:
+            seen += line.startswith("[")
+            if seen == finished_jobs:
+                os.kill(driver.pid, signal.SIGKILL)
+                break
+    assert driver.returncode == -signal.SIGKILL
+    unfinished = harness.results(str(bench.db)).cells
+    assert (unfinished["status"] == "missing").any(), "the kill came too late to test anything"
+
+    bench.run("tiny", "--workers", "2")
+    pd.testing.assert_frame_equal(outcomes(bench), outcomes(tiny), check_exact=True)
+    pd.testing.assert_frame_equal(table(bench), table(tiny), check_exact=True)
+    status = bench.purebench("status", "--db", str(bench.db)).stdout
+    assert "running" not in status
+
+
+def _suites() -> Path:
+    from pathlib import Path as Folder
+
+    return Folder(__file__).parent / "suites"
