@@ -34,7 +34,7 @@ def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int])
         counter: four tensors of 32-bit words, shapes that broadcast.
         key: two 32-bit words.
     """
-    c0, c1, c2, c3 = torch.broadcast_tensors(*counter)
+    c0, c1, c2, c3 = torch.broadcast_tensors(*counter)  # type: ignore[no-untyped-call]
     k0, k1 = key
     for _ in range(10):
         high0, low0 = _mul(c0, _MULTIPLIERS[0])

@@ -159,9 +159,15 @@ class Attack(Component, Protocol):
 class Victim(Protocol):
     """What an attack sees: defense followed by classifier, under the gradient mode of the threat model."""
 
-    n_classes: int
-    #: whether two calls with different draws may differ
-    random: bool
+    @property
+    def n_classes(self) -> int:
+        """Number of labels."""
+        ...
+
+    @property
+    def random(self) -> bool:
+        """Whether two calls with different draws may differ."""
+        ...
 
     def logits(self, x: Tensor, draws: Draws) -> Tensor:
         """Return logits ``(B, K)`` of pixels ``(B, C, H, W)`` in [0, 1]; differentiable in ``x``."""

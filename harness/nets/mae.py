@@ -7,7 +7,7 @@ removed. Positions are fixed 2-D sine-cosine; there is no class token; the targe
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from timm.models.vision_transformer import Block
@@ -140,13 +140,14 @@ def _block(dim: int, heads: int) -> nn.Module:
     return block
 
 
-def _attention(block: nn.Module, tokens: Tensor) -> Tensor:
+def _attention(block: Any, tokens: Tensor) -> Tensor:
     """Return softmax(Q K^T / sqrt(d)) of a block, ``(B, heads, N, N)``; the fused kernel keeps it to itself."""
     layer = block.attn
     B, N, _ = tokens.shape
     qkv = layer.qkv(block.norm1(tokens)).reshape(B, N, 3, layer.num_heads, -1).permute(2, 0, 3, 1, 4)
     q, k = layer.q_norm(qkv[0]), layer.k_norm(qkv[1])
-    return torch.softmax((q * layer.scale) @ k.transpose(-2, -1), dim=-1)
+    attention: Tensor = torch.softmax((q * layer.scale) @ k.transpose(-2, -1), dim=-1)
+    return attention
 
 
 def build(size: MAESize, data: DataCard) -> MAE:

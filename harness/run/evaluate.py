@@ -66,6 +66,7 @@ class Judge:
         threat: ThreatModel | None,
         repeats: range,
         draws: Draws,
+        masks: Draws,
         progress: Progress,
     ) -> tuple[list[Outcome], Cost]:
         """Return an outcome per example and repeat, and what defending cost.
@@ -76,13 +77,14 @@ class Judge:
             threat: the budget that the proposal must keep.
             repeats: which fresh evaluations.
             draws: the cell's evaluation stream.
+            masks: the probe's stream; one for all cells, so that they are looked at through the same masks.
             progress: told what share is done.
         """
         adversarial, faults = admit(proposed, batch.x, threat)
         clean_seen = adversarial_seen = None
         if self.probe is not None:
-            clean_seen = self.probe.look(batch.x, draws.at("metrics"))
-            adversarial_seen = self.probe.look(adversarial, draws.at("metrics"))
+            clean_seen = self.probe.look(batch.x, masks)
+            adversarial_seen = self.probe.look(adversarial, masks)
         rows: list[Outcome] = []
         total = Cost()
         for done, repeat in enumerate(repeats, start=1):
@@ -91,7 +93,7 @@ class Judge:
                 purified = self.defense.purify(adversarial, self.nets, here)
                 logits = self.classifier(purified)
             total = total + spent.cost
-            seen = self._measure(batch, adversarial, purified, clean_seen, adversarial_seen, draws)
+            seen = self._measure(batch, adversarial, purified, clean_seen, adversarial_seen, masks)
             rows += _rows(batch, repeat, logits, faults, seen)
             progress(done / len(repeats))
         return rows, total
@@ -103,7 +105,7 @@ class Judge:
         purified: Tensor,
         clean: Seen | None,
         attacked: Seen | None,
-        draws: Draws,
+        masks: Draws,
     ) -> dict[str, Tensor]:
         """Return the metrics that are asked for, each ``(B,)``."""
         found: dict[str, Tensor] = {}
@@ -112,7 +114,7 @@ class Judge:
             found["l2"] = bounds.size(adversarial - batch.x, Norm.L2)
         if self.probe is None or clean is None or attacked is None:
             return found
-        after = self.probe.look(purified, draws.at("metrics"))
+        after = self.probe.look(purified, masks)
         if "reconstruction" in self.metrics:
             found["reconstruction_clean"] = clean.reconstruction
             found["reconstruction_adversarial"] = attacked.reconstruction

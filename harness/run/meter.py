@@ -44,7 +44,7 @@ class Meter:
                 self.evaluations += images
             first = next((t for t in _tensors(output) if t.requires_grad), None)
             if first is not None:
-                first.register_hook(lambda gradient: self._back(images))
+                first.register_hook(lambda gradient: self._back(images))  # type: ignore[no-untyped-call]
 
         net.register_forward_hook(count)
 

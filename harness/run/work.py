@@ -199,12 +199,14 @@ def _evaluate(job: Evaluate, folder: Folder, progress: Progress) -> Done:
     defense, nets = bench.defense()
     probe, metrics = bench.probe()
     batch = bench.batch(job.shard)
-    proposed, attack_cost, made = None, None, ()
+    proposed, attack_cost = None, None
+    made: tuple[Artifact, ...] = ()
     if job.craft is not None:
         tensors, about, artifact = folder.load("adversarial", job.craft.digest, str(job.craft))
         proposed, attack_cost, made = tensors["proposed"], Cost(**about["cost"]), (artifact,)
     judge = Judge(bench.classifier, defense, nets, probe, metrics, bench.meter)
     repeats = range(job.first_repeat, job.stop_repeat)
     draws = Draws(("evaluate", job.cell.stream), batch.ids)
-    outcomes, cost = judge.outcomes(batch, proposed, job.cell.threat, repeats, draws, progress)
+    masks = Draws(("masks", job.cell.seed), batch.ids)
+    outcomes, cost = judge.outcomes(batch, proposed, job.cell.threat, repeats, draws, masks, progress)
     return Done(artifacts=(*bench.weights, *made), outcomes=tuple(outcomes), defense_cost=cost, attack_cost=attack_cost)

@@ -240,7 +240,8 @@ class Store:
     def spec_of(self, digest: str) -> dict[str, Any]:
         """Return what a cell's digest is made of."""
         with self.session() as session:
-            return session.execute(select(CellRow.spec).where(CellRow.digest == digest)).scalar_one()
+            spec: dict[str, Any] = session.execute(select(CellRow.spec).where(CellRow.digest == digest)).scalar_one()
+            return spec
 
     # ------------------------------------------------------------------ what is there
 

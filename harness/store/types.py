@@ -41,7 +41,7 @@ class Real(TypeDecorator[float]):
         """Refuse what is not finite."""
         if value is None:
             return None
-        value = float(value)
-        if not math.isfinite(value):
-            raise ValueError(f"expected a finite number, got {value}; record the fault in words instead")
-        return value
+        number = float(value)
+        if not math.isfinite(number):
+            raise ValueError(f"expected a finite number, got {number}; record the fault in words instead")
+        return number

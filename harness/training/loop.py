@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from harness.core.contracts import DataCard, Split
-    from harness.training.recipe import NetSize, TrainingPlan
+    from harness.nets.sizes import NetSize
+    from harness.training.recipe import TrainingPlan
 
 #: losses are kept as the mean over this share of the steps
 CURVE_POINTS = 50
@@ -62,7 +63,7 @@ def train(plan: TrainingPlan, data: DataCard, split: Split, progress: Callable[[
 
     optimiser = torch.optim.AdamW(net.parameters(), how.lr, betas=(0.9, how.beta2), weight_decay=how.weight_decay)
     schedule = _schedule(optimiser, plan)
-    average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(how.ema)) if how.ema else None
+    average = AveragedModel(net, multi_avg_fn=_averaging(how.ema)) if how.ema else None
     curve: list[tuple[int, float]] = []
     recent: list[float] = []
     net.train()
@@ -82,6 +83,10 @@ def train(plan: TrainingPlan, data: DataCard, split: Split, progress: Callable[[
             progress(step / plan.steps)
     kept = net if average is None else average.module
     return Trained(kept.eval().requires_grad_(False), tuple(curve))
+
+
+def _averaging(decay: float) -> Any:
+    return get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
 
 
 def _batches(n: int, plan: TrainingPlan, rng: torch.Generator) -> Any:

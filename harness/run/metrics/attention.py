@@ -1,9 +1,10 @@
 """Attention-matrix variation (AMV) and masked reconstruction loss, seen by a probe autoencoder.
 
-AMV at decoder layer t is A^t(other) - A^t(clean), with A^t = softmax(Q K^T / sqrt(d)), under the same weights and the
-same masks (MAE-Pure, section 3). What is reported here is the Frobenius norm of that difference for every head, averaged over
-heads and over a stated number of masks; the paper writes a plain double bar and says nothing of heads, so
-both are choices of ours. The probe is named in the suite and need not belong to any defense, so every defense has the metric.
+AMV at decoder layer t is A^t(other) - A^t(clean), with A^t = softmax(Q K^T / sqrt(d)), under the same weights and
+the same masks (MAE-Pure, section 3). What is reported here is the Frobenius norm of that difference for every head,
+averaged over heads and over a stated number of masks; the paper writes a plain double bar and says nothing of heads,
+so both are choices of ours. The probe is named in the suite and need not belong to any defense, so every defense has
+the metric.
 """
 
 from __future__ import annotations

@@ -70,6 +70,11 @@ def test_a_row_with_unfinished_cells_is_not_ranked(bench):
     assert (row.rank, row.unranked) == (None, "1 of 3 cells unfinished")
 
 
+def test_a_worst_case_over_some_of_the_cells_is_marked_as_a_bound(toy):
+    board = rows(only(read_leaderboard(toy.write())))
+    assert (board["dmae"].bound, board["mae-pure"].bound) == ("\N{LESS-THAN OR EQUAL TO} ", "")
+
+
 def test_the_undefended_classifier_is_the_reference_and_stands_last(toy):
     board = only(read_leaderboard(toy.write()))
     assert [row.defense for row in board.rows] == ["mae-pure", "dmae", "none"]
