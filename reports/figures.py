@@ -119,7 +119,7 @@ def _mark(row: Row, x: float, time: str, placed: list[Mark]) -> Mark:
         clean_anchor=row.clean.anchor,
         worst_anchor=row.worst.anchor,
         sentence=(
-            f"{row.defense}: worst case {row.bound}{numbers.percent(worst.share)} {numbers.interval(worst.low, worst.high)}, "
-            f"clean {numbers.percent(clean.share)}, {time} per image"
+            f"{row.defense}: worst case {row.bound}{numbers.percent(worst.share)} "
+            f"{numbers.interval(worst.low, worst.high)}, clean {numbers.percent(clean.share)}, {time} per image"
         ),
     )
