@@ -129,7 +129,7 @@ def results(url: str, suite: str | None = None) -> Results:
     rows = rows[rows["cell"].isin(mine)]
     # where a cell was measured with several weights of one recipe, the latest ones are read
     latest = rows.sort_values("id").groupby("cell")["weights_digest"].transform("last").reindex(rows.index)
-    rows = rows[rows["weights_digest"] == latest.loc[rows.index]]
+    rows = rows[rows["weights_digest"] == latest]
     outcomes = outcomes[outcomes["result"].isin(rows["id"])]
 
     by_cell = dict(iter(outcomes.groupby("cell", sort=False)))
