@@ -1,8 +1,9 @@
 """MAE-Pure: purify by lowering the masked reconstruction loss of the input itself, by signed gradient steps.
 
-Source: "MAE-Pure: Semantic-Preserving Adversarial Purification", algorithm 1. The authors leave open whether masks are redrawn
-each iteration, what the clipping threshold is, and which path the gradient takes; here these are options, and the
-defaults are argued beside them.
+Source: "MAE-Pure: Semantic-Preserving Adversarial Purification" (submission 21073 of NeurIPS 2025), algorithm 1. The
+authors leave open whether masks are redrawn in each iteration, what the clipping threshold is (here the radius of a
+ball around the input, with pixels in [0, 1] besides) and which path the gradient takes (here both, through the visible
+input and through the masked target).
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class MAEPure:
 
     @property
     def traits(self) -> Traits:
-        """Random through its masks; the exact Jacobian is the identity, so it is not differentiable in any useful way."""
+        """Random through its masks; an exact Jacobian that is the identity says nothing of the defense."""
         return Traits(random=True, differentiable=False, optimises=True)
 
     def refuses(self, setting: Setting) -> str | None:
