@@ -187,9 +187,10 @@ def main() -> None:
         for problem in error.problems:
             sys.stderr.write(f"{problem}\n")
         sys.exit(MISTAKE)
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted; the same command continues where it stopped\n")
-        sys.exit(INTERRUPTED)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:  # what typer makes of Ctrl-C
+            sys.stderr.write("interrupted; the same command continues where it stopped\n")
+        raise
     except BrokenPipeError:
         sys.exit(0)
     except Exception:

@@ -61,13 +61,16 @@ def _board(board: Board) -> str:
         body.append(r"\midrule")
     body += [_row(row) for row in reference]
     notes = [f"{row.defense}: {row.unranked}." for row in ranked if row.unranked]
+    notes += [
+        f"* {row.defense}: {row.caveat}; rows beside it may have been attacked harder." for row in ranked if row.caveat
+    ]
     notes += [f"{_reason(entry)}." for entry in board.notes]
     caption = f"{board.title}. Accuracy in per cent with its 95 % Wilson interval; time and evaluations per image."
     return _table(head, body, " ".join([caption, *notes]), left=2)
 
 
 def _row(row: Row) -> str:
-    rank = str(row.rank) if row.rank else "ref." if row.reference else numbers.NOTHING
+    rank = row.place if row.rank else "ref." if row.reference else numbers.NOTHING
     cells = [escaped(rank), escaped(row.defense), _accuracy(row.clean), *map(_accuracy, row.attacked)]
     cells.append(escaped(row.bound) + _share(row.worst.accuracy) if row.worst else "--")
     cells += [_fact(fact, row.clean) for fact in (DEFENSE[0], DEFENSE[3])]

@@ -86,9 +86,20 @@ class Row:
         return "\N{LESS-THAN OR EQUAL TO} " if self.unfinished else ""
 
     @property
+    def caveat(self) -> str:
+        """Why the row was attacked less than others on its board, or nothing: a refused attack lowers no number."""
+        refused = sorted({str(entry.knowledge) for entry in self.attacked if entry and entry.status == "skipped"})
+        return f"not attacked in {', '.join(refused)}: refused" if refused and not self.reference else ""
+
+    @property
+    def place(self) -> str:
+        """The rank, with a star where the row has a caveat; empty where there is none."""
+        return f"{self.rank}{'*' if self.caveat else ''}" if self.rank else ""
+
+    @property
     def standing(self) -> str:
         """The rank, or why there is none."""
-        return str(self.rank) if self.rank else self.unranked
+        return self.place or self.unranked
 
 
 @dataclass(frozen=True)

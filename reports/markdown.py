@@ -82,6 +82,13 @@ def _notes(board: Board) -> list[str]:
     ]
     if worst:
         blocks.append("\n".join(worst))
+    caveats = [
+        f"- \\* {escaped(row.defense)}: {escaped(row.caveat)}; rows beside it may have been attacked harder"
+        for row in board.rows
+        if row.caveat
+    ]
+    if caveats:
+        blocks.append("\n".join(caveats))
     if board.notes:
         blocks.append(_reasons(board.notes))
     return blocks

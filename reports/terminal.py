@@ -28,6 +28,8 @@ def _table(board: Board) -> Table:
     for row in board.rows:
         if row.unranked and not row.reference:
             caption.append(f"\n{row.defense} is not ranked: {row.unranked}")
+        if row.caveat:
+            caption.append(f"\n* {row.defense}: {row.caveat}; rows beside it may have been attacked harder")
     for entry in board.notes:
         if entry.reason:
             caption.append(f"\n{entry.defense}, {entry.attack} {entry.threat_model}: {entry.state}: {entry.reason}")
@@ -55,7 +57,7 @@ def _table(board: Board) -> Table:
 
 
 def _cells(row: Row) -> list[Text]:
-    rank = Text(str(row.rank)) if row.rank else Text("ref." if row.reference else numbers.NOTHING, "dim")
+    rank = Text(row.place) if row.rank else Text("ref." if row.reference else numbers.NOTHING, "dim")
     worst = Text(numbers.NOTHING, "dim")
     if row.worst:
         worst = Text(row.bound, "yellow").append_text(_share(row.worst.accuracy, "bold" if row.rank else ""))

@@ -90,6 +90,8 @@ def run(jobs: Iterable[Job], store: Store, executor: Executor, watcher: Watcher)
     try:
         while waiting or shift.running:
             waiting = shift.start_ready(waiting)
+            if not shift.running:  # all that was left has been skipped
+                continue
             ended, shares = executor.wait()
             watcher.moved(shares)
             for one in ended:

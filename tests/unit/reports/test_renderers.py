@@ -143,7 +143,8 @@ def test_markdown_tables_have_equal_rows_and_name_the_cells(toy):
     assert all(f"`{member.cell.digest[:12]}`" in text for member in toy.members if member.cell)
     assert "\\<script\\>" in text
     assert "<script>" not in text
-    assert "| 1 | mae-pure | 91.7 \\[" in text
+    assert "| 1\\* | mae-pure | 91.7 \\[" in text
+    assert "\\* mae-pure: not attacked in full: refused" in text
 
 
 def test_latex_escapes_what_it_would_otherwise_obey():

@@ -1,0 +1,192 @@
+"""Plans: what is left, why, and in which order."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from harness.artifacts import Folder
+from harness.core.cell import Cell, Labels, Shard
+from harness.core.errors import UserError
+from harness.core.result import Artifact, Cost, Done, Outcome
+from harness.core.spec import Spec
+from harness.core.threat import Knowledge, Norm, ThreatModel
+from harness.store.store import Member, Store
+from harness.suite.plan import Verdict, make_plan, selection
+from harness.suite.schema import Evaluation, Metrics
+from harness.suite.suite import Suite
+
+RECIPE = Spec.of("recipe", "cnn", 1, {"steps": 3}, label="toy-cnn")
+
+
+def cell(defense="none", *, knowledge=Knowledge.OBLIVIOUS, steps=5, attacked=True):
+    return Cell(
+        dataset=Spec.of("dataset", "digits", 1, {}),
+        classifier=Spec.of("classifier", "recipe", 1, {}, {"recipe": RECIPE}),
+        defense=Spec.of("defense", defense, 1, {}),
+        attack=Spec.of("attack", "pgd", 1, {"steps": steps}) if attacked else None,
+        threat=ThreatModel(Norm.LINF, 0.2, knowledge) if attacked else None,
+        seed=0,
+        subset_seed=0,
+        labels=Labels("digits", "cnn", defense, *(("pgd", knowledge.value) if attacked else ())),
+    )
+
+
+def suite(*cells, random=False, members=(), **evaluation):
+    rules = Evaluation(**{"n_examples": 10, "shard_size": 4, **evaluation})
+    return Suite("toy", "", "", "toy.yaml", rules, Metrics(), (*(Member(c.labels, c, random) for c in cells), *members))
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store.open(str(tmp_path / "runs.db"), create=True)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return Folder(tmp_path / "home")
+
+
+def measure(store, made, *jobs, sha256="a" * 64):
+    store.declare(made.declaration())
+    weights = Artifact(RECIPE.digest, "weights", sha256, 1)
+    for job in jobs:
+        places = range(job.shard.start, job.shard.stop)
+        repeats = range(job.first_repeat, job.stop_repeat)
+        seen = tuple(Outcome(place, place, repeat, 1, 1, True) for place in places for repeat in repeats)
+        assert store.finish(store.begin(job), job, Done((weights,), seen, Cost(images=1)))
+
+
+def left(plan):
+    return [
+        (job.shard.start, job.shard.stop, job.first_repeat, job.stop_repeat)
+        for planned in plan.cells
+        for job in planned.evaluations
+    ]
+
+
+def test_without_a_database_everything_has_to_be_run(folder):
+    plan = make_plan(suite(cell(attacked=False), cell()), None, folder)
+    assert [planned.verdict for planned in plan.cells] == [Verdict.RUN] * 2
+    assert [job.kind for job in plan.jobs] == ["train"] + ["craft"] * 3 + ["evaluate"] * 6
+    assert left(plan)[:3] == [(0, 4, 0, 1), (4, 8, 0, 1), (8, 10, 0, 1)]
+
+
+def test_an_oblivious_attack_is_crafted_once_for_all_defenses(folder):
+    shared = make_plan(suite(cell("none"), cell("blur")), None, folder)
+    assert len(shared.jobs_of("craft")) == 3
+    apart = make_plan(
+        suite(cell("none", knowledge=Knowledge.BPDA), cell("blur", knowledge=Knowledge.BPDA)), None, folder
+    )
+    assert len(apart.jobs_of("craft")) == 6
+
+
+def test_what_is_measured_is_done_and_what_is_not_is_left(store, folder):
+    made = suite(cell())
+    jobs = make_plan(made, store, folder).jobs_of("evaluate")
+    measure(store, made, jobs[1])
+    plan = make_plan(made, store, folder)
+    assert plan.cells[0].reason == "4 of 10 outcomes are there"
+    assert left(plan) == [(0, 4, 0, 1), (8, 10, 0, 1)]
+    measure(store, made, jobs[0], jobs[2])
+    plan = make_plan(made, store, folder)
+    assert (plan.cells[0].verdict, plan.jobs) == (Verdict.DONE, ())
+
+
+def test_asking_for_more_examples_computes_only_the_new_ones(store, folder):
+    made = suite(cell())
+    measure(store, made, *make_plan(made, store, folder).jobs_of("evaluate"))
+    assert left(make_plan(suite(cell(), n_examples=13), store, folder)) == [(10, 12, 0, 1), (12, 13, 0, 1)]
+
+
+def test_asking_for_more_repeats_computes_only_the_new_ones(store, folder):
+    made = suite(cell(), random=True, repeats=2)
+    measure(store, made, *make_plan(made, store, folder).jobs_of("evaluate"))
+    more = left(make_plan(suite(cell(), random=True, repeats=5), store, folder))
+    assert more == [(0, 4, 2, 5), (4, 8, 2, 5), (8, 10, 2, 5)]
+
+
+def test_a_limit_is_a_part_of_the_whole(store, folder):
+    made = suite(cell())
+    few = make_plan(made, store, folder, limit=3)
+    assert left(few) == [(0, 4, 0, 1)]
+    measure(store, made, *few.jobs_of("evaluate"))
+    assert make_plan(made, store, folder, limit=4).jobs == ()
+    assert left(make_plan(made, store, folder)) == [(4, 8, 0, 1), (8, 10, 0, 1)]
+
+
+def test_a_changed_parameter_makes_the_cell_stale_and_says_what_changed(store, folder):
+    made = suite(cell())
+    measure(store, made, *make_plan(made, store, folder).jobs_of("evaluate"))
+    plan = make_plan(suite(cell(steps=7)), store, folder)
+    assert plan.cells[0].verdict is Verdict.STALE
+    assert "attack.params.steps 5 -> 7" in plan.cells[0].reason
+    assert len(left(plan)) == 3
+
+
+def test_changed_weights_make_the_cell_stale(store, folder):
+    made = suite(cell())
+    folder.path("weights", RECIPE.digest).parent.mkdir(parents=True)
+    folder.path("weights", RECIPE.digest).write_bytes(b"other weights")
+    jobs = make_plan(made, store, folder).jobs_of("evaluate")
+    measure(store, made, *jobs)
+    plan = make_plan(made, store, folder)
+    assert (plan.cells[0].verdict, plan.cells[0].reason) == (
+        Verdict.STALE,
+        "the weights it was measured with have changed",
+    )
+    measure(store, made, *plan.jobs_of("evaluate"), sha256=folder.sha256("weights", RECIPE.digest))
+    assert make_plan(made, store, folder).cells[0].verdict is Verdict.DONE
+
+
+def test_titles_and_the_decision_change_nothing(store, folder):
+    made = suite(cell())
+    measure(store, made, *make_plan(made, store, folder).jobs_of("evaluate"))
+    other = replace(made, title="another", evaluation=made.evaluation.model_copy(update={"decision": "any"}))
+    assert make_plan(other, store, folder).jobs == ()
+
+
+def test_a_failure_is_told_in_the_next_plan(store, folder):
+    made = suite(cell())
+    store.declare(made.declaration())
+    job = make_plan(made, store, folder).jobs_of("evaluate")[0]
+    assert store.end(store.begin(job), "failed", "the moon was full")
+    assert make_plan(made, store, folder).cells[0].reason == "failed before: the moon was full"
+
+
+def test_a_refused_cell_is_skipped_with_its_reason(folder):
+    refused = Member(Labels("digits", "cnn", "odd", "pgd", "full"), None, False, "it cannot be")
+    plan = make_plan(suite(cell(), members=[refused]), None, folder)
+    assert (plan.cells[1].verdict, plan.cells[1].reason) == (Verdict.SKIPPED, "it cannot be")
+
+
+def test_only_chooses_cells(folder):
+    plan = make_plan(suite(cell("none"), cell("mae-pure")), None, folder, only="defense=mae-*|dmae, attack=pgd")
+    assert [planned.verdict for planned in plan.cells] == [Verdict.SKIPPED, Verdict.RUN]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("defence=none", "did you mean 'defense'"),
+        ("none", "expected --only as key=pattern"),
+        ("defense=nobody", "matches none"),
+    ],
+)
+def test_a_wrong_choice_is_a_sentence(folder, text, sentence):
+    with pytest.raises(UserError, match=sentence):
+        make_plan(suite(cell()), None, folder, only=text)
+
+
+def test_no_choice_chooses_all():
+    assert selection(None)(Labels("a", "b", "c"))
+
+
+def test_a_limit_below_one_is_refused(folder):
+    with pytest.raises(UserError, match="at least 1 example, got 0"):
+        make_plan(suite(cell()), None, folder, limit=0)
+
+
+def test_slices_cover_every_place_once():
+    assert [(s.start, s.stop) for s in Shard.slices(5, 2)] == [(0, 2), (2, 4), (4, 5)]
