@@ -9,7 +9,7 @@ quickstart: $(READY)
 	$(BIN)/purebench report --db out/quickstart.db --out out/quickstart
 
 test: $(READY)
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -n auto --dist loadfile -m "not slow"
 
 test-all: $(READY)
 	$(BIN)/pytest
