@@ -81,8 +81,12 @@ class Bars:
         if reason:
             self.progress.console.print(f"[red]{job.kind} {job}: {reason}", highlight=False)
         self._show(job.kind)
-        if sum(self.finished.values()) == sum(self.totals.values()):
-            self.progress.stop()
+
+    def closed(self) -> None:
+        """Take the bars of jobs away and give the terminal back."""
+        for bar, _, _ in self.flying.values():
+            self.progress.remove_task(bar)
+        self.progress.stop()
 
     def _show(self, kind: str) -> None:
         under_way = sum(share for _, its_kind, share in self.flying.values() if its_kind == kind)
@@ -113,3 +117,6 @@ class Lines:
         self.console.print(
             f"[{self.finished}/{self.total}] {job.kind} {job}: {end}", markup=False, highlight=False, soft_wrap=True
         )
+
+    def closed(self) -> None:
+        """Say nothing."""

@@ -68,6 +68,10 @@ class Watcher(Protocol):
         """Hear that a job ended; ``reason`` is empty where it ended well."""
         ...
 
+    def closed(self) -> None:
+        """Hear that nothing more will come, whatever the cause."""
+        ...
+
 
 @dataclass
 class Tally:
@@ -103,6 +107,7 @@ def run(jobs: Iterable[Job], store: Store, executor: Executor, watcher: Watcher)
             store.end(attempt, "interrupted", "stopped by the user")
         raise
     finally:
+        watcher.closed()
         executor.close()
     return shift.tally
 

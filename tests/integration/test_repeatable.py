@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -13,8 +14,6 @@ import pytest
 import harness
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from conftest import Bench
 
 MEASURED = ["accuracy", "low", "high", "linf", "l2", "amv_purified_last", "reconstruction_purified", "defense_forwards"]
@@ -78,7 +77,36 @@ def test_a_killed_run_continues_to_the_same_table(tiny: Bench, tmp_path: Path, f
     assert "running" not in status
 
 
-def _suites() -> Path:
-    from pathlib import Path as Folder
+@pytest.mark.skipif(not Path("/proc").exists(), reason="finds the workers of a driver through /proc")
+def test_a_killed_worker_costs_nothing_but_time(tiny: Bench, tmp_path: Path) -> None:
+    bench = type(tiny).at(tmp_path)
+    suite = tiny.command("run", str(_suites() / "tiny.yaml"), "--db", str(bench.db), "--workers", "2")
+    with subprocess.Popen(
+        suite, env=bench.environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    ) as driver:
+        assert driver.stderr is not None
+        lines = []
+        for line in driver.stderr:
+            lines.append(line)
+            if len(lines) == 3:
+                os.kill(_workers(driver.pid)[0], signal.SIGKILL)
+    assert driver.returncode == 0, "".join(lines)
+    assert any("trying again" in line for line in lines)
+    pd.testing.assert_frame_equal(outcomes(bench), outcomes(tiny), check_exact=True)
 
-    return Folder(__file__).parent / "suites"
+
+def _workers(driver: int) -> list[int]:
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(status.read_text().rpartition(")")[2].split()[1])
+            command = (status.parent / "cmdline").read_text()
+        except OSError:
+            continue
+        if parent == driver and "popen_loky" in command:
+            found.append(int(status.parent.name))
+    return found
+
+
+def _suites() -> Path:
+    return Path(__file__).parent / "suites"
