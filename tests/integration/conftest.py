@@ -57,3 +57,9 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     bench = Bench.at(tmp_path_factory.mktemp("small"))
     bench.run("small", "--workers", "2")
     return bench
+
+
+@pytest.fixture(scope="session")
+def tiny_bench() -> type[Bench]:
+    """The class, for tests that want benches of their own."""
+    return Bench

@@ -1,0 +1,106 @@
+"""The example plug-in: installed as a package of its own, found by entry points, run, tested by the contracts."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import harness
+import pytest
+
+if TYPE_CHECKING:
+    from conftest import Bench
+
+EXAMPLE = Path(__file__).parents[1] / "plugin_example"
+CONTRACTS = """
+from harness.options import NoOptions
+from harness.testing import AttackContract, DefenseContract
+from purebench_example.blur import Blur
+from purebench_example.fgsm import FGSM
+
+
+class TestFGSM(AttackContract):
+    random = False
+
+    def make(self):
+        return FGSM(NoOptions())
+
+
+class TestBlur(DefenseContract):
+    def make(self):
+        return Blur(Blur.Options())
+"""
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder into which pip has installed the example, without a network."""
+    folder = tmp_path_factory.mktemp("site")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    done = subprocess.run(
+        [*pip, "--target", str(folder), str(EXAMPLE)], capture_output=True, text=True, timeout=200, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def with_plugin(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep))
+
+
+@pytest.fixture
+def bench(tiny_bench: type[Bench], tmp_path: Path) -> Bench:
+    return tiny_bench.at(tmp_path)
+
+
+@pytest.mark.usefixtures("with_plugin")
+def test_an_outsider_runs_beside_the_built_ins(bench: Bench) -> None:
+    bench.run("plugin", "--workers", "1")
+    cells = harness.results(str(bench.db)).cells
+    assert set(cells["status"]) == {"done"}
+    accuracy = cells.set_index(["defense", "threat_model"])["accuracy"]
+    assert accuracy["none", "oblivious"] < accuracy["none", "-"]
+    assert len(cells) == 6
+
+
+@pytest.mark.usefixtures("with_plugin")
+def test_ls_shows_the_outsider_and_says_why_another_is_broken(bench: Bench) -> None:
+    shown = bench.purebench("ls", "defenses").stdout
+    assert "purebench-example/blur" in shown
+    assert "strength" in shown
+    assert "No module named" in shown
+    assert "purebench_example.absent" in bench.purebench("doctor", code=2).stdout.replace("\n", "")
+
+
+@pytest.mark.usefixtures("with_plugin")
+def test_a_broken_plug_in_is_told_when_it_is_asked_for(bench: Bench, tmp_path: Path) -> None:
+    suite = tmp_path / "asks.yaml"
+    text = (Path(__file__).parent / "suites" / "plugin.yaml").read_text()
+    suite.write_text(text.replace("purebench-example/blur, params: {strength: 0.25}", "purebench-example/broken"))
+    done = bench.purebench("validate", str(suite), code=2)
+    assert "purebench-example/broken" in done.stderr
+    assert "No module named" in done.stderr
+
+
+def test_without_it_the_name_is_unknown(bench: Bench) -> None:
+    done = bench.purebench("validate", str(Path(__file__).parent / "suites" / "plugin.yaml"), code=2)
+    assert "purebench-example/blur" in done.stderr
+
+
+@pytest.mark.usefixtures("with_plugin")
+def test_its_author_can_use_the_contracts(tmp_path: Path) -> None:
+    (tmp_path / "test_example.py").write_text(textwrap.dedent(CONTRACTS))
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stdout
