@@ -1,0 +1,59 @@
+"""Tiny untrained networks for images ``(1, 8, 8)`` of ten classes, the same weights at every call."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+from torch import nn
+
+from harness.core.contracts import DataCard
+
+if TYPE_CHECKING:
+    from harness.nets.cnn import CNN
+    from harness.nets.mae import MAE
+    from harness.nets.unet import UNet
+
+Net = TypeVar("Net", bound=nn.Module)
+
+#: the images that these networks take
+CARD = DataCard(shape=(1, 8, 8), n_classes=10, n_test=64, sha256="0" * 64)
+
+
+def tiny_cnn(seed: int = 0) -> CNN:
+    """Return a classifier."""
+    from harness.nets.cnn import build
+    from harness.nets.sizes import CNNSize
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        net = build(CNNSize(use="cnn", width=8, hidden=16), CARD)
+    return _still(net)
+
+
+def tiny_mae(seed: int = 0) -> MAE:
+    """Return a masked autoencoder with 16 patches."""
+    from harness.nets.mae import build
+    from harness.nets.sizes import MAESize
+
+    size = MAESize(use="mae", patch=2, dim=16, depth=1, heads=2, decoder_dim=16, decoder_depth=2, decoder_heads=2)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        net = build(size, CARD)
+    return _still(net)
+
+
+def tiny_unet(seed: int = 0) -> UNet:
+    """Return a noise-predicting U-Net."""
+    from harness.nets.sizes import UNetSize
+    from harness.nets.unet import build
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        net = build(UNetSize(use="unet", channels=(8, 8), layers=1, groups=4), CARD)
+    return _still(net)
+
+
+def _still(net: Net) -> Net:
+    """Bring a network into the state in which the harness hands it over."""
+    return net.eval().requires_grad_(False)
