@@ -48,11 +48,17 @@ class DMAE:
 
     def purify(self, x: Tensor, nets: Nets, draws: Draws) -> Tensor:
         """Return the denoised images; differentiable in ``x`` when gradients are on."""
+        import torch
+
         from harness.bounds import clip
 
         dmae, options = nets["dmae"], self.options
         noisy = x + options.sigma * draws.at("noise").normal(*x.shape[1:])
-        order = draws.at("mask").permutation(int(dmae.n_patches))  # type: ignore[arg-type]
+        n_patches = int(dmae.n_patches)  # type: ignore[arg-type]
+        if self.traits.random:
+            order = draws.at("mask").permutation(n_patches)
+        else:  # an order that is drawn changes the order of additions, and so the last digits
+            order = torch.arange(n_patches, device=x.device).expand(len(x), -1)
         found = dmae(noisy, order, options.mask_ratio)
         image: Tensor = dmae.unpatchify(found.patches)  # type: ignore[operator]
         return clip(image)
