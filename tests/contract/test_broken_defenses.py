@@ -1,0 +1,204 @@
+"""A contract is worth something only if it can fail: each broken defense fails at the right test."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from harness import bounds
+from harness.core.contracts import Traits
+from harness.core.threat import Knowledge, Norm
+from harness.testing import DefenseContract
+
+
+class Good:
+    """A smooth and random one that learns nothing; what the broken ones differ from."""
+
+    traits = Traits(random=True, differentiable=True)
+
+    def refuses(self, setting):
+        return None
+
+    def purify(self, x, nets, draws):
+        change = torch.tanh(nets["net"](x.flatten(1))).reshape(x.shape)
+        return bounds.clip(x + 0.1 * change * draws.uniform(*x.shape[1:]))
+
+
+class Fixed(Good):
+    """Says random and is not."""
+
+    def purify(self, x, nets, draws):
+        return super().purify(x, nets, type(draws)(("always the same",), draws.examples))
+
+
+class SecretlyRandom(Good):
+    traits = Traits(random=False, differentiable=True)
+
+
+class Unseeded(Good):
+    def purify(self, x, nets, draws):
+        return bounds.clip(super().purify(x, nets, draws) + 1e-3 * torch.rand_like(x))
+
+
+class InPlace(Good):
+    def purify(self, x, nets, draws):
+        purified = super().purify(x, nets, draws)
+        x.data.copy_(purified)
+        return purified
+
+
+class DoublePrecision(Good):
+    def purify(self, x, nets, draws):
+        return super().purify(x, nets, draws).double()
+
+
+class OutOfRange(Good):
+    def purify(self, x, nets, draws):
+        return x + 0.2 * (super().purify(x, nets, draws) - 0.5)
+
+
+class NotFinite(Good):
+    def purify(self, x, nets, draws):
+        return super().purify(x, nets, draws) / (x.amax((1, 2, 3), keepdim=True) > 0)
+
+
+class FarAway(Good):
+    def purify(self, x, nets, draws):
+        return bounds.clip(x + 3.0 * (super().purify(x, nets, draws) - x))
+
+
+class Detached(Good):
+    """Says differentiable and lets no gradient through."""
+
+    def purify(self, x, nets, draws):
+        return super().purify(x.detach(), nets, draws)
+
+
+class Rounding(Good):
+    """Says differentiable, with a gradient that is zero."""
+
+    def purify(self, x, nets, draws):
+        return torch.round(15.0 * super().purify(x, nets, draws)) / 15.0
+
+
+class StraightThrough(Good):
+    """Says differentiable, with a gradient that is not its own."""
+
+    def purify(self, x, nets, draws):
+        purified = super().purify(x, nets, draws)
+        return purified + (torch.round(15.0 * purified) / 15.0 - purified).detach()
+
+
+class SecretlyDifferentiable(Good):
+    traits = Traits(random=True, differentiable=False)
+
+    def refuses(self, setting):
+        return "there is no gradient." if setting.threat.knowledge is Knowledge.FULL else None
+
+
+class SecretlyOptimising(Good):
+    def purify(self, x, nets, draws):
+        from torch.autograd import grad
+
+        purified = super().purify(x, nets, draws)
+        with torch.enable_grad():
+            at = x.detach().requires_grad_(True)
+            grad(nets["net"](at.flatten(1)).sum(), at)
+        return purified
+
+
+class SaysOptimising(Good):
+    traits = Traits(random=True, differentiable=True, optimises=True)
+
+
+class AcrossTheBatch(Good):
+    def purify(self, x, nets, draws):
+        return bounds.clip(super().purify(x - 0.1 * x.mean(0), nets, draws))
+
+
+class Backward(Good):
+    def purify(self, x, nets, draws):
+        with torch.enable_grad():
+            nets["net"](x.detach().flatten(1)).sum().backward()
+        return super().purify(x, nets, draws)
+
+
+class TrainingMode(Good):
+    def purify(self, x, nets, draws):
+        nets["net"].train()
+        return super().purify(x, nets, draws)
+
+
+class GradientDependent(Good):
+    def purify(self, x, nets, draws):
+        purified = super().purify(x, nets, draws)
+        return purified * 0.5 if x.requires_grad else purified
+
+
+class NotRefusing(Good):
+    traits = Traits(random=True, differentiable=False)
+
+
+BROKEN = [
+    (Fixed, "the_flag_random_is_honest", "expected traits.random = False"),
+    (SecretlyRandom, "the_flag_random_is_honest", "expected traits.random = True"),
+    (Unseeded, "the_same_draws_give_the_same_result", "expected the same images"),
+    (Unseeded, "the_global_generators_are_left_alone", "expected the global generators"),
+    (InPlace, "the_input_is_left_alone", "changed it in place"),
+    (DoublePrecision, "the_result_has_the_images_shape_and_dtype", "dtype torch.float32"),
+    (OutOfRange, "the_result_is_finite_and_in_range", r"expected pixels in \[0, 1\]"),
+    (NotFinite, "the_result_is_finite_and_in_range", "expected finite pixels from black images"),
+    (FarAway, "the_result_stays_within_the_ball", "expected changes of at most 0.1"),
+    (Detached, "the_flag_differentiable_is_honest", "no gradient arrives"),
+    (Rounding, "the_flag_differentiable_is_honest", "input is zero"),
+    (StraightThrough, "the_flag_differentiable_is_honest", "away from finite differences"),
+    (SecretlyDifferentiable, "the_flag_differentiable_is_honest", "expected traits.differentiable = True"),
+    (SecretlyOptimising, "the_flag_optimises_is_honest", "expected traits.optimises = True"),
+    (SaysOptimising, "the_flag_optimises_is_honest", "expected traits.optimises = False"),
+    (AcrossTheBatch, "a_batch_of_one_works", "alike alone and within a batch"),
+    (Backward, "the_networks_are_left_alone", "the gradient of weight"),
+    (TrainingMode, "the_networks_are_left_alone", "the training mode of itself"),
+    (GradientDependent, "gradients_on_or_off_make_no_difference", "gradients on and off"),
+    (NotRefusing, "a_refusal_is_a_sentence", "refuse the knowledge 'full'"),
+]
+TESTS = sorted(name for name in dir(DefenseContract) if name.startswith("test_"))
+
+
+def contract_of(defense):
+    class Contract(DefenseContract):
+        def make(self):
+            return defense()
+
+        def nets(self):
+            net = nn.Linear(64, 64)
+            with torch.no_grad():
+                net.weight.copy_(torch.linspace(-1.0, 1.0, 4096).sin().reshape(64, 64))
+                net.bias.zero_()
+            return {"net": net.eval()}
+
+        def ball(self):
+            return Norm.LINF, 0.1
+
+    return Contract()
+
+
+@pytest.fixture(autouse=True)
+def _generator_as_it_was():
+    with torch.random.fork_rng():
+        yield
+
+
+@pytest.mark.parametrize(("defense", "test", "sentence"), BROKEN, ids=lambda value: getattr(value, "__name__", None))
+def test_a_broken_defense_fails(defense, test, sentence):
+    with pytest.raises(AssertionError, match=sentence):
+        getattr(contract_of(defense), f"test_{test}")()
+
+
+@pytest.mark.parametrize("test", TESTS)
+def test_what_they_differ_from_passes(test):
+    getattr(contract_of(Good), test)()
+
+
+def test_every_test_of_the_contract_is_seen_to_fail():
+    assert {f"test_{test}" for _, test, _ in BROKEN} == set(TESTS)
