@@ -1,0 +1,188 @@
+"""The judge: success is decided here, whatever an attack proposes."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from harness import bounds
+from harness.core.result import MEASURES
+from harness.core.threat import Knowledge, Norm, ThreatModel
+from harness.draws import Draws
+from harness.run.evaluate import Batch, Judge, admit
+from harness.run.meter import Meter
+from harness.run.metrics.attention import Probe
+from harness.testing.nets import tiny_mae
+
+EPS = 0.1
+LINF = ThreatModel(Norm.LINF, EPS, Knowledge.OBLIVIOUS)
+L2 = ThreatModel(Norm.L2, EPS, Knowledge.OBLIVIOUS)
+IDS = torch.tensor([40, 41, 42, 43])
+
+
+class Bright(nn.Module):
+    """Class 1 if the mean pixel is above one half, else class 0; not a number on an image of ones."""
+
+    def forward(self, x):
+        mean = x.flatten(1).mean(1)
+        logits = torch.stack([0.5 - mean, mean - 0.5], 1)
+        return torch.where((mean == 1.0)[:, None], torch.nan, logits)
+
+
+class Same:
+    def purify(self, x, nets, draws):
+        return x.clone()
+
+
+class Shuffle:
+    """Replaces each image by a dark or a bright one, by lot."""
+
+    def purify(self, x, nets, draws):
+        return (0.25 + 0.5 * (draws.uniform(1, 1, 1) < 0.5)).expand_as(x)
+
+
+def batch(level=0.45):
+    x = torch.full((4, 1, 8, 8), level)
+    return Batch(x, torch.zeros(4, dtype=torch.int64), IDS, torch.arange(4))
+
+
+def judge(proposed, threat=LINF, *, defense=None, metrics=(), repeats=1, clean=None, probe=None):
+    clean = clean or batch()
+    judging = Judge(Bright(), defense or Same(), {}, probe, frozenset(metrics), Meter())
+    draws = Draws(("judge",), clean.ids)
+    told = []
+    rows, cost = judging.outcomes(
+        clean, proposed, threat, range(repeats), draws.at("evaluate"), draws.at("masks"), told.append
+    )
+    assert told == [(done + 1) / repeats for done in range(repeats)]
+    assert cost.images == len(clean.x) * repeats
+    return rows
+
+
+def test_rows_name_their_examples_and_success_is_judged_here():
+    proposed = batch().x.clone()
+    proposed[1] += EPS
+    rows = judge(proposed)
+    assert [row.example for row in rows] == IDS.tolist()
+    assert [row.place for row in rows] == [0, 1, 2, 3]
+    assert [row.prediction for row in rows] == [0, 1, 0, 0]
+    assert [row.correct for row in rows] == [True, False, True, True]
+    assert all(row.fault is None and row.label == 0 for row in rows)
+
+
+def test_clean_input_has_neither_perturbation_nor_faults():
+    rows = judge(None, None, metrics=["distances"])
+    assert all(row.correct and row.fault is None and row.linf == row.l2 == 0.0 for row in rows)
+
+
+def test_broken_proposals_are_faults_and_are_repaired():
+    x = batch(0.95).x
+    proposed = x.clone()
+    proposed[0, 0, 0, 0] = math.nan
+    proposed[1, 0, 0, 0] = math.inf
+    proposed[2] = 1.02
+    proposed[3] = 0.0
+    found, faults = admit(proposed, x, LINF)
+    assert faults == ["proposal not finite", "proposal not finite", "proposal out of range", "proposal over budget"]
+    assert torch.equal(found[:2], x[:2])
+    assert torch.equal(found[2], torch.ones_like(x[2]))
+    assert torch.allclose(found[3], x[3] - EPS)
+
+
+@pytest.mark.parametrize("threat", [LINF, L2])
+def test_a_proposal_over_budget_is_judged_at_the_budget(threat):
+    clean = batch()
+    proposed = clean.x + 2.0 * EPS * bounds.steepest(torch.ones_like(clean.x), threat.norm)
+    rows = judge(proposed, threat, metrics=["distances"])
+    size = "linf" if threat.norm is Norm.LINF else "l2"
+    for row in rows:
+        assert row.fault == "proposal over budget"
+        assert getattr(row, size) == pytest.approx(EPS, rel=1e-4)
+
+
+def test_a_cheat_does_not_pay():
+    clean = batch(0.3)  # within the budget it stays dark
+    rows = judge(torch.full_like(clean.x, 0.9), clean=clean)
+    assert all(row.correct and row.fault == "proposal over budget" for row in rows)
+
+
+@pytest.mark.parametrize("threat", [LINF, L2])
+def test_a_proposal_within_the_budget_is_left_as_it_is(threat):
+    x = batch().x
+    proposed = bounds.random_point(x, EPS, threat.norm, Draws(("point",), IDS))
+    edge = bounds.project(x + 1.0, x, EPS, threat.norm)  # on the boundary, up to rounding
+    for point in (proposed, edge):
+        found, faults = admit(point, x, threat)
+        assert faults == [None] * 4
+        assert torch.equal(found, point)
+
+
+def test_a_double_proposal_is_judged_in_the_images_own_precision():
+    found, faults = admit(batch().x.double(), batch().x, LINF)
+    assert found.dtype == torch.float32
+    assert faults == [None] * 4
+
+
+def test_logits_that_are_not_finite_are_wrong_and_a_fault():
+    clean = batch(0.95)
+    proposed = clean.x.clone()
+    proposed[2] = 1.0
+    rows = judge(proposed, clean=clean)
+    assert rows[2].prediction == -1
+    assert not rows[2].correct
+    assert rows[2].fault == "logits not finite"
+    assert [row.prediction for row in rows if row.fault is None] == [1, 1, 1]
+
+
+def test_a_random_defense_draws_afresh_in_every_repeat():
+    rows = judge(None, None, defense=Shuffle(), repeats=16)
+    assert [row.repeat for row in rows] == [repeat for repeat in range(16) for _ in range(4)]
+    for example in IDS.tolist():
+        assert {row.prediction for row in rows if row.example == example} == {0, 1}
+    assert judge(None, None, defense=Shuffle(), repeats=16) == rows
+
+
+def test_a_repeat_is_the_same_in_whatever_range_it_is_asked_for():
+    draws = Draws(("judge",), IDS)
+    judging = Judge(Bright(), Shuffle(), {}, None, frozenset(), Meter())
+
+    def ask(repeats):
+        rows, _ = judging.outcomes(batch(), None, None, repeats, draws, draws.at("masks"), lambda share: None)
+        return rows
+
+    assert ask(range(6)) == ask(range(2)) + ask(range(2, 6))
+
+
+def test_metrics_that_are_not_asked_for_are_none():
+    probe = Probe(tiny_mae(), mask_ratio=0.5, masks=1)
+    proposed = batch().x + EPS
+    asked = {
+        (): set(),
+        ("distances",): {"linf", "l2"},
+        ("reconstruction",): {name for name in MEASURES if name.startswith("reconstruction")},
+        ("amv",): {name for name in MEASURES if name.startswith("amv")},
+        ("distances", "reconstruction", "amv"): set(MEASURES),
+    }
+    for metrics, names in asked.items():
+        for row in judge(proposed, metrics=metrics, probe=probe if set(metrics) - {"distances"} else None):
+            assert {name for name in MEASURES if getattr(row, name) is not None} == names
+
+
+def test_the_judge_measures_what_it_says():
+    probe = Probe(tiny_mae(), mask_ratio=0.5, masks=1)
+    clean = batch()
+    metrics = ["distances", "reconstruction", "amv"]
+    for row in judge(clean.x + EPS, metrics=metrics, probe=probe):
+        assert row.linf == pytest.approx(EPS, rel=1e-4)
+        assert row.l2 == pytest.approx(8 * EPS, rel=1e-4)
+        assert row.reconstruction_purified == row.reconstruction_adversarial != row.reconstruction_clean
+        assert row.amv_purified_last == row.amv_adversarial_last > 0.0
+    for row in judge(None, None, metrics=metrics, probe=probe):
+        assert row.amv_adversarial_mean == row.amv_purified_mean == 0.0
+
+
+@pytest.mark.parametrize("shape", [(3, 1, 8, 8), (4, 1, 8, 7), (4, 64)])
+def test_a_proposal_of_another_shape_is_the_programmers_mistake(shape):
+    with pytest.raises(ValueError, match="expected proposals of shape"):
+        judge(torch.zeros(shape))

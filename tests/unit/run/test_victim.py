@@ -1,0 +1,98 @@
+"""What an attacker sees, under each knowledge of the defense."""
+
+import pytest
+import torch
+from torch import nn
+
+from harness.core.contracts import Traits
+from harness.core.threat import Knowledge
+from harness.draws import Draws
+from harness.run.victim import DefendedVictim
+from harness.testing.nets import tiny_cnn
+
+DRAWS = Draws(("victim",), torch.arange(3))
+COTANGENT = DRAWS.at("cotangent").normal(10)
+
+
+class Squash:
+    """Squares the pixels and adds a little noise: differentiable, its Jacobian is diag(2 x)."""
+
+    traits = Traits(random=True, differentiable=True)
+
+    def purify(self, x, nets, draws):
+        return x**2 + 0.01 * draws.at("noise").normal(1, 8, 8)
+
+
+@pytest.fixture
+def x():
+    return DRAWS.at("x").uniform(1, 8, 8)
+
+
+def victim(knowledge, classifier=None):
+    defense = None if knowledge is Knowledge.OBLIVIOUS else Squash()
+    return DefendedVictim(classifier or tiny_cnn(), defense, {}, knowledge, 10)
+
+
+def value_and_gradient(function, x):
+    at = x.clone().requires_grad_(True)
+    logits = function(at)
+    (gradient,) = torch.autograd.grad((logits * COTANGENT).sum(), at)
+    return logits.detach(), gradient
+
+
+def test_bpda_has_the_classifiers_gradient_at_the_purified_point(x):
+    purified = Squash().purify(x, {}, DRAWS)
+    logits, gradient = value_and_gradient(lambda at: victim(Knowledge.BPDA).logits(at, DRAWS), x)
+    expected_logits, expected = value_and_gradient(tiny_cnn(), purified)
+    assert torch.equal(logits, expected_logits)
+    assert torch.equal(gradient, expected)
+
+
+def test_full_is_the_chain_rule(x):
+    purified = Squash().purify(x, {}, DRAWS)
+    logits, gradient = value_and_gradient(lambda at: victim(Knowledge.FULL).logits(at, DRAWS), x)
+    expected_logits, outer = value_and_gradient(tiny_cnn(), purified)
+    assert torch.equal(logits, expected_logits)
+    assert torch.allclose(gradient, 2.0 * x * outer, rtol=1e-5, atol=1e-8)
+
+
+def test_an_oblivious_attacker_sees_the_classifier_alone(x):
+    seen = victim(Knowledge.OBLIVIOUS)
+    logits, gradient = value_and_gradient(lambda at: seen.logits(at, DRAWS), x)
+    expected_logits, expected = value_and_gradient(tiny_cnn(), x)
+    assert torch.equal(logits, expected_logits)
+    assert torch.equal(gradient, expected)
+    assert not seen.random
+
+
+@pytest.mark.parametrize("knowledge", [Knowledge.BPDA, Knowledge.FULL])
+def test_other_draws_are_another_look_at_a_random_defense(knowledge, x):
+    seen = victim(knowledge)
+    assert seen.random
+    assert torch.equal(seen.logits(x, DRAWS.at(1)), seen.logits(x, DRAWS.at(1)))
+    assert not torch.equal(seen.logits(x, DRAWS.at(1)), seen.logits(x, DRAWS.at(2)))
+
+
+def test_bpda_does_not_differentiate_the_defense(x):
+    class Watching(Squash):
+        def purify(self, x, nets, draws):
+            assert not torch.is_grad_enabled()
+            assert not x.requires_grad
+            return super().purify(x, nets, draws)
+
+    DefendedVictim(tiny_cnn(), Watching(), {}, Knowledge.BPDA, 10).logits(x.requires_grad_(True), DRAWS)
+
+
+@pytest.mark.parametrize(
+    ("defense", "knowledge"),
+    [(Squash(), Knowledge.OBLIVIOUS), (None, Knowledge.BPDA), (None, Knowledge.FULL)],
+)
+def test_exactly_an_oblivious_attacker_knows_of_no_defense(defense, knowledge):
+    with pytest.raises(ValueError, match="unless the attacker is oblivious"):
+        DefendedVictim(nn.Identity(), defense, {}, knowledge, 10)
+
+
+def test_progress_is_handed_on():
+    told = []
+    DefendedVictim(nn.Identity(), None, {}, Knowledge.OBLIVIOUS, 10, told.append).progress(0.5)
+    assert told == [0.5]
