@@ -9,8 +9,9 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import harness
 import pytest
+
+import harness
 
 if TYPE_CHECKING:
     from conftest import Bench

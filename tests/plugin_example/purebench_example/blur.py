@@ -1,8 +1,9 @@
 """Local smoothing (Xu et al. 2018, "Feature Squeezing"), by a mean filter."""
 
+from pydantic import Field
+
 from harness.core.contracts import Traits
 from harness.options import Options
-from pydantic import Field
 
 
 class Blur:

@@ -17,6 +17,7 @@ class FGSM:
 
     def propose(self, victim, x, y, threat, draws):
         import torch
+
         from harness.bounds import project, steepest
 
         at = x.detach().requires_grad_(True)
