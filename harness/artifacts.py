@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+#: bytes of the longest header that safetensors reads; a damaged file may claim any length
+_HEADER = 100_000_000
+
 
 @dataclass(frozen=True)
 class Folder:
@@ -55,7 +58,7 @@ class Folder:
         try:
             with self.path(kind, digest).open("rb") as file:
                 return _about(file.read(8), file.read)
-        except (OSError, KeyError, ValueError):
+        except (OSError, KeyError, TypeError, ValueError):
             return None
 
     def save(
@@ -77,11 +80,15 @@ class Folder:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).replace(path)
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                Path(name).replace(path)
+            except BaseException:
+                Path(name).unlink(missing_ok=True)
+                raise
         except OSError as error:
             raise UserError(
                 f"expected to write {kind} into {self.root}, got {error}; set PUREBENCH_HOME to a folder with room"
@@ -104,7 +111,7 @@ class Folder:
             about = _about(data[:8], lambda length: data[8 : 8 + length])
         except FileNotFoundError as error:
             raise UserError(f"expected {kind} at {path}, found nothing; run the suite again to make them") from error
-        except (SafetensorError, KeyError, ValueError) as error:
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise UserError(
                 f"expected {kind} as safetensors at {path}, but the file is damaged ({error}); delete it and run again"
             ) from error
@@ -113,5 +120,8 @@ class Folder:
 
 def _about(first: bytes, read: Callable[[int], bytes]) -> dict[str, Any]:
     """Return what ``save`` kept, from the JSON header of a safetensors file: eight bytes of length, then the header."""
-    about: dict[str, Any] = json.loads(json.loads(read(int.from_bytes(first, "little")))["__metadata__"]["about"])
+    length = int.from_bytes(first, "little")
+    if length > _HEADER:
+        raise ValueError(f"a header of {length} bytes")
+    about: dict[str, Any] = json.loads(json.loads(read(length))["__metadata__"]["about"])
     return about
