@@ -30,7 +30,7 @@ def test_the_zoo_can_be_imported():
 
 
 def test_missing_weights_are_a_sentence(weights):
-    with pytest.raises(UserError, match="expected the weights of RobustBench's Standard at .*Standard.pt, found none"):
+    with pytest.raises(UserError, match=r"expected the weights of RobustBench's Standard at .*Standard.pt, found none"):
         classifier().load({}, CARD)
 
 
