@@ -52,7 +52,7 @@ def test_another_database_trained_and_run_by_one_worker_is_equal_to_the_last_dig
     pd.testing.assert_frame_equal(table(other), table(tiny), check_exact=True)
 
 
-@pytest.mark.parametrize("finished_jobs", [2, 9, 30])
+@pytest.mark.parametrize("finished_jobs", [9, 30])
 def test_a_killed_run_continues_to_the_same_table(tiny: Bench, tmp_path: Path, finished_jobs: int) -> None:
     bench = type(tiny).at(tmp_path)
     suite = tiny.command("run", str(_suites() / "tiny.yaml"), "--db", str(bench.db), "--workers", "2")

@@ -152,6 +152,17 @@ def test_an_impossible_cell_may_be_skipped_with_its_reason(read, suite_text):
     assert skipped.reason == "a blur has no gradient."
 
 
+def test_a_defense_without_a_gradient_is_refused_in_full_even_if_it_does_not_say_so(
+    complaints, suite_text, monkeypatch
+):
+    from harness.core import registry
+
+    blur = registry.find("defense", "blur").load()
+    monkeypatch.setattr(blur, "refuses", lambda self, setting: None)
+    text = suite_text.replace("knowledge: bpda", "knowledge: full")
+    assert any("blur is not differentiable by its own account" in told for told in complaints(text))
+
+
 def test_an_attack_may_refuse_too(complaints, suite_text):
     told = complaints(suite_text.replace("steps: 5", "steps: 1001"))
     assert len(told) == 4
