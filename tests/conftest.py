@@ -5,9 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+# a loaded machine is no failure, and the same code meets the same examples
+settings.register_profile("steady", deadline=None, derandomize=True)
+settings.load_profile("steady")
 
 # a distribution of its own, installed and tested by integration/test_plugin.py
 collect_ignore = ["plugin_example"]
