@@ -21,6 +21,7 @@ class PGD:
     """Projected gradient ascent on the cross-entropy, in Linf (sign steps) or L2 (normalised gradients)."""
 
     version: ClassVar[int] = 1
+    by_example: ClassVar[bool] = True
 
     class Options(BaseOptions):
         """Every iterate is looked at, the last one included; the best one per example is proposed."""

@@ -76,6 +76,11 @@ class Folder:
         from safetensors.torch import save
 
         data = save({name: tensor.contiguous() for name, tensor in tensors.items()}, {"about": json.dumps(about)})
+        self.place(kind, digest, data)
+        return Artifact(digest, kind, hashlib.sha256(data).hexdigest(), len(data), label)
+
+    def place(self, kind: str, digest: str, data: bytes) -> None:
+        """Write the bytes of an artifact, as another folder has them; the file appears whole or not at all."""
         path = self.path(kind, digest)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -93,7 +98,6 @@ class Folder:
             raise UserError(
                 f"expected to write {kind} into {self.root}, got {error}; set PUREBENCH_HOME to a folder with room"
             ) from error
-        return Artifact(digest, kind, hashlib.sha256(data).hexdigest(), len(data), label)
 
     def load(self, kind: str, digest: str, label: str = "") -> tuple[dict[str, Tensor], dict[str, Any], Artifact]:
         """Read an artifact: its tensors, what was kept with it, and its description.

@@ -6,7 +6,6 @@ Exit codes: 0 well, 1 cells failed, 2 the user's mistake, 3 a bug of ours, 130 i
 from __future__ import annotations
 
 import json
-import os
 import platform
 import sys
 import traceback
@@ -75,7 +74,23 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="show the plan and write nothing")] = False,
     workers: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option(min=1, metavar="N", help="worker processes, one thread each; default: one per core"),
+        typer.Option(min=1, metavar="N", help="worker processes on the CPU, one thread each; default: one per core"),
+    ] = None,
+    devices: Annotated[
+        str, typer.Option(metavar="LIST", help="auto, cpu, or GPUs with a worker each, such as cuda:0,cuda:1")
+    ] = "auto",
+    batch_size: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, metavar="N", help="images at a time; halved where memory does not suffice"),
+    ] = None,
+    executor: Annotated[str, typer.Option(metavar="NAME", help="local, or ray")] = "local",
+    address: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="HOST:PORT", help="Ray cluster; default: one on this machine"),
+    ] = None,
+    resource: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(metavar="NAME=AMOUNT", help="custom resource that each Ray task asks for; may be repeated"),
     ] = None,
 ) -> None:
     """Compute what is missing, and nothing else; run it again after an interruption."""
@@ -83,14 +98,18 @@ def run(
         plan(suite, db, only, limit)
         return
     from harness import screen
-    from harness.run.launch import launch
+    from harness.run.launch import Workers, amounts, launch
 
-    tally, made = launch(suite, db, only=only, limit=limit, workers=workers or os.cpu_count() or 1, console=_err())
+    who = Workers(executor, devices, workers, batch_size, address, amounts(resource or []))
+    tally, made = launch(suite, db, only=only, limit=limit, workers=who, console=_err())
     if not made.jobs:
         _out().print(f"nothing to compute: {screen.plan_summary(made)}", highlight=False)
         return
     lost = len(tally.failed) + len(tally.skipped)
-    _out().print(f"{tally.done} jobs done" + (f", {lost} not" if lost else ""), highlight=False)
+    parts = [f"{tally.done} jobs done"]
+    parts += [f"{tally.elsewhere} done by other runs"] if tally.elsewhere else []
+    parts += [f"{lost} not: see `purebench status --db {db}`"] if lost else []
+    _out().print(", ".join(parts), highlight=False, soft_wrap=True)
     if lost:
         raise typer.Exit(FAILED)
 
@@ -99,12 +118,12 @@ def run(
 def status(db: Database) -> None:
     """Show how far each suite has come, what is running and what has failed."""
     from harness import screen
-    from harness.store.frames import results
-    from harness.store.store import Store
+    from harness.store.standing import standing
 
-    _out().print(screen.status_table(results(db).cells))
-    for attempt in Store.open(db).open_attempts():
-        _out().print(attempt, markup=False, highlight=False)
+    found = standing(db)
+    _out().print(screen.status_table(found.suites))
+    for line in screen.status_lines(found):
+        _out().print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -187,9 +206,11 @@ def main() -> None:
         for problem in error.problems:
             sys.stderr.write(f"{problem}\n")
         sys.exit(MISTAKE)
-    except SystemExit as end:
-        if end.code == INTERRUPTED:  # what typer makes of Ctrl-C
+    except (SystemExit, KeyboardInterrupt) as end:
+        # typer makes an exit code of Ctrl-C
+        if isinstance(end, KeyboardInterrupt) or end.code == INTERRUPTED:
             sys.stderr.write("interrupted; the same command continues where it stopped\n")
+            sys.exit(INTERRUPTED)
         raise
     except BrokenPipeError:
         sys.exit(0)

@@ -13,9 +13,8 @@ from harness.suite.plan import Plan, Verdict
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    import pandas as pd
-
     from harness.doctor import Finding
+    from harness.store.standing import Standing, SuiteStanding
     from harness.suite.catalog import ComponentInfo, FileInfo
 
 COLOURS = {Verdict.RUN: "cyan", Verdict.DONE: "green", Verdict.STALE: "yellow", Verdict.SKIPPED: "dim"}
@@ -88,16 +87,37 @@ def files_table(title: str, files: Sequence[FileInfo]) -> Table:
     return table
 
 
-def status_table(cells: pd.DataFrame) -> Table:
+def status_table(suites: Sequence[SuiteStanding]) -> Table:
     """Count the cells of each suite by status."""
     table = Table(header_style="bold")
-    words = ("done", "partial", "missing", "skipped")
-    for column in ("suite", *words, "examples"):
+    for column in ("suite", "done", "partial", "missing", "skipped", "examples"):
         table.add_column(column, justify="left" if column == "suite" else "right")
-    for suite, rows in cells.groupby("suite", sort=False):
-        counts = [str(int((rows["status"] == word).sum())) for word in words]
-        table.add_row(escape(str(suite)), *counts, str(int(rows["n"].sum())))
+    for suite in suites:
+        table.add_row(escape(suite.name), *map(str, suite[1:]))
     return table
+
+
+def status_lines(found: Standing) -> Iterable[str]:
+    """Say what is under way, how fast it goes and how long it takes, and what did not go well."""
+    if found.counts:
+        statuses = dict.fromkeys(count.status for count in found.counts)
+        yield "jobs: " + ", ".join(f"{found.jobs(status)} {status}" for status in statuses)
+    if found.drivers:
+        runs = "1 run is" if found.drivers == 1 else f"{found.drivers} runs are"
+        left = found.seconds_left
+        rate = [f"{60 / one.seconds:.1f} {one.kind} jobs a minute and worker" for one in found.paces if one.seconds > 0]
+        ending = f"about {duration(left)} left" if left is not None else "too early to say how long it takes"
+        yield f"{runs} under way with {found.jobs('running')} jobs: " + ", ".join([*rate, ending])
+    yield from found.troubles
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people say it."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
 
 
 def findings_table(findings: Sequence[Finding]) -> Table:

@@ -5,17 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from harness.store.frames import Results, decide, results, wilson
+import numpy as np
+
+from harness.store.frames import Results, results, wilson
 from harness.store.provenance import Provenance, SuiteFacts, provenance
 from reports.entry import Accuracy, Entry, entry_of
 from reports.numbers import radius
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Mapping, Sequence
 
     import pandas as pd
 
-    Verdicts = dict[tuple[str, ...], pd.Series[Any]]
+    from harness.store.frames import Shares
+
+    Verdicts = Mapping[tuple[str, ...], Shares]
 
 
 @dataclass(frozen=True)
@@ -180,17 +184,16 @@ def read_leaderboard(url: str, suite: str | None = None) -> Leaderboard:
 def leaderboard(frames: Results, origin: Provenance) -> Leaderboard:
     """Arrange frames into boards; nothing is left out, whatever its status."""
     entries = _entries(frames.cells, origin)
-    verdicts = _verdicts(frames.examples, entries)
     sections: list[Section] = []
     for facts in origin.suites:
         mine = [entry for entry in entries if entry.suite == facts.name]
-        boards, homeless = _boards(mine, verdicts, f"b{len(sections) + 1}")
+        boards, homeless = _boards(mine, frames.verdicts, f"b{len(sections) + 1}")
         sections.append(Section(facts, tuple(boards), tuple(mine), tuple(homeless)))
     return Leaderboard(tuple(sections), origin)
 
 
 def _entries(cells: pd.DataFrame, origin: Provenance) -> list[Entry]:
-    """Return an entry per row; a refused cell takes its budget from the cells under the same threat model."""
+    """Return an entry per row."""
     seen: dict[str, int] = {}
     found = []
     for position, record in enumerate(cells.to_dict("records")):
@@ -200,27 +203,8 @@ def _entries(cells: pd.DataFrame, origin: Provenance) -> list[Entry]:
         anchor = f"c-{name}" if seen[name] == 1 else f"c-{name}-{seen[name]}"
         facts = origin.cells.get(cell) if cell else None
         found.append(entry_of(record, anchor, facts.failure if facts else None))
-    threats = {(entry.suite, entry.threat_model): entry for entry in found if entry.norm is not None}
-    for place, entry in enumerate(found):
-        like = threats.get((entry.suite, entry.threat_model))
-        if entry.norm is None and like is not None:
-            found[place] = replace(entry, norm=like.norm, eps=like.eps, knowledge=like.knowledge)
     undefended = {(entry.suite, entry.defense) for entry in found if entry.undefended}
     return [replace(entry, undefended=(entry.suite, entry.defense) in undefended) for entry in found]
-
-
-def _verdicts(examples: pd.DataFrame, entries: Iterable[Entry]) -> Verdicts:
-    """Return the verdict per place, 0 to 1, of every finished cell, under its suite's decision rule."""
-    done = {entry.key: entry for entry in entries if entry.done}
-    names = ["suite", "dataset", "classifier", "defense", "attack", "threat_model"]
-    found: Verdicts = {}
-    for group, frame in examples.groupby(names, sort=False):
-        key = tuple(map(str, group))
-        entry = done.get(key)
-        if entry is not None:
-            mine = frame[(frame["place"] < entry.wanted) & (frame["repeat"] < entry.wanted_repeats)]
-            found[key] = decide(mine["correct"], [mine["place"]], entry.decision)
-    return found
 
 
 def _boards(entries: Sequence[Entry], verdicts: Verdicts, prefix: str) -> tuple[list[Board], list[Entry]]:
@@ -290,9 +274,7 @@ def _row(defense: str, clean: Entry | None, attacked: tuple[Entry | None, ...], 
 
 def _worst(done: Sequence[Entry], verdicts: Verdicts, anchor: str) -> Worst:
     """Return the mean over examples of the smallest verdict (law 4: never the smallest of the means)."""
-    least = verdicts[done[0].key]
-    for entry in done[1:]:
-        least = least.combine(verdicts[entry.key], min)
+    least = np.minimum.reduce([verdicts[entry.key] for entry in done])
     interval = wilson(round(float(least.sum()), 9), len(least))
     accuracy = Accuracy(interval.share, interval.low, interval.high, len(least))
     return Worst(accuracy, tuple(entry.id for entry in done if entry.id), anchor)

@@ -139,7 +139,11 @@ class Defense(Component, Protocol):
 
 @runtime_checkable
 class Attack(Component, Protocol):
-    """Proposes adversarial inputs; it never says whether it succeeded."""
+    """Proposes adversarial inputs; it never says whether it succeeded.
+
+    An attack may have ``by_example: ClassVar[bool] = True``: an image is then attacked alike alone and within a batch,
+    and a shard may be cut to fit the memory. Without it the shard is handed over whole, and the victim cuts.
+    """
 
     def __init__(self, options: Any) -> None: ...
 

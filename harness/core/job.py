@@ -106,3 +106,18 @@ class Evaluate:
 
 
 Job = Train | Craft | Evaluate
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How a job is done, which must change no number but by the order of additions.
+
+    Attributes:
+        batch_size: images at a time; None: the whole shard.
+        device: ``cpu``, ``cuda``, or ``auto``: a GPU where there is one.
+        precision: of images and networks, ``float32`` or ``float64``.
+    """
+
+    batch_size: int | None = None
+    device: str = "cpu"
+    precision: str = "float32"

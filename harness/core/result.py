@@ -82,6 +82,19 @@ class Artifact:
 
 
 @dataclass(frozen=True)
+class Failed:
+    """What a job hands back that came to no result.
+
+    Attributes:
+        reason: a sentence.
+        out_of_memory: whether fewer images at a time might do.
+    """
+
+    reason: str
+    out_of_memory: bool = False
+
+
+@dataclass(frozen=True)
 class Done:
     """What a finished job hands back.
 
@@ -91,6 +104,7 @@ class Done:
         defense_cost: of purifying and classifying (evaluations only).
         attack_cost: of crafting, as recorded with the adversarial batch.
         environment: where it ran, in plain JSON types.
+        code: hashes of the source of attack and defense (evaluations only).
         seconds: wall time of the whole job.
     """
 
@@ -99,4 +113,5 @@ class Done:
     defense_cost: Cost | None = None
     attack_cost: Cost | None = None
     environment: dict[str, str] = field(default_factory=dict)
+    code: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import platform
 import subprocess
 import sys
@@ -13,8 +14,8 @@ PACKAGES = ("torch", "torchvision", "timm", "diffusers", "pyautoattack", "robust
 
 
 @functools.cache
-def environment() -> dict[str, str]:
-    """Return what may change a number, as plain words."""
+def environment(device: str = "cpu", precision: str = "float32") -> dict[str, str]:
+    """Return what may change a number, as plain words; hashes of attack and defense go with each result."""
     import torch
 
     facts = {name: _version(name) for name in ("purebench", *PACKAGES)}
@@ -23,11 +24,21 @@ def environment() -> dict[str, str]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": _processor(),
-        "device": "cpu",
-        "precision": str(torch.get_default_dtype()).removeprefix("torch."),
+        "host": platform.node(),
+        "device": device,
+        "precision": precision,
         "threads": str(torch.get_num_threads()),
         "deterministic": str(torch.are_deterministic_algorithms_enabled()).lower(),
     }
+    if device.startswith("cuda"):
+        facts |= {
+            "gpu": torch.cuda.get_device_name(device),
+            "cuda": str(torch.version.cuda),
+            "cudnn": str(torch.backends.cudnn.version()),  # type: ignore[no-untyped-call]
+            "tf32": str(torch.backends.cuda.matmul.allow_tf32).lower(),
+        }
+    if os.environ.get("CUDA_VISIBLE_DEVICES"):
+        facts["visible gpus"] = os.environ["CUDA_VISIBLE_DEVICES"]
     return facts
 
 

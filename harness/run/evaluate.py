@@ -39,6 +39,15 @@ class Batch:
     ids: Tensor
     places: Tensor
 
+    def __len__(self) -> int:
+        """The number of examples."""
+        return len(self.y)
+
+    def split(self, size: int) -> list[Batch]:
+        """Cut into batches of ``size``; the last may be smaller."""
+        parts = zip(*(torch.split(values, size) for values in (self.x, self.y, self.ids, self.places)), strict=True)
+        return [Batch(*part) for part in parts]
+
 
 @dataclass(frozen=True)
 class Judge:

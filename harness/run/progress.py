@@ -12,6 +12,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +28,12 @@ VERBS = {"train": "training", "craft": "crafting", "evaluate": "evaluating"}
 def watcher(console: Console) -> Watcher:
     """Return what suits the console."""
     return Bars(console) if console.is_terminal else Lines(console)
+
+
+def stopping_sentence(under_way: int) -> str:
+    """Say what a run that was asked to stop still does."""
+    jobs = "1 job" if under_way == 1 else f"{under_way} jobs"
+    return f"stopping: finishing {jobs} under way and beginning no more; Ctrl-C again stops now"
 
 
 class Bars:
@@ -72,15 +79,19 @@ class Bars:
         for kind in self.kinds:
             self._show(kind)
 
-    def ended(self, ticket: int, job: Job, seconds: float, reason: str) -> None:
+    def ended(self, ticket: int, job: Job, seconds: float, reason: str, *, again: bool = False) -> None:
         """Close the job's bar; say why where it did not end well."""
         if ticket in self.flying:
             self.progress.remove_task(self.flying.pop(ticket)[0])
-        if not reason.endswith("trying again"):
+        if not again:
             self.finished[job.kind] += 1
         if reason:
-            self.progress.console.print(f"[red]{job.kind} {job}: {reason}", highlight=False)
+            self.progress.console.print(Text(f"{job.kind} {job}: {reason}", style="red"), soft_wrap=True)
         self._show(job.kind)
+
+    def stopping(self, under_way: int) -> None:
+        """Say what the run waits for."""
+        self.progress.console.print(stopping_sentence(under_way), highlight=False)
 
     def closed(self) -> None:
         """Take the bars of jobs away and give the terminal back."""
@@ -110,13 +121,17 @@ class Lines:
     def moved(self, shares: dict[int, float]) -> None:
         """Say nothing."""
 
-    def ended(self, ticket: int, job: Job, seconds: float, reason: str) -> None:
+    def ended(self, ticket: int, job: Job, seconds: float, reason: str, *, again: bool = False) -> None:
         """Print a line."""
-        self.finished += not reason.endswith("trying again")
+        self.finished += not again
         end = reason or f"{seconds:.1f} s"
         self.console.print(
             f"[{self.finished}/{self.total}] {job.kind} {job}: {end}", markup=False, highlight=False, soft_wrap=True
         )
+
+    def stopping(self, under_way: int) -> None:
+        """Say what the run waits for."""
+        self.console.print(stopping_sentence(under_way), markup=False, highlight=False, soft_wrap=True)
 
     def closed(self) -> None:
         """Say nothing."""

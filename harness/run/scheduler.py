@@ -2,46 +2,75 @@
 
 Rules: a job starts when every job that it needs has ended well and a worker is free; among those ready, the plan's
 order decides. A failed job does not stop the others; what needed it is recorded as skipped, with the reason. The driver
-alone writes to the store.
+alone writes to the store. A job that another driver has is waited for, and taken over if that driver goes silent.
 """
 
 from __future__ import annotations
 
+import heapq
+import time
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from harness.core.job import Train
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from harness.core.job import Job
     from harness.core.result import Done
+    from harness.run.stopping import Stop
     from harness.store.store import Store
 
-#: how often a job is tried again after its worker died under it
-RETRIES = 2
+#: seconds between two looks at the jobs that other drivers have
+LOOK = 1.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a run may spend on one job.
+
+    Attributes:
+        batch_size: images at a time; None: the whole shard.
+        retries: how often a job is tried again after its worker died under it.
+        timeouts: seconds after which a job is given up, by kind.
+    """
+
+    batch_size: int | None = None
+    retries: int = 2
+    timeouts: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Ended:
-    """A job came to its end: with a result, with a reason why not, or because its worker died."""
+    """A job came to its end: with a result, with a reason why not, because its worker died, or for want of memory."""
 
     ticket: int
     done: Done | None = None
     reason: str = ""
     worker_died: bool = False
+    out_of_memory: bool = False
 
 
 class Executor(Protocol):
     """Runs jobs somewhere."""
 
-    capacity: int
+    @property
+    def capacity(self) -> int:
+        """How many jobs can be under way at a time, now."""
+        ...
 
-    def submit(self, ticket: int, job: Job) -> None:
+    def submit(self, ticket: int, job: Job, batch_size: int | None) -> None:
         """Start a job; at most ``capacity`` are under way at a time."""
         ...
 
     def wait(self) -> tuple[Sequence[Ended], dict[int, float]]:
         """Return soon: jobs that have ended since the last call, and the share done of those under way."""
+        ...
+
+    def cancel(self, ticket: int) -> None:
+        """Stop a job that is under way, whatever it is doing; nothing more is heard of it."""
         ...
 
     def close(self) -> None:
@@ -64,8 +93,12 @@ class Watcher(Protocol):
         """Hear how far the jobs under way have come."""
         ...
 
-    def ended(self, ticket: int, job: Job, seconds: float, reason: str) -> None:
-        """Hear that a job ended; ``reason`` is empty where it ended well."""
+    def ended(self, ticket: int, job: Job, seconds: float, reason: str, *, again: bool = False) -> None:
+        """Hear that a job ended; ``reason`` is empty where it ended well; ``again``: it will be tried again."""
+        ...
+
+    def stopping(self, under_way: int) -> None:
+        """Hear that no more jobs are started, and how many are still under way."""
         ...
 
     def closed(self) -> None:
@@ -75,36 +108,56 @@ class Watcher(Protocol):
 
 @dataclass
 class Tally:
-    """How a run went."""
+    """How a run went; ``elsewhere`` counts what other drivers did meanwhile."""
 
     done: int = 0
+    elsewhere: int = 0
     failed: list[tuple[Job, str]] = field(default_factory=list)
     skipped: list[tuple[Job, str]] = field(default_factory=list)
 
 
-def run(jobs: Iterable[Job], store: Store, executor: Executor, watcher: Watcher) -> Tally:
+def run(
+    jobs: Iterable[Job],
+    store: Store,
+    executor: Executor,
+    watcher: Watcher,
+    limits: Limits | None = None,
+    stop: Stop | None = None,
+) -> Tally:
     """Do the jobs and write what they bring; return how it went.
 
-    An interrupt (Ctrl-C) ends the attempts under way as interrupted and is raised again: the database continues
-    where it stopped.
+    Once ``stop`` is asked for, what is under way is finished and nothing new begins; KeyboardInterrupt ends at once
+    what is under way, as interrupted, and is raised again. Either way the database continues where it stopped.
+
+    Raises:
+        KeyboardInterrupt: if the run was stopped before its end.
     """
-    waiting = list(jobs)
-    watcher.planned(waiting)
-    shift = _Shift(store, executor, watcher)
+    shift = _Shift(list(jobs), store, executor, watcher, limits or Limits())
+    watcher.planned(list(shift.jobs.values()))
     try:
-        while waiting or shift.running:
-            waiting = shift.start_ready(waiting)
-            if not shift.running:  # all that was left has been skipped
+        told = False
+        while shift.unfinished:
+            if stop is not None and stop.asked:
+                if not told:
+                    told = True
+                    watcher.stopping(len(shift.running))
+                if not shift.running:
+                    raise KeyboardInterrupt
+            else:
+                shift.start_ready()
+            if not shift.running:
+                if shift.unfinished:
+                    time.sleep(LOOK / 4)
+                    shift.look_around()
                 continue
             ended, shares = executor.wait()
             watcher.moved(shares)
             for one in ended:
-                again = shift.settle(one)
-                if again is not None:
-                    waiting.insert(0, again)
+                shift.settle(one, stopping=told)
+            shift.look_around()
     except KeyboardInterrupt:
         for attempt in shift.running:
-            store.end(attempt, "interrupted", "stopped by the user")
+            store.board.end(attempt, "interrupted", "stopped by the user")
         raise
     finally:
         watcher.closed()
@@ -113,56 +166,142 @@ def run(jobs: Iterable[Job], store: Store, executor: Executor, watcher: Watcher)
 
 
 class _Shift:
-    """The state of one run: what is under way, what has failed."""
+    """The state of one run: what is ready, what is under way, what has failed."""
 
-    def __init__(self, store: Store, executor: Executor, watcher: Watcher) -> None:
-        self.store, self.executor, self.watcher = store, executor, watcher
+    def __init__(self, jobs: list[Job], store: Store, executor: Executor, watcher: Watcher, limits: Limits) -> None:
+        self.store, self.executor, self.watcher, self.limits = store, executor, watcher, limits
         self.tally = Tally()
-        self.running: dict[int, Job] = {}
-        self.failed: dict[str, str] = {}
-        self.deaths: dict[str, int] = {}
+        self.jobs = {job.digest: job for job in jobs}
+        self.order = {digest: place for place, digest in enumerate(self.jobs)}
+        self.unfinished = set(self.jobs)
+        self.needs = {digest: {need for need in job.needs if need in self.jobs} for digest, job in self.jobs.items()}
+        self.needed_by: dict[str, list[str]] = defaultdict(list)
+        for digest, needs in self.needs.items():
+            for need in needs:
+                self.needed_by[need].append(digest)
+        self.ready = [(self.order[digest], digest) for digest, needs in self.needs.items() if not needs]
+        heapq.heapify(self.ready)
+        self.running: dict[int, tuple[Job, float]] = {}
+        self.elsewhere: set[str] = set()
+        self.deaths: dict[str, int] = defaultdict(int)
+        self.batches: dict[str, int] = {}
+        self.renewed = self.looked = time.monotonic()
 
-    def start_ready(self, waiting: list[Job]) -> list[Job]:
-        """Start what can be started; return what still has to wait."""
-        unfinished = {job.digest for job in waiting} | {job.digest for job in self.running.values()}
-        left: list[Job] = []
-        for job in waiting:
-            broken = next((need for need in job.needs if need in self.failed), None)
-            if broken is not None:
-                self._skip(job, self.failed[broken])
-                unfinished.discard(job.digest)
-            elif len(self.running) < self.executor.capacity and not any(need in unfinished for need in job.needs):
-                attempt = self.store.begin(job)
-                self.running[attempt] = job
-                self.watcher.started(attempt, job)
-                self.executor.submit(attempt, job)
-            else:
-                left.append(job)
-        return left
+    # ------------------------------------------------------------------ starting
 
-    def settle(self, one: Ended) -> Job | None:
-        """Record how a job ended; return it if it is to be tried again."""
-        job = self.running.pop(one.ticket)
-        if one.done is not None:
-            self.store.finish(one.ticket, job, one.done)
-            self.tally.done += 1
-            self.watcher.ended(one.ticket, job, one.done.seconds, "")
+    def start_ready(self) -> None:
+        """Start what can be started; a job that another driver has is put aside."""
+        while self.ready and len(self.running) < self.executor.capacity:
+            _, digest = heapq.heappop(self.ready)
+            job = self.jobs[digest]
+            batch_size = self._batch_size(job)
+            attempt = self.store.board.claim(job, batch_size)
+            if attempt is None:
+                self.elsewhere.add(digest)
+                continue
+            self.running[attempt] = (job, time.monotonic())
+            self.watcher.started(attempt, job)
+            self.executor.submit(attempt, job, batch_size)
+
+    def _batch_size(self, job: Job) -> int | None:
+        if isinstance(job, Train):
             return None
-        if one.worker_died:
-            self.deaths[job.digest] = self.deaths.get(job.digest, 0) + 1
-            if self.deaths[job.digest] <= RETRIES:
-                self.store.end(one.ticket, "interrupted", one.reason)
-                self.watcher.ended(one.ticket, job, 0.0, f"{one.reason}; trying again")
-                return job
-        self.store.end(one.ticket, "failed", one.reason)
-        self.failed[job.digest] = f"{job.kind} {job} failed: {one.reason}"
-        self.tally.failed.append((job, one.reason))
-        self.watcher.ended(one.ticket, job, 0.0, one.reason)
-        return None
+        return self.batches.get(job.digest, min(self.limits.batch_size or job.shard.size, job.shard.size))
 
-    def _skip(self, job: Job, reason: str) -> None:
-        attempt = self.store.begin(job)
-        self.store.end(attempt, "skipped", reason)
-        self.failed[job.digest] = reason
-        self.tally.skipped.append((job, reason))
-        self.watcher.ended(attempt, job, 0.0, reason)
+    def _ready_again(self, digest: str) -> None:
+        heapq.heappush(self.ready, (self.order[digest], digest))
+
+    # ------------------------------------------------------------------ while jobs are under way
+
+    def look_around(self) -> None:
+        """Renew the lease, give up what takes too long, see what other drivers have done."""
+        now = time.monotonic()
+        if now - self.renewed > self.store.board.lease / 4:
+            self.renewed = now
+            self.store.board.renew()
+        for ticket, (job, began) in list(self.running.items()):
+            limit = self.limits.timeouts.get(job.kind)
+            if limit is not None and now - began > limit:
+                self.executor.cancel(ticket)
+                del self.running[ticket]
+                self._fail(ticket, job, f"given up after {limit:g} s, the time limit of {job.kind} jobs", "timeout")
+        if self.elsewhere and now - self.looked > LOOK:
+            self.looked = now
+            self._look_elsewhere()
+
+    def _look_elsewhere(self) -> None:
+        for digest, standing in self.store.board.standings(self.elsewhere).items():
+            job = self.jobs[digest]
+            if standing.status == "running":
+                continue
+            self.elsewhere.discard(digest)
+            if standing.status == "done":
+                self.tally.elsewhere += 1
+                self._well(digest)
+                self.watcher.ended(0, job, 0.0, "")
+            elif standing.status in ("queued", "interrupted"):
+                self._ready_again(digest)
+            else:
+                self.tally.failed.append((job, standing.reason))
+                self.watcher.ended(0, job, 0.0, standing.reason)
+                self._give_up(digest, f"{job.kind} {job} failed: {standing.reason}")
+
+    # ------------------------------------------------------------------ ending
+
+    def settle(self, one: Ended, *, stopping: bool = False) -> None:
+        """Record how a job ended; queue it again if it is to be tried again."""
+        job, _ = self.running.pop(one.ticket)
+        if one.done is not None:
+            if self.store.finish(one.ticket, job, one.done):
+                self.tally.done += 1
+                self._well(job.digest)
+                self.watcher.ended(one.ticket, job, one.done.seconds, "")
+            else:  # the lease was lost meanwhile: whoever has the job now will record it
+                self.elsewhere.add(job.digest)
+            return
+        if one.worker_died:
+            self.deaths[job.digest] += 1
+            if stopping or self.deaths[job.digest] <= self.limits.retries:
+                self._again(one.ticket, job, "interrupted", f"{one.reason}; trying again")
+                return
+        batch_size = self._batch_size(job)
+        if one.out_of_memory and batch_size is not None and batch_size > 1:
+            self.batches[job.digest] = batch_size // 2
+            reason = f"out of memory with {batch_size} images at a time; trying again with {batch_size // 2}"
+            self._again(one.ticket, job, "failed", reason)
+            return
+        self._fail(one.ticket, job, one.reason)
+
+    def _well(self, digest: str) -> None:
+        self.unfinished.discard(digest)
+        for dependent in self.needed_by[digest]:
+            self.needs[dependent].discard(digest)
+            if not self.needs[dependent] and dependent in self.unfinished:
+                self._ready_again(dependent)
+
+    def _again(self, ticket: int, job: Job, status: str, reason: str) -> None:
+        if self.store.board.end(ticket, status, reason, again=True):
+            self._ready_again(job.digest)
+        else:
+            self.elsewhere.add(job.digest)
+        self.watcher.ended(ticket, job, 0.0, reason, again=True)
+
+    def _fail(self, ticket: int, job: Job, reason: str, status: str = "failed") -> None:
+        self.store.board.end(ticket, status, reason)
+        self.tally.failed.append((job, reason))
+        self.watcher.ended(ticket, job, 0.0, reason)
+        self._give_up(job.digest, f"{job.kind} {job} failed: {reason}")
+
+    def _give_up(self, digest: str, reason: str) -> None:
+        """Skip what needs a job that failed, and what needs that."""
+        self.unfinished.discard(digest)
+        for dependent in self.needed_by[digest]:
+            if dependent not in self.unfinished:
+                continue
+            job = self.jobs[dependent]
+            attempt = self.store.board.claim(job)
+            if attempt is not None:
+                self.store.board.end(attempt, "skipped", reason)
+            self.tally.skipped.append((job, reason))
+            self.watcher.ended(attempt or 0, job, 0.0, reason)
+            self._give_up(dependent, reason)

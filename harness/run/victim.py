@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from harness.core.threat import Knowledge
 
@@ -32,6 +33,9 @@ class DefendedVictim:
         knowledge: the gradient mode.
         n_classes: number of labels.
         report: told how much of an attack is done, 0 to 1.
+        batch_size: images that go through the networks at a time; None: all that are asked about. Of a larger batch
+            only the parts' logits are kept, and the backward pass runs each part again: its draws have addresses,
+            so it sees the same numbers.
     """
 
     classifier: nn.Module
@@ -40,6 +44,7 @@ class DefendedVictim:
     knowledge: Knowledge
     n_classes: int
     report: Callable[[float], None] = field(default=_silent)
+    batch_size: int | None = None
 
     def __post_init__(self) -> None:
         """Hold the one invariant: exactly an oblivious attacker knows of no defense."""
@@ -61,6 +66,16 @@ class DefendedVictim:
         ``oblivious``: of the classifier alone. ``bpda``: the defense's output forwards, the identity backwards.
         ``full``: autograd through the defense.
         """
+        size = self.batch_size
+        if size is None or len(x) <= size:
+            return self._logits(x, draws)
+        cuts = [slice(start, start + size) for start in range(0, len(x), size)]
+        if not (torch.is_grad_enabled() and x.requires_grad):
+            return torch.cat([self._logits(x[cut], draws.take(cut)) for cut in cuts])
+        parts = [checkpoint(self._logits, x[cut], draws.take(cut), use_reentrant=False) for cut in cuts]
+        return torch.cat(parts)
+
+    def _logits(self, x: Tensor, draws: Draws) -> Tensor:
         if self.defense is None:
             seen = x
         elif self.knowledge is Knowledge.FULL:

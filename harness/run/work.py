@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import time
 import traceback
 from dataclasses import asdict, replace
@@ -13,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from harness.core.errors import UserError
-from harness.core.job import Craft, Evaluate, Job, Train
+from harness.core.job import Craft, Evaluate, Job, Terms, Train
 from harness.core.registry import find
-from harness.core.result import Artifact, Cost, Done
+from harness.core.result import Artifact, Cost, Done, Failed, Outcome
 from harness.core.threat import Knowledge
 from harness.draws import Draws
 from harness.nets.mae import MAE
@@ -39,32 +41,60 @@ if TYPE_CHECKING:
     Progress = Callable[[float], None]
 
 
-def attempt(job: Job, folder: Folder, progress: Progress) -> tuple[Done | None, str]:
-    """Do a job; return what it brought, or None and the reason why it failed. Never raises."""
+def attempt(job: Job, folder: Folder, terms: Terms, progress: Progress) -> Done | Failed:
+    """Do a job; return what it brought, or the reason why it failed. Never raises."""
     try:
-        return do(job, folder, progress), ""
+        return do(job, folder, terms, progress)
     except UserError as error:
-        return None, str(error)
+        return Failed(str(error))
     except Exception as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
-        return None, f"{type(error).__name__}: {error} (at {Path(place.filename).name}:{place.lineno})"
+        said = f"{type(error).__name__}: {error} (at {Path(place.filename).name}:{place.lineno})"
+        return Failed(said, out_of_memory=_out_of_memory(error))
 
 
-def do(job: Job, folder: Folder, progress: Progress) -> Done:
+def _out_of_memory(error: Exception) -> bool:
+    """Whether an error says that there was no memory left; on a CPU torch says so in words only."""
+    words = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(word in str(error) for word in words)
+
+
+def do(job: Job, folder: Folder, terms: Terms, progress: Progress) -> Done:
     """Do a job and return what it made or measured.
 
     The number of threads is one whatever the machine has: it changes the order of additions (law 2).
     """
     torch.set_num_threads(1)
+    device = device_of(terms.device)
     start = time.perf_counter()
     match job:
         case Train():
-            done = _train(job.recipe, folder, progress)
+            done = _train(job.recipe, folder, device, progress)
         case Craft():
-            done = _craft(job, folder, progress)
+            done = _craft(job, folder, terms, progress)
         case Evaluate():
-            done = _evaluate(job, folder, progress)
-    return replace(done, environment=environment(), seconds=time.perf_counter() - start)
+            done = _evaluate(job, folder, terms, progress)
+    seconds = time.perf_counter() - start
+    return replace(done, environment=environment(str(device), terms.precision), seconds=seconds)
+
+
+def device_of(name: str) -> torch.device:
+    """Return the device of a name; on a GPU, ask for algorithms that give the same sums every time.
+
+    Raises:
+        UserError: if there is no such device.
+    """
+    if name == "auto":
+        name = "cuda:0" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda"):
+        if not torch.cuda.is_available():
+            raise UserError(
+                "expected a GPU that torch can use, found none; see `purebench doctor`, or use --devices cpu"
+            )
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.backends.cudnn.benchmark = False
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    return torch.device(name)
 
 
 # ---------------------------------------------------------------------- building from specs
@@ -96,8 +126,9 @@ def dataset(spec: Spec) -> Dataset:
 class Bench:
     """The networks of one job, loaded once, with a meter on each and the hashes of their weights."""
 
-    def __init__(self, cell: Cell, folder: Folder) -> None:
+    def __init__(self, cell: Cell, folder: Folder, terms: Terms) -> None:
         self.cell, self.folder, self.meter = cell, folder, Meter()
+        self.place = {"device": device_of(terms.device), "dtype": getattr(torch, terms.precision)}
         self.data = dataset(cell.dataset)
         self.used: dict[str, Artifact] = {}
         self.classifier = self._classifier()
@@ -109,14 +140,15 @@ class Bench:
         plan = TrainingPlan.model_validate(recipe.params)
         net = build_net(plan.net, dataset(recipe.part("dataset")).card)
         net.load_state_dict(tensors)
-        return net.eval().requires_grad_(False)
+        return net.eval().requires_grad_(False).to(**self.place)
 
     def _nets(self, spec: Spec) -> dict[str, nn.Module]:
         return {role: self._net(part) for role, part in spec.parts if part.kind == "recipe"}
 
     def _classifier(self) -> nn.Module:
         source: Classifier = build(self.cell.classifier)
-        return source.load(self._nets(self.cell.classifier), self.data.card).eval().requires_grad_(False)
+        loaded = source.load(self._nets(self.cell.classifier), self.data.card)
+        return loaded.eval().requires_grad_(False).to(**self.place)
 
     def defense(self) -> tuple[Defense, dict[str, nn.Module]]:
         """Build the defense with its networks, each under the meter."""
@@ -145,10 +177,11 @@ class Bench:
         split = self.data.load("test")
         order = np.random.default_rng(self.cell.subset_seed).permutation(len(split.labels))
         rows = order[shard.start : shard.stop]
+        device = self.place["device"]
         return Batch(
-            x=torch.from_numpy(split.images[rows]),
-            y=torch.from_numpy(split.labels[rows]),
-            ids=torch.from_numpy(split.ids[rows]),
+            x=torch.from_numpy(split.images[rows]).to(**self.place),
+            y=torch.from_numpy(split.labels[rows]).to(device),
+            ids=torch.from_numpy(split.ids[rows]).to(device),
             places=torch.arange(shard.start, shard.stop),
         )
 
@@ -161,52 +194,90 @@ class Bench:
 # ---------------------------------------------------------------------- the three kinds of job
 
 
-def _train(recipe: Spec, folder: Folder, progress: Progress) -> Done:
+def _train(recipe: Spec, folder: Folder, device: torch.device, progress: Progress) -> Done:
     plan = TrainingPlan.model_validate(recipe.params)
     data = dataset(recipe.part("dataset"))
-    trained = train(plan, data.card, data.load("train"), progress)
-    about = {"recipe": recipe.as_dict(), "curve": trained.curve, "environment": environment()}
+    trained = train(plan, data.card, data.load("train"), progress, device)
+    about = {"recipe": recipe.as_dict(), "curve": trained.curve, "environment": environment(str(device))}
     artifact = folder.save("weights", recipe.digest, _state(trained.net), about, recipe.label)
     return Done(artifacts=(artifact,))
 
 
 def _state(net: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in net.state_dict().items()}
+    return {name: tensor.detach().cpu().clone() for name, tensor in net.state_dict().items()}
 
 
-def _craft(job: Craft, folder: Folder, progress: Progress) -> Done:
+def _craft(job: Craft, folder: Folder, terms: Terms, progress: Progress) -> Done:
     cell = job.cell
     if cell.attack is None or cell.threat is None:
         raise ValueError("expected a cell with an attack to craft for")
-    bench = Bench(cell, folder)
+    bench = Bench(cell, folder, terms)
     attack: Attack = build(cell.attack)
     oblivious = cell.threat.knowledge is Knowledge.OBLIVIOUS
     defense, nets = (None, {}) if oblivious else bench.defense()
-    victim = DefendedVictim(
-        bench.classifier, defense, nets, cell.threat.knowledge, bench.data.card.n_classes, report=progress
-    )
-    batch = bench.batch(job.shard)
-    draws = Draws(("craft", job.stream), batch.ids)
-    with bench.meter.measure(job.shard.size) as spent:
-        proposed = attack.propose(victim, batch.x, batch.y, cell.threat, draws)
-    about = {"cost": asdict(spent.cost), "weights": {item.digest: item.sha256 for item in bench.weights}}
-    artifact = folder.save("adversarial", job.digest, {"proposed": proposed.to(batch.x.dtype)}, about, str(job))
-    return Done(artifacts=(*bench.weights, artifact), attack_cost=spent.cost)
+    whole = bench.batch(job.shard)
+    size = terms.batch_size or len(whole)
+    # an attack that looks at a batch as a whole gets the shard; its victim then works through it in parts
+    parts = whole.split(size) if getattr(attack, "by_example", False) else [whole]
+    proposed: list[Tensor] = []
+    cost = Cost()
+    for done, part in enumerate(parts):
+
+        def share(fraction: float, done: int = done) -> None:
+            progress((done + fraction) / len(parts))
+
+        knowledge, n_classes = cell.threat.knowledge, bench.data.card.n_classes
+        victim = DefendedVictim(bench.classifier, defense, nets, knowledge, n_classes, share, size)
+        with bench.meter.measure(len(part)) as spent:
+            found = attack.propose(victim, part.x, part.y, cell.threat, Draws(("craft", job.stream), part.ids))
+        proposed.append(found.to("cpu", part.x.dtype))
+        cost = cost + spent.cost
+    about = {"cost": asdict(cost), "weights": {item.digest: item.sha256 for item in bench.weights}}
+    artifact = folder.save("adversarial", job.digest, {"proposed": torch.cat(proposed)}, about, str(job))
+    return Done(artifacts=(*bench.weights, artifact), attack_cost=cost)
 
 
-def _evaluate(job: Evaluate, folder: Folder, progress: Progress) -> Done:
-    bench = Bench(job.cell, folder)
+def _evaluate(job: Evaluate, folder: Folder, terms: Terms, progress: Progress) -> Done:
+    bench = Bench(job.cell, folder, terms)
     defense, nets = bench.defense()
     probe, metrics = bench.probe()
-    batch = bench.batch(job.shard)
+    whole = bench.batch(job.shard)
     proposed, attack_cost = None, None
     made: tuple[Artifact, ...] = ()
     if job.craft is not None:
         tensors, about, artifact = folder.load("adversarial", job.craft.digest, str(job.craft))
-        proposed, attack_cost, made = tensors["proposed"], Cost(**about["cost"]), (artifact,)
+        proposed, attack_cost, made = tensors["proposed"].to(**bench.place), Cost(**about["cost"]), (artifact,)
     judge = Judge(bench.classifier, defense, nets, probe, metrics, bench.meter)
     repeats = range(job.first_repeat, job.stop_repeat)
-    draws = Draws(("evaluate", job.cell.stream), batch.ids)
-    masks = Draws(("masks", job.cell.seed), batch.ids)
-    outcomes, cost = judge.outcomes(batch, proposed, job.cell.threat, repeats, draws, masks, progress)
-    return Done(artifacts=(*bench.weights, *made), outcomes=tuple(outcomes), defense_cost=cost, attack_cost=attack_cost)
+    parts = whole.split(terms.batch_size or len(whole))
+    proposals = [None] * len(parts) if proposed is None else torch.split(proposed, [len(part) for part in parts])
+    outcomes: list[Outcome] = []
+    cost = Cost()
+    for done, (part, proposal) in enumerate(zip(parts, proposals, strict=True)):
+        draws = Draws(("evaluate", job.cell.stream), part.ids)
+        masks = Draws(("masks", job.cell.seed), part.ids)
+
+        def share(fraction: float, done: int = done) -> None:
+            progress((done + fraction) / len(parts))
+
+        rows, spent = judge.outcomes(part, proposal, job.cell.threat, repeats, draws, masks, share)
+        outcomes += rows
+        cost = cost + spent
+    return Done(
+        artifacts=(*bench.weights, *made),
+        outcomes=tuple(outcomes),
+        defense_cost=cost,
+        attack_cost=attack_cost,
+        code=_code(job.cell),
+    )
+
+
+def _code(cell: Cell) -> dict[str, str]:
+    """Return the hash of the source file of attack and defense."""
+    parts = {"attack": cell.attack, "defense": cell.defense}
+    files = {
+        role: inspect.getsourcefile(find(spec.kind, spec.use).load())
+        for role, spec in parts.items()
+        if spec is not None
+    }
+    return {role: hashlib.sha256(Path(file).read_bytes()).hexdigest() for role, file in files.items() if file}

@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, type_coerce
 
 from harness.core.spec import short
-from harness.store.store import Store
-from harness.store.tables import ArtifactRow, AttemptRow, CellRow, EnvironmentRow, MemberRow, ResultRow, SuiteRow
+from harness.store.frames import latest_suites, read_results
+from harness.store.store import Store, cell_spec
+from harness.store.tables import (
+    ArtifactRow,
+    AttemptRow,
+    CellRow,
+    ComponentRow,
+    EnvironmentRow,
+    JobRow,
+    MemberRow,
+    ResultRow,
+    SuiteRow,
+    WeightsRow,
+)
+from harness.store.types import Moment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
+
+    from sqlalchemy import ColumnElement, Row
+    from sqlalchemy.orm import Session
 
 
 @dataclass(frozen=True)
@@ -62,11 +80,13 @@ class CellFacts:
 
 @dataclass(frozen=True)
 class Failure:
-    """A job whose last attempt failed."""
+    """A job that failed or ran out of time, and has not succeeded since; ``cell`` is None for trainings and crafts."""
 
     kind: str
     label: str
+    status: str
     reason: str
+    cell: str | None = None
 
 
 @dataclass(frozen=True)
@@ -82,46 +102,39 @@ class Provenance:
 def provenance(url: str, suite: str | None = None) -> Provenance:
     """Return where the numbers come from: those of one suite, or of all.
 
-    Failures of trainings and craftings belong to no suite and are returned in either case.
-
     Raises:
         UserError: if there is no such database.
     """
     store = Store.open(url)
+    suites = [row for row in latest_suites(store).values() if suite in (None, row.name)]
+    ids = [row.id for row in suites]
     with store.session() as session:
-        suites = [row for row in session.scalars(select(SuiteRow).order_by(SuiteRow.id)) if suite in (None, row.name)]
-        members = select(MemberRow.cell).where(MemberRow.suite_id.in_([row.id for row in suites]))
-        specs = select(CellRow).where(CellRow.digest.in_(members))
-        cells = {row.digest: row.spec for row in session.scalars(specs)}
-        labels = {
-            (row.digest, row.sha256): row.label for row in session.scalars(select(ArtifactRow)) if row.kind == "weights"
-        }
-        measured = session.execute(
-            select(
-                ResultRow.cell, ResultRow.weights, AttemptRow.environment, AttemptRow.started_at, AttemptRow.ended_at
+        mine = select(MemberRow.cell).where(MemberRow.suite_id.in_(ids))
+        specs: dict[str, dict[str, Any]] = dict(session.execute(select(ComponentRow.digest, ComponentRow.spec)).all())
+        cells = list(session.scalars(select(CellRow).where(CellRow.digest.in_(mine)).order_by(CellRow.digest)))
+        weights = _weights(session)
+        measured = _measured(session, ids)
+        failures = [
+            Failure(row.kind, row.label, row.status, row.reason or "", row.cell)
+            for row in session.execute(
+                select(JobRow.kind, JobRow.label, JobRow.status, JobRow.reason, JobRow.cell)
+                .where(JobRow.status.in_(("failed", "timeout")), _asked_by([row.name for row in suites]))
+                .order_by(JobRow.kind, JobRow.label, JobRow.digest)
             )
-            .join(AttemptRow, AttemptRow.id == ResultRow.attempt)
-            .where(ResultRow.cell.in_(members))
-            .order_by(ResultRow.id)
-        )
-        by_cell: dict[str, list[Any]] = {}
-        for cell, *rest in measured:
-            by_cell.setdefault(cell, []).append(rest)
-        last = select(func.max(AttemptRow.id)).group_by(AttemptRow.job).scalar_subquery()
-        failed = [
-            row
-            for row in session.scalars(
-                select(AttemptRow)
-                .where(AttemptRow.id.in_(last), AttemptRow.status == "failed")
-                .order_by(AttemptRow.kind, AttemptRow.label, AttemptRow.job)
-            )
-            if row.cell is None or row.cell in cells
         ]
-        reasons = {row.cell: row.reason or "" for row in failed if row.cell is not None}
-        facts = {
-            short(digest): _cell(digest, spec, by_cell.get(digest, []), labels, reasons.get(digest))
-            for digest, spec in sorted(cells.items())
-        }
+        reasons = {one.cell: one.reason for one in failures if one.cell is not None}
+        facts = {}
+        for row in cells:
+            places = measured.get(row.digest, [])
+            facts[short(row.digest)] = CellFacts(
+                digest=row.digest,
+                spec=cell_spec(row, specs),
+                weights=weights[places[0].weights] if places else (),
+                environments=tuple(sorted({one.environment for one in places if one.environment})),
+                started=min((one.started for one in places), default=None),
+                ended=max((one.ended for one in places if one.ended), default=None),
+                failure=reasons.get(row.digest),
+            )
         used = {environment for one in facts.values() for environment in one.environments}
         environments = {
             row.digest: row.facts
@@ -132,29 +145,48 @@ def provenance(url: str, suite: str | None = None) -> Provenance:
             tuple(SuiteFacts(r.name, r.title, r.text, r.decision, r.n_examples, r.repeats) for r in suites),
             facts,
             environments,
-            tuple(Failure(row.kind, row.label, row.reason or "") for row in failed),
+            tuple(failures),
         )
 
 
-def _cell(
-    digest: str,
-    spec: Mapping[str, Any],
-    measured: Iterable[tuple[dict[str, str], str | None, datetime, datetime | None]],
-    labels: Mapping[tuple[str, str], str],
-    failure: str | None,
-) -> CellFacts:
-    measured = list(measured)
-    latest = measured[-1][0] if measured else {}
-    measured = [row for row in measured if row[0] == latest]  # as the frames are read
-    return CellFacts(
-        digest=digest,
-        spec=spec,
-        weights=tuple(
+def _weights(session: Session) -> dict[str, tuple[Weights, ...]]:
+    """Return each set of weights, its networks by the names that they were trained under."""
+    labels = {
+        (row.digest, row.sha256): row.label
+        for row in session.execute(
+            select(ArtifactRow.digest, ArtifactRow.sha256, ArtifactRow.label).where(ArtifactRow.kind == "weights")
+        )
+    }
+    return {
+        row.digest: tuple(
             Weights(label, *pair)
-            for label, pair in sorted((labels.get(pair) or short(pair[0]), pair) for pair in latest.items())
-        ),
-        environments=tuple(sorted({environment for _, environment, *_ in measured if environment})),
-        started=min((started for _, _, started, _ in measured), default=None),
-        ended=max((ended for *_, ended in measured if ended), default=None),
-        failure=failure,
+            for label, pair in sorted((labels.get(pair) or short(pair[0]), pair) for pair in row.hashes.items())
+        )
+        for row in session.scalars(select(WeightsRow))
+    }
+
+
+def _measured(session: Session, suites: Sequence[int]) -> dict[str, list[Row[Any]]]:
+    """Return, for each cell, the environments that its results were measured in, with the times."""
+    query = (
+        select(
+            ResultRow.cell,
+            ResultRow.weights,
+            AttemptRow.environment,
+            type_coerce(func.min(AttemptRow.started_at), Moment).label("started"),
+            type_coerce(func.max(AttemptRow.ended_at), Moment).label("ended"),
+        )
+        .join(AttemptRow, AttemptRow.id == ResultRow.attempt)
+        .where(read_results(suites))
+        .group_by(ResultRow.cell, ResultRow.weights, AttemptRow.environment)
+        .order_by(ResultRow.cell)
     )
+    rows: Any = session.execute(query).all()
+    return {cell: list(mine) for cell, mine in groupby(rows, attrgetter("cell"))}
+
+
+def _asked_by(suites: Sequence[str]) -> ColumnElement[bool]:
+    """Return the condition that a job was last tried for one of these suites, in whatever version."""
+    tried = select(AttemptRow.id).join(SuiteRow, SuiteRow.id == AttemptRow.suite).where(SuiteRow.name.in_(suites))
+    unknown = select(AttemptRow.id).where(AttemptRow.suite.is_(None))
+    return JobRow.attempt.in_(tried) | JobRow.attempt.in_(unknown)

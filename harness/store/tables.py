@@ -1,6 +1,7 @@
-"""The tables: what was asked (suites, cells), what was tried (attempts), what was measured (results, outcomes).
+"""The tables: what was asked (suites, cells), what was tried (jobs, attempts), what was measured (results, outcomes).
 
-Rows of ``results`` and ``outcomes`` are immutable facts; of an attempt only its end is ever written.
+Rows of ``results`` and ``outcomes`` are immutable facts. Of an attempt only its end is ever written; what changes
+while work is done is the row of its job.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, ClassVar
 
-from sqlalchemy import JSON, ForeignKey, Index, MetaData, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, MetaData, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from harness.store.types import Moment, Real
@@ -28,13 +29,51 @@ class Table(DeclarativeBase):
     type_annotation_map: ClassVar[dict[Any, Any]] = {datetime: Moment, float: Real, dict[str, Any]: JSON}
 
 
+# ---------------------------------------------------------------------- what was asked
+
+
+class ComponentRow(Table):
+    """A dataset, classifier, defense, attack, threat model, probe or recipe: all that its digest is made of."""
+
+    __tablename__ = "components"
+
+    digest: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    use: Mapped[str]
+    version: Mapped[int]
+    spec: Mapped[dict[str, Any]]
+
+
+class CellRow(Table):
+    """A cell by its identity: the components, by digest, and the seeds."""
+
+    __tablename__ = "cells"
+
+    digest: Mapped[str] = mapped_column(primary_key=True)
+    dataset: Mapped[str] = mapped_column(ForeignKey("components.digest"))
+    classifier: Mapped[str] = mapped_column(ForeignKey("components.digest"))
+    defense: Mapped[str] = mapped_column(ForeignKey("components.digest"))
+    attack: Mapped[str | None] = mapped_column(ForeignKey("components.digest"))
+    threat: Mapped[str | None] = mapped_column(ForeignKey("components.digest"))
+    probe: Mapped[str | None] = mapped_column(ForeignKey("components.digest"))
+    seed: Mapped[int]
+    subset_seed: Mapped[int]
+    random: Mapped[bool]
+
+
 class SuiteRow(Table):
-    """A suite as it was run: the text, and the rules that are applied when reading."""
+    """A suite as it was run: the text, and the rules that are applied when reading.
+
+    An edited suite is a row of its own under the same name; ``declared_at`` is when it was run last, and the row
+    with the latest one is what reports show.
+    """
 
     __tablename__ = "suites"
+    __table_args__ = (UniqueConstraint("name", "digest", name="uq_suites"),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str] = mapped_column(unique=True)
+    name: Mapped[str]
+    digest: Mapped[str]
     title: Mapped[str]
     text: Mapped[str]
     decision: Mapped[str]
@@ -42,24 +81,6 @@ class SuiteRow(Table):
     repeats: Mapped[int]
     shard_size: Mapped[int]
     declared_at: Mapped[datetime]
-
-
-class CellRow(Table):
-    """A cell by its identity, with all that the digest is made of."""
-
-    __tablename__ = "cells"
-
-    digest: Mapped[str] = mapped_column(primary_key=True)
-    dataset: Mapped[str] = mapped_column(index=True)
-    classifier: Mapped[str]
-    defense: Mapped[str]
-    attack: Mapped[str | None]
-    norm: Mapped[str | None]
-    eps: Mapped[float | None]
-    knowledge: Mapped[str | None]
-    seed: Mapped[int]
-    random: Mapped[bool]
-    spec: Mapped[dict[str, Any]]
 
 
 class MemberRow(Table):
@@ -76,6 +97,7 @@ class MemberRow(Table):
     id: Mapped[int] = mapped_column(primary_key=True)
     suite_id: Mapped[int] = mapped_column(ForeignKey("suites.id"))
     cell: Mapped[str | None] = mapped_column(ForeignKey("cells.digest"), index=True)
+    threat: Mapped[str | None] = mapped_column(ForeignKey("components.digest"))
     position: Mapped[int]
     dataset: Mapped[str]
     classifier: Mapped[str]
@@ -83,6 +105,31 @@ class MemberRow(Table):
     attack: Mapped[str]
     threat_model: Mapped[str]
     reason: Mapped[str | None]
+
+
+class ReferenceRow(Table):
+    """A figure that somebody published; shown beside our own, never ranked. Shares are in [0, 1]."""
+
+    __tablename__ = "published"
+    __table_args__ = (
+        UniqueConstraint("dataset", "norm", "eps", "method", "architecture", "attack", "source", name="uq_published"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    dataset: Mapped[str]
+    norm: Mapped[str]
+    eps: Mapped[float]
+    method: Mapped[str]
+    architecture: Mapped[str]
+    attack: Mapped[str]
+    clean: Mapped[float | None]
+    robust: Mapped[float | None]
+    source: Mapped[str]
+    link: Mapped[str]
+    note: Mapped[str]
+
+
+# ---------------------------------------------------------------------- what was tried
 
 
 class EnvironmentRow(Table):
@@ -94,27 +141,51 @@ class EnvironmentRow(Table):
     facts: Mapped[dict[str, Any]]
 
 
+class JobRow(Table):
+    """A job and how it stands: queued, running, done, failed, timeout, interrupted or skipped.
+
+    ``attempt`` is the try under way or the last one, ``driver`` who made it. A driver owns a running job until
+    ``lease``, in seconds of the database's own clock; after that another one may claim it.
+    """
+
+    __tablename__ = "jobs"
+    __table_args__ = (Index("ix_jobs_status", "status", "driver"),)
+
+    digest: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    label: Mapped[str]
+    cell: Mapped[str | None] = mapped_column(ForeignKey("cells.digest"))
+    status: Mapped[str]
+    tries: Mapped[int]
+    attempt: Mapped[int | None]
+    driver: Mapped[str | None]
+    lease: Mapped[float | None]
+    reason: Mapped[str | None]
+
+
 class AttemptRow(Table):
-    """One try at a job: who, where, when, how it ended."""
+    """One try at a job: who, where, when, how it ended; ``batch_size`` is what fitted into the memory."""
 
     __tablename__ = "attempts"
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    job: Mapped[str] = mapped_column(index=True)
-    kind: Mapped[str]
-    label: Mapped[str]
-    cell: Mapped[str | None] = mapped_column(ForeignKey("cells.digest"), index=True)
+    job: Mapped[str] = mapped_column(ForeignKey("jobs.digest"), index=True)
+    suite: Mapped[int | None] = mapped_column(ForeignKey("suites.id"))
     status: Mapped[str]
     started_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
     reason: Mapped[str | None]
     driver: Mapped[str]
+    batch_size: Mapped[int | None]
     seconds: Mapped[float | None]
     environment: Mapped[str | None] = mapped_column(ForeignKey("environments.digest"))
 
 
 class ArtifactRow(Table):
-    """A checkpoint or an adversarial batch that was made or used: what made it, and the hash of its content."""
+    """A checkpoint or an adversarial batch that was made or used: what made it, and the hash of its content.
+
+    The digest of weights is that of the component of kind ``recipe`` that they were trained by.
+    """
 
     __tablename__ = "artifacts"
 
@@ -122,55 +193,73 @@ class ArtifactRow(Table):
     sha256: Mapped[str] = mapped_column(primary_key=True)
     kind: Mapped[str]
     label: Mapped[str]
-    bytes: Mapped[int]
+    bytes: Mapped[int] = mapped_column(BigInteger)
     first_seen: Mapped[datetime]
 
 
+# ---------------------------------------------------------------------- what was measured
+
+
+class WeightsRow(Table):
+    """A set of weights that something was measured with: content hash by recipe digest."""
+
+    __tablename__ = "weights"
+
+    digest: Mapped[str] = mapped_column(primary_key=True)
+    hashes: Mapped[dict[str, Any]]
+
+
 class ResultRow(Table):
-    """What a successful attempt measured on some repeats of a shard: costs here, outcomes in their own table.
+    """What a successful attempt measured on some repeats of a shard: costs and aggregates; outcomes have a table.
 
     A recipe names its checkpoint, but another machine may train other weights from it: results of different
-    weights are kept apart by ``weights_digest``, and the latest weights are what is read.
+    weights are kept apart by ``weights``, and the latest weights are what is read.
+
+    ``correct`` and ``sums`` say again what the outcomes say, so that a leaderboard need not read millions of
+    rows: a bit per place and repeat (place by place, first bit highest, the last byte padded with zeros), and for
+    each metric its count, sum and sum of squares. ``purebench db check`` compares them with the outcomes.
+    ``code`` holds the hash of the source of attack and defense.
     """
 
     __tablename__ = "results"
     __table_args__ = (
-        UniqueConstraint("cell", "weights_digest", "start", "stop", "first_repeat", "stop_repeat", name="uq_results"),
+        UniqueConstraint("cell", "weights", "start", "stop", "first_repeat", "stop_repeat", name="uq_results"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    cell: Mapped[str] = mapped_column(ForeignKey("cells.digest"), index=True)
+    cell: Mapped[str] = mapped_column(ForeignKey("cells.digest"))
+    weights: Mapped[str] = mapped_column(ForeignKey("weights.digest"))
     attempt: Mapped[int] = mapped_column(ForeignKey("attempts.id"))
     start: Mapped[int]
     stop: Mapped[int]
     first_repeat: Mapped[int]
     stop_repeat: Mapped[int]
-    weights: Mapped[dict[str, Any]]
-    weights_digest: Mapped[str]
+    correct: Mapped[bytes]
+    faults: Mapped[int]
+    sums: Mapped[dict[str, Any]]
+    code: Mapped[dict[str, Any]]
     defense_images: Mapped[int]
     defense_seconds: Mapped[float]
-    defense_forwards: Mapped[int]
-    defense_backwards: Mapped[int]
-    defense_evaluations: Mapped[int]
+    defense_forwards: Mapped[int] = mapped_column(BigInteger)
+    defense_backwards: Mapped[int] = mapped_column(BigInteger)
+    defense_evaluations: Mapped[int] = mapped_column(BigInteger)
     attack_images: Mapped[int | None]
     attack_seconds: Mapped[float | None]
-    attack_forwards: Mapped[int | None]
-    attack_backwards: Mapped[int | None]
-    attack_evaluations: Mapped[int | None]
+    attack_forwards: Mapped[int | None] = mapped_column(BigInteger)
+    attack_backwards: Mapped[int | None] = mapped_column(BigInteger)
+    attack_evaluations: Mapped[int | None] = mapped_column(BigInteger)
 
 
 class OutcomeRow(Table):
     """One example in one repeat."""
 
     __tablename__ = "outcomes"
-    __table_args__ = (Index("ix_outcomes_cell", "cell", "place", "repeat"),)
+    __table_args__ = ({"sqlite_with_rowid": False},)
 
-    id: Mapped[int] = mapped_column(primary_key=True)
-    result: Mapped[int] = mapped_column(ForeignKey("results.id"), index=True)
-    cell: Mapped[str] = mapped_column(ForeignKey("cells.digest"))
+    result: Mapped[int] = mapped_column(ForeignKey("results.id"), primary_key=True, autoincrement=False)
+    place: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    repeat: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     example: Mapped[int]
-    place: Mapped[int]
-    repeat: Mapped[int]
     label: Mapped[int]
     prediction: Mapped[int]
     correct: Mapped[bool]

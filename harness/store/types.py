@@ -10,6 +10,12 @@ from sqlalchemy import DateTime, Dialect, Float
 from sqlalchemy.types import TypeDecorator
 
 
+def moment(text: str) -> datetime:
+    """Read a time as SQLite keeps it: in UTC, without saying so."""
+    value = datetime.fromisoformat(text)
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value
+
+
 class Moment(TypeDecorator[datetime]):
     """A time in UTC; a time without a zone is refused."""
 

@@ -102,7 +102,7 @@ class Grid:
             sentence = f"expected a possible cell, got {labels}: {reason.rstrip('.')}"
             remedy = "exclude the cell or write `impossible: skip` in the block"
             self.problems.append(self.document.problem(("matrix", position), sentence, remedy))
-        return Member(labels, None, random, reason)
+        return Member(labels, None, random, reason, threat)
 
     def _refusal(self, labels: Labels) -> str | None:
         if labels.attack == CLEAN:

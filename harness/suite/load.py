@@ -53,7 +53,7 @@ def read_suite(text: str, source: str, folder: FilePath) -> Suite:
     problems = [*document.problems, *problems, *draft.problems]
     if problems or file is None:
         raise UserError(sorted(dict.fromkeys(problems), key=_place))
-    return Suite(file.name, file.title, text, source, file.evaluation, file.metrics, members)
+    return Suite(file.name, file.title, text, source, file.evaluation, file.metrics, file.execution, members)
 
 
 def _place(problem: Problem) -> tuple[str, int]:

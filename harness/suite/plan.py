@@ -114,7 +114,7 @@ class _State:
         digests = [cell.digest for cell in suite.cells]
         self.covered = store.covered(digests) if store else {}
         self.earlier = store.earlier_members(suite.name) if store else {}
-        self.failures = store.failures() if store else {}
+        self.failures = store.board.failures() if store else {}
         self._hashes: dict[str, str | None] = {}
 
     def weights(self, recipe: str) -> str | None:
@@ -161,7 +161,7 @@ class _State:
         if before is not None and before != cell.digest and self.store is not None:
             changed = ", ".join(_differences(self.store.spec_of(before), cell.as_dict()))
             return Planned(member, Verdict.STALE, f"changed since cell {short(before)}: {changed}", left)
-        failed = [self.failures[job.digest] for job in left if job.digest in self.failures]
+        failed = [self.failures[job.digest].reason for job in left if job.digest in self.failures]
         return Planned(member, Verdict.RUN, f"failed before: {failed[0]}" if failed else "not measured yet", left)
 
 

@@ -194,6 +194,22 @@ class Metrics(_Schema):
         return self
 
 
+class Timeouts(_Schema):
+    """Seconds after which a job is given up."""
+
+    train: float = Field(21600, gt=0, description="of training a network")
+    craft: float = Field(21600, gt=0, description="of crafting the adversarial examples of a shard")
+    evaluate: float = Field(21600, gt=0, description="of evaluating a shard")
+
+
+class Execution(_Schema):
+    """What a job may take; changes no number and is no part of any identity."""
+
+    batch_size: int | None = Field(None, ge=1, description="images at a time; the shard unless told, halved if need be")
+    retries: int = Field(2, ge=0, description="how often a job is tried again after its worker died under it")
+    timeouts: Timeouts = Field(default_factory=Timeouts, description="seconds after which a job is given up, by kind")
+
+
 class SuiteFile(_Schema):
     """A benchmark: axes, how they are crossed, and what is measured."""
 
@@ -209,6 +225,7 @@ class SuiteFile(_Schema):
     )
     evaluation: Evaluation = Field(description="how much is measured, and the seeds")
     metrics: Metrics = Field(default_factory=Metrics, description="what is measured besides correctness and cost")
+    execution: Execution = Field(default_factory=Execution, description="what a job may take; changes no number")
 
 
 def json_schema() -> dict[str, Any]:

@@ -9,7 +9,7 @@ from harness.core.cell import Cell, Shard
 from harness.store.store import Declaration, Member
 
 if TYPE_CHECKING:
-    from harness.suite.schema import Evaluation, Metrics
+    from harness.suite.schema import Evaluation, Execution, Metrics
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Suite:
         source: the file that it came from.
         evaluation: how much is measured, and the seeds.
         metrics: what is measured besides correctness and cost.
+        execution: what a job may take.
         members: the points of the grid in order, impossible ones included.
     """
 
@@ -32,6 +33,7 @@ class Suite:
     source: str
     evaluation: Evaluation
     metrics: Metrics
+    execution: Execution
     members: tuple[Member, ...]
 
     @property

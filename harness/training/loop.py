@@ -45,7 +45,13 @@ def build_net(size: NetSize, data: DataCard) -> nn.Module:
     return net
 
 
-def train(plan: TrainingPlan, data: DataCard, split: Split, progress: Callable[[float], Any]) -> Trained:
+def train(
+    plan: TrainingPlan,
+    data: DataCard,
+    split: Split,
+    progress: Callable[[float], Any],
+    device: torch.device = torch.device("cpu"),  # noqa: B008  (a value)
+) -> Trained:
     """Train a network; the same plan, data and number of threads give the same weights, bit for bit.
 
     Args:
@@ -53,12 +59,13 @@ def train(plan: TrainingPlan, data: DataCard, split: Split, progress: Callable[[
         data: what is known of the dataset.
         split: what to train on.
         progress: told the share that is done, 0 to 1.
+        device: where the network is trained; random numbers are drawn on the CPU, so they are the same everywhere.
     """
     with torch.random.fork_rng():
         torch.manual_seed(plan.seed)  # layers draw their first weights from the global generator
-        net = build_net(plan.net, data)
+        net = build_net(plan.net, data).to(device)
     rng = torch.Generator().manual_seed(plan.seed + 1)
-    images, labels = torch.from_numpy(split.images), torch.from_numpy(split.labels)
+    images, labels = torch.from_numpy(split.images).to(device), torch.from_numpy(split.labels).to(device)
     loss_fn, how = loss_of(plan.objective), plan.optimiser
 
     optimiser = torch.optim.AdamW(net.parameters(), how.lr, betas=(0.9, how.beta2), weight_decay=how.weight_decay)
@@ -68,7 +75,8 @@ def train(plan: TrainingPlan, data: DataCard, split: Split, progress: Callable[[
     recent: list[float] = []
     net.train()
     for step, rows in enumerate(_batches(len(images), plan, rng), start=1):
-        loss = loss_fn(net, images[rows], labels[rows], rng)
+        here = rows.to(device)
+        loss = loss_fn(net, images[here], labels[here], rng)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(net.parameters(), how.clip)

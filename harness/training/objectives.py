@@ -42,7 +42,7 @@ def classify(net: nn.Module, x: Tensor, y: Tensor, rng: torch.Generator) -> Tens
 def reconstruct(net: nn.Module, x: Tensor, rng: torch.Generator, objective: ReconstructObjective) -> Tensor:
     """Mean squared error on the hidden patches, a fresh mask per image."""
     mae = _mae(net)
-    order = torch.rand(len(x), mae.n_patches, generator=rng).argsort(1)
+    order = torch.rand(len(x), mae.n_patches, generator=rng).argsort(1).to(x.device)
     found = mae(x, order, objective.mask_ratio)
     return masked_loss(found.patches, mae.patchify(x), found.hidden).mean()
 
@@ -50,8 +50,8 @@ def reconstruct(net: nn.Module, x: Tensor, rng: torch.Generator, objective: Reco
 def denoise_masked(net: nn.Module, x: Tensor, rng: torch.Generator, objective: DenoiseMaskedObjective) -> Tensor:
     """Mean squared error on all patches of the clean image, from a noisy and masked one."""
     mae = _mae(net)
-    order = torch.rand(len(x), mae.n_patches, generator=rng).argsort(1)
-    noisy = x + objective.sigma * torch.randn(x.shape, generator=rng)
+    order = torch.rand(len(x), mae.n_patches, generator=rng).argsort(1).to(x.device)
+    noisy = x + objective.sigma * torch.randn(x.shape, generator=rng).to(x.device)
     return F.mse_loss(mae(noisy, order, objective.mask_ratio).patches, mae.patchify(x))
 
 
@@ -59,8 +59,8 @@ def diffuse(net: nn.Module, x: Tensor, rng: torch.Generator, objective: DiffuseO
     """Mean squared error of the predicted noise."""
     from harness.nets.unet import add_noise  # diffusers takes seconds to import, and most recipes do without
 
-    step = torch.randint(objective.max_step, (len(x),), generator=rng)
-    noise = torch.randn(x.shape, generator=rng)
+    step = torch.randint(objective.max_step, (len(x),), generator=rng).to(x.device)
+    noise = torch.randn(x.shape, generator=rng).to(x.device)
     return F.mse_loss(net(add_noise(2.0 * x - 1.0, noise, step), step), noise)
 
 

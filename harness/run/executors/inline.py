@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from harness.core.job import Terms
+from harness.core.result import Done
 from harness.run.scheduler import Ended
 
 if TYPE_CHECKING:
@@ -20,11 +22,11 @@ class InlineExecutor:
 
     def __init__(self, folder: Folder) -> None:
         self.folder = folder
-        self.given: tuple[int, Job] | None = None
+        self.given: tuple[int, Job, int | None] | None = None
 
-    def submit(self, ticket: int, job: Job) -> None:
+    def submit(self, ticket: int, job: Job, batch_size: int | None) -> None:
         """Keep the job for the next wait."""
-        self.given = (ticket, job)
+        self.given = (ticket, job, batch_size)
 
     def wait(self) -> tuple[Sequence[Ended], dict[int, float]]:
         """Do the job that was submitted."""
@@ -32,9 +34,15 @@ class InlineExecutor:
 
         if self.given is None:
             return [], {}
-        (ticket, job), self.given = self.given, None
-        done, reason = attempt(job, self.folder, lambda share: None)
-        return [Ended(ticket, done, reason)], {}
+        (ticket, job, batch_size), self.given = self.given, None
+        found = attempt(job, self.folder, Terms(batch_size), lambda share: None)
+        if isinstance(found, Done):
+            return [Ended(ticket, found)], {}
+        return [Ended(ticket, reason=found.reason, out_of_memory=found.out_of_memory)], {}
+
+    def cancel(self, ticket: int) -> None:
+        """Forget the job; one that is being done cannot be stopped here."""
+        self.given = None
 
     def close(self) -> None:
         """Forget what was submitted."""

@@ -1,5 +1,6 @@
-"""A pool of worker processes on this machine, each with one thread (loky survives the death of a worker).
+"""A worker process per device on this machine; on a CPU, one per core with one thread each.
 
+Every worker has a pool of its own (loky), so that one that dies or hangs is replaced without disturbing the others.
 A job does not know how many workers there are, so their number can change no result.
 """
 
@@ -18,71 +19,113 @@ from typing import TYPE_CHECKING
 from loky import ProcessPoolExecutor
 from loky.process_executor import BrokenProcessPool
 
+from harness.core.job import Terms
+from harness.core.result import Done, Failed
 from harness.run.scheduler import Ended
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from harness.artifacts import Folder
     from harness.core.job import Job
-    from harness.core.result import Done
+    from harness.run.devices import Seat
+
+    Progress = Callable[[float], None]
+    Work = Callable[[Job, Folder, Terms, Progress], Done | Failed]
 
 #: seconds between two looks at the workers
 TICK = 0.2
-#: libraries read these when they start; the pool sets them for its workers only
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+
+def attempt(job: Job, folder: Folder, terms: Terms, progress: Progress) -> Done | Failed:
+    """Do a job; torch is imported here, in the worker, and never in the driver."""
+    from harness.run import work
+
+    return work.attempt(job, folder, terms, progress)
 
 
 class LocalExecutor:
-    """A process per worker."""
+    """A process per seat.
 
-    def __init__(self, folder: Folder, workers: int) -> None:
-        self.capacity, self.folder = workers, folder
+    Args:
+        folder: where artifacts are.
+        seats: where the workers sit.
+        work: what a worker does with a job.
+    """
+
+    def __init__(self, folder: Folder, seats: Sequence[Seat], work: Work = attempt) -> None:
+        self.folder, self.work = folder, work
         self.shares = tempfile.TemporaryDirectory(prefix="purebench-")  # workers leave their progress here
-        self.flying: dict[Future[tuple[Done | None, str]], int] = {}
+        self.free = [_Worker(seat) for seat in reversed(seats)]
+        self.capacity = len(self.free)
+        self.busy: dict[Future[Done | Failed], tuple[int, _Worker]] = {}
+
+    def submit(self, ticket: int, job: Job, batch_size: int | None) -> None:
+        """Hand a job to a free worker."""
+        worker = self.free.pop()
+        terms = Terms(batch_size, worker.seat.device)
+        future = worker.pool.submit(_work, self.work, job, self.folder, terms, self._share_of(ticket))
+        self.busy[future] = (ticket, worker)
+
+    def wait(self) -> tuple[Sequence[Ended], dict[int, float]]:
+        """Return after a tick at most: what has ended, and how far the rest has come."""
+        finished, _ = wait(self.busy, timeout=TICK, return_when=FIRST_COMPLETED)
+        ended = [self._read(future) for future in finished]
+        return ended, {ticket: _share(self._share_of(ticket)) for ticket, _ in self.busy.values()}
+
+    def cancel(self, ticket: int) -> None:
+        """Kill the worker that has the job, and put another in its place."""
+        for future, (its, worker) in list(self.busy.items()):
+            if its == ticket:
+                del self.busy[future]
+                worker.replace()
+                self.free.append(worker)
+
+    def close(self) -> None:
+        """Stop the workers at once."""
+        for worker in [*self.free, *(worker for _, worker in self.busy.values())]:
+            worker.pool.shutdown(kill_workers=True)
+        self.shares.cleanup()
+
+    def _share_of(self, ticket: int) -> Path:
+        return Path(self.shares.name) / str(ticket)
+
+    def _read(self, future: Future[Done | Failed]) -> Ended:
+        ticket, worker = self.busy.pop(future)
+        self.free.append(worker)
+        self._share_of(ticket).unlink(missing_ok=True)
+        try:
+            found = future.result()
+        except BrokenProcessPool as error:
+            worker.replace()
+            return Ended(ticket, reason=f"the worker died ({str(error).splitlines()[0]})", worker_died=True)
+        if isinstance(found, Done):
+            return Ended(ticket, found)
+        return Ended(ticket, reason=found.reason, out_of_memory=found.out_of_memory)
+
+
+class _Worker:
+    """A process on a seat; started when it gets its first job."""
+
+    def __init__(self, seat: Seat) -> None:
+        self.seat = seat
         self.pool = self._open()
 
     def _open(self) -> ProcessPoolExecutor:
         return ProcessPoolExecutor(
-            max_workers=self.capacity, initializer=_begin, initargs=(os.getpid(),), env=ONE_THREAD, timeout=None
+            max_workers=1, initializer=_begin, initargs=(os.getpid(),), env=dict(self.seat.environment), timeout=None
         )
 
-    def submit(self, ticket: int, job: Job) -> None:
-        """Hand a job to a free worker."""
-        share = Path(self.shares.name) / str(ticket)
-        self.flying[self.pool.submit(_work, job, self.folder, share)] = ticket
-
-    def wait(self) -> tuple[Sequence[Ended], dict[int, float]]:
-        """Return after a tick at most: what has ended, and how far the rest has come."""
-        finished, _ = wait(self.flying, timeout=TICK, return_when=FIRST_COMPLETED)
-        ended = [self._read(future) for future in finished]
-        if any(one.worker_died for one in ended):
-            # a dead worker breaks the pool, and with it every job that was under way
-            ended += [
-                Ended(ticket, reason="a worker beside it died", worker_died=True) for ticket in self.flying.values()
-            ]
-            self.flying.clear()
-            self.pool.shutdown(kill_workers=True)
-            self.pool = self._open()
-        return ended, {ticket: _share(Path(self.shares.name) / str(ticket)) for ticket in self.flying.values()}
-
-    def _read(self, future: Future[tuple[Done | None, str]]) -> Ended:
-        ticket = self.flying.pop(future)
-        try:
-            done, reason = future.result()
-        except BrokenProcessPool as error:
-            return Ended(ticket, reason=f"the worker died ({str(error).splitlines()[0]})", worker_died=True)
-        return Ended(ticket, done, reason)
-
-    def close(self) -> None:
-        """Stop the workers at once."""
+    def replace(self) -> None:
+        """Kill the process and take a new one."""
         self.pool.shutdown(kill_workers=True)
-        self.shares.cleanup()
+        self.pool = self._open()
 
 
 def _begin(driver: int) -> None:
     """Prepare a worker: leave interrupts to the driver, and end when the driver is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     # by origin: what these packages say of themselves at import is nothing that a user can mend
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.jit|torchvision|timm|robustbench")
 
@@ -94,9 +137,7 @@ def _begin(driver: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _work(job: Job, folder: Folder, share: Path) -> tuple[Done | None, str]:
-    from harness.run.work import attempt
-
+def _work(work: Work, job: Job, folder: Folder, terms: Terms, share: Path) -> Done | Failed:
     last = 0.0
 
     def progress(fraction: float) -> None:
@@ -105,7 +146,7 @@ def _work(job: Job, folder: Folder, share: Path) -> tuple[Done | None, str]:
             last = time.monotonic()
             share.write_text(f"{fraction:.4f}")
 
-    return attempt(job, folder, progress)
+    return work(job, folder, terms, progress)
 
 
 def _share(path: Path) -> float:

@@ -59,7 +59,9 @@ class Bench:
         return cell
 
     def refuse(self, defense: str, threat: str, reason: str) -> None:
-        self.members.append(Member(Labels("digits", "cnn", defense, "pgd", threat), None, False, reason))
+        self.members.append(
+            Member(Labels("digits", "cnn", defense, "pgd", threat), None, False, reason, THREATS.get(threat))
+        )
 
     def write(self) -> str:
         """Write the database; return its path."""
@@ -71,7 +73,7 @@ class Bench:
         )
         for cell, correct in self.measured:
             job = Evaluate(cell, Shard(0, 0, len(correct)), 0, len(correct[0]))
-            store.finish(store.begin(job), job, done(cell, correct))
+            store.finish(store.board.claim(job), job, done(cell, correct))
         self.measured.clear()
         return str(self.path)
 

@@ -123,7 +123,7 @@ def test_a_failed_attempt_tells_why_its_cell_is_missing(bench):
     url = one.write()
     store = Store.open(url)
     job = Evaluate(cell, Shard(0, 0, 4), 0, 3)
-    store.end(store.begin(job), "failed", "out of memory")
+    store.board.end(store.board.claim(job), "failed", "out of memory")
     board = read_leaderboard(url)
     assert only(board).notes[0].reason == "out of memory"
     assert [failure.reason for failure in board.provenance.failures] == ["out of memory"]

@@ -6,10 +6,10 @@ import pytest
 
 from harness.core.cell import Cell, Labels, Shard
 from harness.core.job import Craft, Evaluate, Train
-from harness.core.result import Cost, Done
+from harness.core.result import Cost, Done, Outcome
 from harness.core.spec import Spec
 from harness.core.threat import Knowledge, Norm, ThreatModel
-from harness.run.scheduler import RETRIES, Ended, run
+from harness.run.scheduler import Ended, Limits, run
 from harness.store.store import Declaration, Member, Store
 
 RECIPE = Spec.of("recipe", "cnn", 1, {"steps": 3}, label="toy-cnn")
@@ -25,7 +25,10 @@ CELL = Cell(
 )
 TRAIN, CRAFT, EVALUATE = Train(RECIPE), Craft(CELL, Shard(0, 0, 2)), Evaluate(CELL, Shard(0, 0, 2), 0, 1)
 OTHER = Train(Spec.of("recipe", "mae", 1, {"steps": 3}, label="toy-mae"))
-FINE = Done(defense_cost=Cost(images=2))
+FINE = Done(
+    defense_cost=Cost(images=2),
+    outcomes=tuple(Outcome(place, place, 0, label=3, prediction=3, correct=True) for place in range(2)),
+)
 
 
 class Scripted:
@@ -35,7 +38,7 @@ class Scripted:
         self.capacity, self.script = capacity, script or {}
         self.flying, self.order, self.most, self.closed = {}, [], 0, False
 
-    def submit(self, ticket, job):
+    def submit(self, ticket, job, batch_size):
         self.flying[ticket] = job
         self.order.append(str(job))
         self.most = max(self.most, len(self.flying))
@@ -50,6 +53,9 @@ class Scripted:
             return [Ended(ticket, what)], {}
         return [Ended(ticket, reason=what, worker_died=what == "died")], {}
 
+    def cancel(self, ticket):
+        del self.flying[ticket]
+
     def close(self):
         self.closed = True
 
@@ -58,7 +64,8 @@ class Silent:
     def planned(self, jobs): ...
     def started(self, ticket, job): ...
     def moved(self, shares): ...
-    def ended(self, ticket, job, seconds, reason): ...
+    def ended(self, ticket, job, seconds, reason, *, again=False): ...
+    def stopping(self, under_way): ...
     def closed(self): ...
 
 
@@ -89,17 +96,17 @@ def test_what_needs_a_failed_job_is_skipped_with_the_reason_and_the_rest_goes_on
     assert tally.done == 1
     assert [job for job, _ in tally.failed] == [TRAIN]
     assert [job for job, _ in tally.skipped] == [CRAFT, EVALUATE]
-    assert "train toy-cnn failed: no more memory" in store.open_attempts()[-1]
+    assert "train toy-cnn failed: no more memory" in store.board.troubles()[-1]
 
 
 def test_a_job_whose_worker_died_is_tried_again(store):
-    executor = Scripted(script={str(CRAFT): ["died"] * RETRIES})
+    executor = Scripted(script={str(CRAFT): ["died"] * Limits().retries})
     assert run([TRAIN, CRAFT, EVALUATE], store, executor, Silent()).done == 3
-    assert executor.order.count(str(CRAFT)) == RETRIES + 1
+    assert executor.order.count(str(CRAFT)) == Limits().retries + 1
 
 
 def test_a_job_that_kills_every_worker_fails_in_the_end(store):
-    executor = Scripted(script={str(CRAFT): ["died"] * (RETRIES + 1)})
+    executor = Scripted(script={str(CRAFT): ["died"] * (Limits().retries + 1)})
     tally = run([TRAIN, CRAFT, EVALUATE], store, executor, Silent())
     assert [job for job, _ in tally.failed] == [CRAFT]
 
@@ -108,5 +115,5 @@ def test_an_interrupt_leaves_no_attempt_open(store):
     executor = Scripted(script={str(TRAIN): [KeyboardInterrupt()]})
     with pytest.raises(KeyboardInterrupt):
         run([TRAIN], store, executor, Silent())
-    assert store.open_attempts() == ["interrupted: train toy-cnn (stopped by the user)"]
+    assert store.board.troubles() == ["interrupted: train toy-cnn (stopped by the user)"]
     assert executor.closed

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -20,20 +21,17 @@ from harness.store.store import Declaration, Member, Store
     [("mean", [1.0, 2 / 3, 1 / 3, 0.0]), ("any", [1.0, 0.0, 0.0, 0.0]), ("majority", [1.0, 1.0, 0.0, 0.0])],
 )
 def test_the_decision_makes_one_verdict_per_example(decision, expected):
-    frame = pd.DataFrame(
-        [(place, digit == "1") for place, word in enumerate(["111", "011", "001", "000"]) for digit in word],
-        columns=["place", "correct"],
-    )
-    assert list(decide(frame["correct"], [frame["place"]], decision)) == pytest.approx(expected)
+    share = np.array([sum(digit == "1" for digit in word) / 3 for word in ["111", "011", "001", "000"]])
+    assert list(decide(share, decision)) == pytest.approx(expected)
 
 
 def test_half_is_no_majority():
-    assert list(decide(pd.Series([True, False]), [pd.Series([0, 0])], "majority")) == [0.0]
+    assert list(decide(np.array([0.5]), "majority")) == [0.0]
 
 
 def test_an_unknown_decision_is_refused():
     with pytest.raises(UserError, match="did you mean 'majority'"):
-        decide(pd.Series([True]), [pd.Series([0])], "majorty")
+        decide(np.array([1.0]), "majorty")
 
 
 @pytest.mark.parametrize(
@@ -84,7 +82,7 @@ def measure(store: Store, what: Cell, shard: Shard, first: int, words: list[str]
     cost = Cost(images, 1.0 * images, 2 * images, 3 * images, 4 * images)
     crafted = Cost(shard.size, 10.0 * shard.size, 20 * shard.size, 20 * shard.size) if what.attack else None
     done = Done(outcomes=outcomes, defense_cost=cost, attack_cost=crafted)
-    assert store.finish(store.begin(job), job, done)
+    assert store.finish(store.board.claim(job), job, done)
 
 
 @pytest.fixture

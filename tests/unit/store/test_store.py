@@ -9,17 +9,18 @@ from datetime import datetime
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import select, update
+from sqlalchemy import update
 
 from harness.core.errors import UserError
 from harness.core.job import Train
 from harness.core.result import Done
 from harness.core.spec import Spec
 from harness.store.store import Store
-from harness.store.tables import AttemptRow, Table
+from harness.store.tables import JobRow, Table
 from harness.store.types import Moment, Real
 
 JOB = Train(Spec.of("recipe", "cnn", 1, {}, label="toy"))
+OTHER = Train(Spec.of("recipe", "mae", 1, {}, label="other"))
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def test_a_database_of_someone_else_is_a_sentence(tmp_path):
     with sqlite3.connect(tmp_path / "other.db") as connection:
         connection.execute("CREATE TABLE birds (name TEXT)")
     connection.close()
-    with pytest.raises(UserError, match="no schema at all"):
+    with pytest.raises(UserError, match="other tables or none"):
         Store.open(str(tmp_path / "other.db"))
 
 
@@ -62,7 +63,7 @@ def test_a_database_of_another_schema_is_a_sentence(path):
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
     connection.close()
-    with pytest.raises(UserError, match=r"expected a purebench database of schema 0001 .* got 9999"):
+    with pytest.raises(UserError, match=r"expected a purebench database of schema 0002 .* got 9999.* newer purebench"):
         Store.open(str(path))
 
 
@@ -78,30 +79,33 @@ def test_a_wrong_url_is_a_sentence():
 
 def test_an_attempt_ends_once(path):
     store = Store.open(str(path), create=True)
-    attempt = store.begin(JOB)
+    attempt = store.board.claim(JOB)
     assert store.finish(attempt, JOB, Done(environment={"torch": "1"}))
     assert not store.finish(attempt, JOB, Done())
-    assert not store.end(attempt, "failed", "too late")
-    assert store.open_attempts() == []
+    assert not store.board.end(attempt, "failed", "too late")
+    assert store.board.troubles() == []
 
 
 def test_a_success_forgets_the_failure_before_it(path):
     store = Store.open(str(path), create=True)
-    store.end(store.begin(JOB), "failed", "a bad day")
-    assert store.failures() == {JOB.digest: "a bad day"}
-    store.finish(store.begin(JOB), JOB, Done())
-    assert store.failures() == {}
+    store.board.end(store.board.claim(JOB), "failed", "a bad day")
+    assert store.board.failures() == {JOB.digest: ("failed", "a bad day", "toy")}
+    assert store.board.claim(JOB) is None
+    store.board.post([JOB], store.board.seen())
+    store.finish(store.board.claim(JOB), JOB, Done())
+    assert store.board.failures() == {}
 
 
 def test_what_a_dead_driver_left_running_is_ended(path):
     store = Store.open(str(path), create=True)
-    mine, dead = store.begin(JOB), store.begin(JOB)
+    mine, dead = store.board.claim(JOB), store.board.claim(OTHER)
     with store.engine.begin() as connection:
-        host = connection.execute(select(AttemptRow.driver)).scalars().first().partition(":")[0]
-        gone = f"{host}:{_free_pid()}"
-        connection.execute(update(AttemptRow).where(AttemptRow.id == dead).values(driver=gone))
-    assert store.interrupt_leftovers() == 1
-    assert store.end(mine, "failed", "still mine to end")
+        gone = f"{store.board.driver.partition(':')[0]}:{_free_pid()}:1"
+        connection.execute(update(JobRow).where(JobRow.digest == OTHER.digest).values(driver=gone))
+    assert store.board.reclaim() == 1
+    assert not store.board.end(dead, "failed", "too late: it has been ended")
+    assert store.board.claim(OTHER) is not None
+    assert store.board.end(mine, "failed", "still mine to end")
 
 
 def _free_pid():

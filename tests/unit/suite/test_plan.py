@@ -14,7 +14,7 @@ from harness.core.spec import Spec
 from harness.core.threat import Knowledge, Norm, ThreatModel
 from harness.store.store import Member, Store
 from harness.suite.plan import Verdict, make_plan, selection
-from harness.suite.schema import Evaluation, Metrics
+from harness.suite.schema import Evaluation, Execution, Metrics
 from harness.suite.suite import Suite
 
 RECIPE = Spec.of("recipe", "cnn", 1, {"steps": 3}, label="toy-cnn")
@@ -35,7 +35,16 @@ def cell(defense="none", *, knowledge=Knowledge.OBLIVIOUS, steps=5, attacked=Tru
 
 def suite(*cells, random=False, members=(), **evaluation):
     rules = Evaluation(**{"n_examples": 10, "shard_size": 4, **evaluation})
-    return Suite("toy", "", "", "toy.yaml", rules, Metrics(), (*(Member(c.labels, c, random) for c in cells), *members))
+    return Suite(
+        "toy",
+        "",
+        "",
+        "toy.yaml",
+        rules,
+        Metrics(),
+        Execution(),
+        (*(Member(c.labels, c, random) for c in cells), *members),
+    )
 
 
 @pytest.fixture
@@ -51,11 +60,12 @@ def folder(tmp_path):
 def measure(store, made, *jobs, sha256="a" * 64):
     store.declare(made.declaration())
     weights = Artifact(RECIPE.digest, "weights", sha256, 1)
+    store.board.post(jobs, store.board.seen())
     for job in jobs:
         places = range(job.shard.start, job.shard.stop)
         repeats = range(job.first_repeat, job.stop_repeat)
         seen = tuple(Outcome(place, place, repeat, 1, 1, True) for place in places for repeat in repeats)
-        assert store.finish(store.begin(job), job, Done((weights,), seen, Cost(images=1)))
+        assert store.finish(store.board.claim(job), job, Done((weights,), seen, Cost(images=1)))
 
 
 def left(plan):
@@ -151,7 +161,7 @@ def test_a_failure_is_told_in_the_next_plan(store, folder):
     made = suite(cell())
     store.declare(made.declaration())
     job = make_plan(made, store, folder).jobs_of("evaluate")[0]
-    assert store.end(store.begin(job), "failed", "the moon was full")
+    assert store.board.end(store.board.claim(job), "failed", "the moon was full")
     assert make_plan(made, store, folder).cells[0].reason == "failed before: the moon was full"
 
 

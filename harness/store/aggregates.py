@@ -1,0 +1,67 @@
+"""Aggregates: what a result keeps of its outcomes, so that a leaderboard need not read them one by one."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from harness.core.result import MEASURES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.core.result import Outcome
+
+
+class Aggregates(NamedTuple):
+    """Columns of ``results`` that are made of its outcomes.
+
+    Attributes:
+        correct: a bit per place and repeat, place by place.
+        faults: how many outcomes broke a rule.
+        sums: by metric that was measured: count, sum, sum of squares.
+    """
+
+    correct: bytes
+    faults: int
+    sums: dict[str, list[float]]
+
+
+def aggregate(outcomes: Sequence[Outcome], start: int, stop: int, first: int, end: int) -> Aggregates:
+    """Aggregate the outcomes of places ``start`` to ``stop - 1`` in repeats ``first`` to ``end - 1``.
+
+    Raises:
+        ValueError: unless there is exactly one outcome per place and repeat.
+    """
+    bits = np.full((stop - start, end - first), -1, np.int8)
+    values: dict[str, list[float]] = {}
+    for one in outcomes:
+        if (
+            not (start <= one.place < stop and first <= one.repeat < end)
+            or bits[one.place - start, one.repeat - first] >= 0
+        ):
+            raise ValueError(f"expected each place and repeat once, got place {one.place}, repeat {one.repeat}")
+        bits[one.place - start, one.repeat - first] = one.correct
+        for name in MEASURES:
+            if (value := getattr(one, name)) is not None:
+                values.setdefault(name, []).append(value)
+    if (bits < 0).any():
+        raise ValueError(f"expected {bits.size} outcomes, got {len(outcomes)}")
+    return Aggregates(
+        np.packbits(bits.astype(bool)).tobytes(),
+        sum(one.fault is not None for one in outcomes),
+        {name: sums(found) for name, found in values.items()},
+    )
+
+
+def sums(values: Sequence[float]) -> list[float]:
+    """Return count, sum and sum of squares, each rounded once."""
+    return [len(values), math.fsum(values), math.fsum(value * value for value in values)]
+
+
+def bits_of(correct: bytes, places: int, repeats: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Return the bits of a result as an array ``(places, repeats)`` of 0 and 1."""
+    flat = np.unpackbits(np.frombuffer(correct, np.uint8), count=places * repeats)
+    return flat.reshape(places, repeats)

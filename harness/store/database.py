@@ -1,0 +1,299 @@
+"""Database: opening one, and bringing its schema forward; SQLite by path, PostgreSQL by URL."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from filelock import FileLock, Timeout
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import Float
+
+from harness.core.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from harness.store.tables import Table
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+#: what purebench can keep its results in
+BACKENDS = ("sqlite", "postgresql")
+
+#: file systems where the locks of SQLite are known not to hold between machines
+NETWORKED = ("nfs", "nfs4", "cifs", "smb2", "smbfs", "9p", "afs", "ceph", "lustre", "gpfs", "beegfs", "fuse.sshfs")
+
+#: names this programme among the advisory locks of a PostgreSQL server
+_MIGRATION_LOCK = 0x70757265
+
+
+class Clock(FunctionElement[float]):
+    """Seconds since 1970 by the database's own clock, which all its drivers share."""
+
+    type = Float()
+    inherit_cache = True
+
+
+@compiles(Clock, "sqlite")
+def _clock_of_sqlite(element: Clock, compiler: Any, **options: Any) -> str:
+    return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+@compiles(Clock, "postgresql")
+def _clock_of_postgresql(element: Clock, compiler: Any, **options: Any) -> str:
+    return "CAST(extract(epoch FROM clock_timestamp()) AS double precision)"
+
+
+def database_url(text: str) -> URL:
+    """Read what ``--db`` takes: a path of an SQLite file, or an SQLAlchemy URL.
+
+    ``postgresql://`` without a driver means psycopg.
+
+    Raises:
+        UserError: if it is neither, or of a kind that purebench does not know.
+    """
+    if "://" not in text:
+        return URL.create("sqlite", database=text)
+    try:
+        url = make_url(text)
+    except ArgumentError as error:
+        raise UserError(f"expected a path or an SQLAlchemy URL such as sqlite:///runs.db, got {text!r}") from error
+    if url.get_backend_name() not in BACKENDS:
+        raise UserError(f"expected a database of {' or '.join(BACKENDS)}, got {url.get_backend_name()!r}")
+    return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
+
+
+def file_of(url: URL) -> Path | None:
+    """Return the file of an SQLite database; None for others and for one in memory."""
+    if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:":
+        return None
+    return Path(url.database)
+
+
+def head() -> str:
+    """Return the schema version that this code reads and writes."""
+    revision = ScriptDirectory.from_config(_alembic()).get_current_head()
+    if revision is None:
+        raise RuntimeError("expected at least one migration beside the tables")
+    return revision
+
+
+def connect(text: str, *, create: bool = False) -> Engine:
+    """Open a database of this code's schema; with ``create`` an absent one is made.
+
+    Raises:
+        UserError: if it is absent (without ``create``), of another schema version, out of reach, or no database.
+    """
+    url = database_url(text)
+    path = file_of(url)
+    if path is not None:
+        _check_path(path, create)
+    with spoken(text):
+        engine = _engine(url)
+        revision = _revision(engine)
+        if revision is None and create and not inspect(engine).get_table_names():
+            _migrate(engine)
+            revision = head()
+    _check_revision(revision, text)
+    return engine
+
+
+def upgrade(text: str) -> tuple[str, str, Path | None]:
+    """Bring a database to this code's schema; return the version before, the one after and the copy made before.
+
+    An SQLite file is copied beside itself first.
+
+    Raises:
+        UserError: if it is absent, no database of purebench, or written by a newer version.
+    """
+    url = database_url(text)
+    path = file_of(url)
+    if path is not None:
+        _check_path(path, create=False)
+    with spoken(text):
+        engine = _engine(url)
+        before = _revision(engine)
+        if before is None or before == head() or before not in _revisions():
+            _check_revision(before, text)
+            return head(), head(), None
+        copy = _copied(path, before) if path is not None else None
+        _migrate(engine)
+        engine.dispose()
+    return before, head(), copy
+
+
+def networked(path: Path) -> str | None:
+    """Return the kind of the file system that a path is on if it is one shared over a network, else None."""
+    path = path.absolute()
+    mounts = {Path(part.mountpoint): part.fstype for part in psutil.disk_partitions(all=True)}
+    kind = next((mounts[folder] for folder in (path, *path.parents) if folder in mounts), "")
+    return kind if kind in NETWORKED else None
+
+
+def insert_new(connection: Connection, table: type[Table], rows: Sequence[dict[str, Any]]) -> None:
+    """Insert the rows that are not there yet; what is there stays as it is."""
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    if rows:
+        connection.execute(dialect.insert(table).on_conflict_do_nothing(), rows)
+
+
+def lock_of(path: Path) -> FileLock:
+    """Return the lock beside an SQLite file: held while it is made or brought forward, and by its one driver."""
+    return FileLock(path.with_name(path.name + ".lock"))
+
+
+@contextmanager
+def spoken(text: str) -> Iterator[None]:
+    """Turn what a database complains about into a sentence.
+
+    Raises:
+        UserError: instead of SQLAlchemy's error.
+    """
+    try:
+        yield
+    except NoSuchModuleError as error:
+        raise UserError(f"expected a database that SQLAlchemy can open, got {text!r}: {error}") from error
+    except ModuleNotFoundError as error:
+        if error.name != "psycopg":
+            raise
+        raise UserError(f"expected psycopg for {_shown(text)}; install purebench[postgresql]") from error
+    except DBAPIError as error:
+        said = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__
+        remedy = next((advice for sign, advice in _REMEDIES.items() if sign in said), "")
+        raise UserError(
+            f"expected a purebench database at {_shown(text)}, but it answered: {said}"
+            + (f"; {remedy}" if remedy else "")
+        ) from error
+
+
+#: what a database says -> what to do
+_REMEDIES = {
+    "disk is full": "make room and run the same command again: what was recorded stays",
+    "readonly": "choose a --db in a folder that can be written",
+    "unable to open": "choose a --db in a folder that can be written",
+    "malformed": "restore a copy, or save what can be read with `sqlite3 FILE .recover`",
+    "not a database": "name a file that purebench made, or a new one",
+    "locked": "another program holds it for long; close it and run the same command again",
+    "disk I/O error": "see whether the disk is full or was taken away, then run the same command again",
+    "onnection": "see whether the server is up and the URL is right",
+}
+
+
+def _shown(text: str) -> str:
+    """Return a URL without its password."""
+    return database_url(text).render_as_string() if "://" in text else text
+
+
+def _check_path(path: Path, create: bool) -> None:
+    if path.is_dir():
+        raise UserError(f"expected a database file, got the folder {path}; name a file in it")
+    if path.exists():
+        return
+    if not create:
+        raise UserError(f"expected a database at {path}, found none; `purebench run SUITE --db {path}` makes one")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"expected a folder for {path}, could not make it: {error}") from error
+
+
+def _engine(url: URL) -> Engine:
+    is_sqlite = url.get_backend_name() == "sqlite"
+    # a lost connection is noticed before it is used, so that a server may be restarted during a run
+    engine = create_engine(url) if is_sqlite else create_engine(url, pool_pre_ping=True)
+    if is_sqlite:
+        event.listen(engine, "connect", _sqlite_pragmas)
+    return engine
+
+
+def _sqlite_pragmas(connection: Any, record: Any) -> None:
+    cursor = connection.cursor()
+    for pragma in ("busy_timeout=30000", "foreign_keys=ON", "synchronous=NORMAL", "cache_size=-65536"):
+        cursor.execute(f"PRAGMA {pragma}")
+    try:
+        cursor.execute("PRAGMA journal_mode=WAL")
+    except sqlite3.OperationalError as error:
+        if "readonly" not in str(error):  # a database in a folder that cannot be written can still be read
+            raise
+    cursor.close()
+
+
+def _alembic() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    return config
+
+
+def _revisions() -> set[str]:
+    return {script.revision for script in ScriptDirectory.from_config(_alembic()).walk_revisions()}
+
+
+def _revision(engine: Engine) -> str | None:
+    with engine.connect() as connection:
+        return MigrationContext.configure(connection).get_current_revision()
+
+
+def _migrate(engine: Engine) -> None:
+    """Run the migrations; of several processes that want to, one does and the others find it done."""
+    config = _alembic()
+    path = file_of(engine.url)
+    if path is not None:
+        try:
+            with lock_of(path).acquire(timeout=60), engine.begin() as connection:
+                config.attributes["connection"] = connection
+                command.upgrade(config, "head")
+        except Timeout as error:
+            raise UserError(
+                f"expected to bring {path} forward, but a run is writing to it; wait for its end"
+            ) from error
+        return
+    with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def _check_revision(found: str | None, text: str) -> None:
+    if found == head():
+        return
+    if found is None:
+        raise UserError(
+            f"expected a purebench database at {_shown(text)}, got one with other tables or none; name another"
+        )
+    if found in _revisions():
+        raise UserError(
+            f"expected a purebench database of schema {head()} at {_shown(text)}, got the older {found}; "
+            f"bring it forward with `purebench db upgrade {_shown(text)}`"
+        )
+    raise UserError(
+        f"expected a purebench database of schema {head()} at {_shown(text)}, got {found}, which a newer purebench "
+        "wrote; bring purebench forward with `pip install --upgrade purebench`"
+    )
+
+
+def _copied(path: Path, revision: str) -> Path:
+    """Copy an SQLite file, whatever is still in its write-ahead log included."""
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    copy = path.with_name(f"{path.name}.{revision}-{stamp}")
+    source, target = sqlite3.connect(path), sqlite3.connect(copy)
+    try:
+        source.backup(target)
+    finally:
+        source.close()
+        target.close()
+    return copy

@@ -1,0 +1,127 @@
+"""Recording: a measurement into rows, each place and repeat once."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sqlalchemy import Connection, insert, select
+
+from harness.core.result import Cost, Outcome
+from harness.core.spec import digest_of
+from harness.store.aggregates import aggregate
+from harness.store.database import insert_new
+from harness.store.tables import CellRow, OutcomeRow, ResultRow, WeightsRow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+
+class Rectangle(NamedTuple):
+    """Places ``start`` to ``stop - 1`` of a cell in repeats ``first_repeat`` to ``stop_repeat - 1``."""
+
+    start: int
+    stop: int
+    first_repeat: int
+    stop_repeat: int
+
+    @property
+    def places(self) -> int:
+        """How many places."""
+        return self.stop - self.start
+
+    @property
+    def size(self) -> int:
+        """How many outcomes."""
+        return self.places * (self.stop_repeat - self.first_repeat)
+
+    def holds(self, place: int, repeat: int) -> bool:
+        """Whether an outcome belongs here."""
+        return self.start <= place < self.stop and self.first_repeat <= repeat < self.stop_repeat
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What an attempt measured of a cell.
+
+    Attributes:
+        weights: content hash by recipe digest.
+        code: hashes of the source of attack and defense.
+    """
+
+    cell: str
+    rectangle: Rectangle
+    weights: Mapping[str, str]
+    outcomes: Sequence[Outcome]
+    defense_cost: Cost
+    attack_cost: Cost | None = None
+    code: Mapping[str, str] = field(default_factory=dict)
+
+
+def record(connection: Connection, attempt: int, measured: Measured) -> int:
+    """Record what is new of a measurement; return how many outcomes that was.
+
+    What was measured before with the same weights stays and counts; of a measurement that overlaps it, the rest is
+    recorded, with its share of the cost.
+    """
+    weights = digest_of(dict(measured.weights))
+    insert_new(connection, WeightsRow, [{"digest": weights, "hashes": dict(measured.weights)}])
+    # two drivers that record the same cell do so one after the other
+    connection.execute(select(CellRow.digest).where(CellRow.digest == measured.cell).with_for_update())
+    columns = (ResultRow.start, ResultRow.stop, ResultRow.first_repeat, ResultRow.stop_repeat)
+    there = select(*columns).where(ResultRow.cell == measured.cell, ResultRow.weights == weights)
+    before = [Rectangle(*row) for row in connection.execute(there)]
+    whole, recorded = measured.rectangle, 0
+    for part in unmeasured(whole, before):
+        mine = [one for one in measured.outcomes if part.holds(one.place, one.repeat)]
+        costs = _columns("defense", _share(measured.defense_cost, part.size, whole.size))
+        if measured.attack_cost is not None:
+            costs |= _columns("attack", _share(measured.attack_cost, part.places, whole.places))
+        key = connection.execute(
+            insert(ResultRow).values(
+                cell=measured.cell,
+                weights=weights,
+                attempt=attempt,
+                **part._asdict(),
+                **aggregate(mine, *part)._asdict(),
+                code=dict(measured.code),
+                **costs,
+            )
+        ).inserted_primary_key
+        if key is None:
+            raise RuntimeError("expected the database to number the result")
+        connection.execute(insert(OutcomeRow), [{"result": key[0], **vars(outcome)} for outcome in mine])
+        recorded += part.size
+    return recorded
+
+
+def unmeasured(wanted: Rectangle, there: Iterable[Rectangle]) -> Iterator[Rectangle]:
+    """Yield what is left of a rectangle when others are taken out, as rectangles."""
+    near = [one for one in there if one.start < wanted.stop and wanted.start < one.stop]
+    if not near:
+        yield wanted
+        return
+    edges = {wanted.start, wanted.stop} | {edge for one in near for edge in (one.start, one.stop)}
+    cuts = sorted(edge for edge in edges if wanted.start <= edge <= wanted.stop)
+    for start, stop in itertools.pairwise(cuts):
+        left = set(range(wanted.first_repeat, wanted.stop_repeat))
+        for one in near:
+            if one.start <= start and stop <= one.stop:
+                left -= set(range(one.first_repeat, one.stop_repeat))
+        for first in sorted(left):
+            if first - 1 not in left:
+                end = next(repeat for repeat in range(first, wanted.stop_repeat + 1) if repeat not in left)
+                yield Rectangle(start, stop, first, end)
+
+
+def _share(cost: Cost, part: int, whole: int) -> Cost:
+    """Return a part's share of a cost; counts are whole numbers per image, so theirs is exact."""
+    if part == whole:
+        return cost
+    scaled = {item.name: getattr(cost, item.name) * part / whole for item in fields(Cost)}
+    return Cost(**{name: value if name == "seconds" else round(value) for name, value in scaled.items()})
+
+
+def _columns(side: str, cost: Cost) -> dict[str, Any]:
+    return {f"{side}_{name}": value for name, value in vars(cost).items()}
