@@ -29,6 +29,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+db_app = typer.Typer(help="Look after a database.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(db_app, name="db")
+
 SuiteArgument = Annotated[str, typer.Argument(metavar="SUITE", help="a shipped suite's name, or a path")]
 Database = Annotated[str, typer.Option("--db", metavar="URL", help="a path, or an SQLAlchemy URL")]
 Only = Annotated[
@@ -183,6 +186,16 @@ def doctor() -> None:
     _out().print(screen.findings_table(found))
     if not all(one.sound for one in found):
         raise typer.Exit(MISTAKE)
+
+
+@db_app.command()
+def upgrade(url: Annotated[str, typer.Argument(metavar="URL", help="a path, or an SQLAlchemy URL")]) -> None:
+    """Bring an older database to the schema of this version; an SQLite file is copied beside itself first."""
+    from harness.store.database import upgrade as bring_forward
+
+    before, after, copy = bring_forward(url)
+    said = f"schema {after}: nothing to do" if before == after else f"schema {before} -> {after}"
+    _out().print(said + (f"; the file as it was: {copy}" if copy else ""), highlight=False, soft_wrap=True)
 
 
 def _out() -> Console:
