@@ -230,6 +230,7 @@ class _Shift:
             self._look_elsewhere()
 
     def _look_elsewhere(self) -> None:
+        self.store.board.reclaim()
         for digest, standing in self.store.board.standings(self.elsewhere).items():
             job = self.jobs[digest]
             if standing.status == "running":

@@ -21,7 +21,7 @@ from harness.store.database import Clock, insert_new
 from harness.store.tables import AttemptRow, JobRow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from harness.core.job import Job
 
@@ -38,6 +38,13 @@ class Standing(NamedTuple):
     status: str
     reason: str
     label: str = ""
+
+
+class Seen(NamedTuple):
+    """How a job stood at a moment, and how often it had been tried; by default one that is not there yet."""
+
+    status: str = "queued"
+    tries: int = 0
 
 
 class Count(NamedTuple):
@@ -72,13 +79,14 @@ class Board:
 
     # ------------------------------------------------------------------ before work
 
-    def seen(self) -> dict[str, int]:
-        """Return how often each job has been tried; taken before planning, it tells ``post`` what is news."""
+    def seen(self) -> dict[str, Seen]:
+        """Return how each job stands; taken before planning, it tells ``post`` what is news."""
+        query = select(JobRow.digest, JobRow.status, JobRow.tries)
         with self.engine.connect() as connection:
-            return dict(connection.execute(select(JobRow.digest, JobRow.tries)).all())
+            return {digest: Seen(status, tries) for digest, status, tries in connection.execute(query)}
 
-    def post(self, jobs: Sequence[Job], seen: dict[str, int]) -> None:
-        """Queue jobs; one that somebody has begun since ``seen``, or has now, is left alone."""
+    def post(self, jobs: Sequence[Job], seen: Mapping[str, Seen]) -> None:
+        """Queue jobs; one that somebody has begun or ended since ``seen``, or has now, is left alone."""
         if not jobs:
             return
         with self.engine.begin() as connection:
@@ -87,11 +95,16 @@ class Board:
                 update(JobRow)
                 .where(
                     JobRow.digest == bindparam("which"),
+                    JobRow.status == bindparam("was"),
                     JobRow.tries == bindparam("known"),
                     JobRow.status != "running",
                 )
                 .values(status="queued", driver=None, lease=None, reason=None),
-                [{"which": job.digest, "known": seen.get(job.digest, 0)} for job in jobs],
+                [
+                    {"which": job.digest, "was": before.status, "known": before.tries}
+                    for job in jobs
+                    for before in [seen.get(job.digest, Seen())]
+                ],
             )
 
     # ------------------------------------------------------------------ one try
