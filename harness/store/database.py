@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import weakref
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -217,6 +218,8 @@ def _engine(url: URL) -> Engine:
     engine = create_engine(url) if is_sqlite else create_engine(url, pool_pre_ping=True)
     if is_sqlite:
         event.listen(engine, "connect", _sqlite_pragmas)
+    # whoever lets go of an engine has said goodbye to the server
+    weakref.finalize(engine, engine.pool.dispose)
     return engine
 
 

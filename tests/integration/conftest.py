@@ -19,6 +19,7 @@ class Bench:
 
     db: Path
     home: Path
+    suites = SUITES
 
     @classmethod
     def at(cls, folder: Path) -> Bench:
