@@ -75,11 +75,16 @@ def gpus() -> list[str]:
     shown = os.environ.get("CUDA_VISIBLE_DEVICES")
     if shutil.which("nvidia-smi") is None or shown == "":
         return []
-    asked = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
+    asked = ["nvidia-smi", "--query-gpu=index,uuid", "--format=csv,noheader"]
     try:
         done = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=60)
     except (OSError, subprocess.SubprocessError):
         return []
-    there = [line.strip() for line in done.stdout.splitlines() if line.strip().isdigit()]
-    allowed = None if shown is None else {word.strip() for word in shown.split(",")}
-    return [number for number in there if allowed is None or number in allowed]
+    there = re.findall(r"^(\d+), *(\S+)", done.stdout, re.MULTILINE)
+    allowed = None if shown is None else [word.strip() for word in shown.split(",")]
+    return [number for number, uuid in there if allowed is None or any(_names(word, number, uuid) for word in allowed)]
+
+
+def _names(word: str, number: str, uuid: str) -> bool:
+    """Whether a word of CUDA_VISIBLE_DEVICES means a GPU: its number, or how its UUID begins."""
+    return word == number or (word.startswith("GPU-") and uuid.startswith(word))
