@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 from pathlib import Path
@@ -10,8 +11,16 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 import pytest
+from rich.console import Console
 
 import harness
+from harness.artifacts import Folder
+from harness.run.executors.inline import InlineExecutor
+from harness.run.progress import watcher
+from harness.run.scheduler import run
+from harness.store.store import Store
+from harness.suite.load import load_suite
+from harness.suite.plan import make_plan
 
 if TYPE_CHECKING:
     from conftest import Bench
@@ -45,17 +54,34 @@ def test_a_second_run_computes_nothing_and_says_so(tiny: Bench) -> None:
     pd.testing.assert_frame_equal(outcomes(tiny), before, check_exact=True)
 
 
-def test_another_database_trained_and_run_by_one_worker_is_equal_to_the_last_digit(tiny: Bench, tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", ["1", pytest.param("4", marks=pytest.mark.slow)])
+def test_another_database_trained_and_run_by_others_is_equal_to_the_last_digit(
+    tiny: Bench, tmp_path: Path, workers: str
+) -> None:
     other = type(tiny).at(tmp_path)
-    other.run("tiny", "--workers", "1")
+    other.run("tiny", "--workers", workers)
     pd.testing.assert_frame_equal(outcomes(other), outcomes(tiny), check_exact=True)
     pd.testing.assert_frame_equal(table(other), table(tiny), check_exact=True)
+
+
+@pytest.mark.slow
+def test_the_order_of_the_jobs_changes_nothing(tiny: Bench, tmp_path: Path) -> None:
+    suite, folder = load_suite(str(tiny.suites / "tiny.yaml")), Folder(tmp_path / "home")
+    store = Store.open(str(tmp_path / "runs.db"), create=True)
+    store.declare(suite.declaration())
+    jobs = list(make_plan(suite, store, folder).jobs)
+    random.Random(5).shuffle(jobs)
+    with (tmp_path / "progress").open("w") as file:
+        tally = run(jobs, store, InlineExecutor(folder), watcher(Console(file=file)))
+    assert tally.done == len(jobs)
+    found = harness.results(str(tmp_path / "runs.db")).examples
+    pd.testing.assert_frame_equal(found, outcomes(tiny), check_exact=True)
 
 
 @pytest.mark.parametrize("finished_jobs", [9, 30])
 def test_a_killed_run_continues_to_the_same_table(tiny: Bench, tmp_path: Path, finished_jobs: int) -> None:
     bench = type(tiny).at(tmp_path)
-    suite = tiny.command("run", str(_suites() / "tiny.yaml"), "--db", str(bench.db), "--workers", "2")
+    suite = tiny.command("run", str(tiny.suites / "tiny.yaml"), "--db", str(bench.db), "--workers", "2")
     with subprocess.Popen(
         suite, env=bench.environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     ) as driver:
@@ -80,7 +106,7 @@ def test_a_killed_run_continues_to_the_same_table(tiny: Bench, tmp_path: Path, f
 @pytest.mark.skipif(not Path("/proc").exists(), reason="finds the workers of a driver through /proc")
 def test_a_killed_worker_costs_nothing_but_time(tiny: Bench, tmp_path: Path) -> None:
     bench = type(tiny).at(tmp_path)
-    suite = tiny.command("run", str(_suites() / "tiny.yaml"), "--db", str(bench.db), "--workers", "2")
+    suite = tiny.command("run", str(tiny.suites / "tiny.yaml"), "--db", str(bench.db), "--workers", "2")
     with subprocess.Popen(
         suite, env=bench.environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     ) as driver:
@@ -106,7 +132,3 @@ def _workers(driver: int) -> list[int]:
         if parent == driver and "popen_loky" in command:
             found.append(int(status.parent.name))
     return found
-
-
-def _suites() -> Path:
-    return Path(__file__).parent / "suites"

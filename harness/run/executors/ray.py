@@ -77,6 +77,8 @@ class RayExecutor:
             if there.get(name, 0) < amount:
                 self.close()
                 raise UserError(f"expected a Ray cluster with {name} of {amount:g}, it has {there.get(name, 0):g}")
+        # a task without a GPU of its own is shown none
+        self.environment = {**ONE_THREAD, **(REPEATABLE if self.gpus else {"CUDA_VISIBLE_DEVICES": ""})}
         self.wants = {name: amount for name, amount in wants.items() if amount > 0}
         self.flying: dict[Any, int] = {}
         self.sent: dict[tuple[str, str], Any] = {}
@@ -95,7 +97,7 @@ class RayExecutor:
             resources=self.resources,
             max_retries=0,
             name=f"{job.kind} {job}",
-            runtime_env={"env_vars": {**ONE_THREAD, **REPEATABLE}},
+            runtime_env={"env_vars": self.environment},
         )
         terms = Terms(batch_size, self.device)
         parcels = [parcel for kind, digest in needed(job) if (parcel := self._parcel(kind, digest)) is not None]
