@@ -47,13 +47,13 @@ def attempt(job: Job, folder: Folder, terms: Terms, progress: Progress) -> Done 
         return do(job, folder, terms, progress)
     except UserError as error:
         return Failed(str(error))
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a library that wants to quit ends its own job, not the run
         place = traceback.extract_tb(error.__traceback__)[-1]
         said = f"{type(error).__name__}: {error} (at {Path(place.filename).name}:{place.lineno})"
         return Failed(said, out_of_memory=_out_of_memory(error))
 
 
-def _out_of_memory(error: Exception) -> bool:
+def _out_of_memory(error: BaseException) -> bool:
     """Whether an error says that there was no memory left; on a CPU torch says so in words only."""
     words = ("out of memory", "can't allocate memory", "not enough memory")
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(word in str(error) for word in words)

@@ -13,8 +13,9 @@ import threading
 import time
 import warnings
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from loky import ProcessPoolExecutor
 from loky.process_executor import BrokenProcessPool
@@ -64,7 +65,7 @@ class LocalExecutor:
         """Hand a job to a free worker."""
         worker = self.free.pop()
         terms = Terms(batch_size, worker.seat.device)
-        future = worker.pool.submit(_work, self.work, job, self.folder, terms, self._share_of(ticket))
+        future = worker.begin(self.work, job, self.folder, terms, self._share_of(ticket))
         self.busy[future] = (ticket, worker)
 
     def wait(self) -> tuple[Sequence[Ended], dict[int, float]]:
@@ -116,6 +117,15 @@ class _Worker:
             max_workers=1, initializer=_begin, initargs=(os.getpid(),), env=dict(self.seat.environment), timeout=None
         )
 
+    def begin(self, *what: Any) -> Future[Done | Failed]:
+        """Start a job; a process that died while it had nothing to do is replaced first."""
+        try:
+            future: Future[Done | Failed] = self.pool.submit(_work, *what)
+        except BrokenProcessPool:
+            self.replace()
+            future = self.pool.submit(_work, *what)
+        return future
+
     def replace(self) -> None:
         """Kill the process and take a new one."""
         self.pool.shutdown(kill_workers=True)
@@ -144,7 +154,8 @@ def _work(work: Work, job: Job, folder: Folder, terms: Terms, share: Path) -> Do
         nonlocal last
         if time.monotonic() - last > TICK:
             last = time.monotonic()
-            share.write_text(f"{fraction:.4f}")
+            with suppress(OSError):  # a job does not fail for want of a progress bar
+                share.write_text(f"{fraction:.4f}")
 
     return work(job, folder, terms, progress)
 

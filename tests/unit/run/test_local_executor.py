@@ -1,0 +1,190 @@
+"""Real worker processes that die, hang, run out of memory; the job's name says what a worker does with it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from contextlib import contextmanager
+
+import psutil
+
+from harness.artifacts import Folder
+from harness.core.job import Train
+from harness.core.result import Done
+from harness.core.spec import Spec
+from harness.run.devices import ONE_THREAD, Seat
+from harness.run.executors.local import LocalExecutor
+from harness.run.scheduler import Limits, run
+
+ONE = [Seat("cpu", ONE_THREAD)]
+TWO = [Seat(f"cuda:{number}", {**ONE_THREAD, "CUDA_VISIBLE_DEVICES": number}) for number in "57"]
+LOOK, KILL, HANG, HALF, MEMORY, QUIT = (
+    Train(Spec.of("recipe", "cnn", 1, {}, label=label)) for label in ["look", "kill", "hang", "half", "memory", "quit"]
+)
+
+
+def told():
+    """Return the work; a function in a function travels to a worker by value, since no worker could import a test."""
+
+    def work(job, folder, terms, progress):
+        import os
+        import signal
+        import time
+
+        if str(job) == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if str(job) == "hang":
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            time.sleep(600)
+        if str(job) == "half":
+            progress(0.5)
+            time.sleep(1)
+        if str(job) in ("memory", "quit"):
+            from harness.run import work
+
+            def do(*anything):
+                raise MemoryError if str(job) == "memory" else SystemExit(4)
+
+            work.do = do
+            return work.attempt(job, folder, terms, progress)
+        seen = {name: os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")}
+        return Done(environment={**seen, "pid": os.getpid(), "device": terms.device})
+
+    return work
+
+
+@contextmanager
+def crew(tmp_path, seats):
+    executor = LocalExecutor(Folder(tmp_path), seats, told())
+    try:
+        yield executor
+    finally:
+        executor.close()
+
+
+def do(executor, *jobs):
+    """Do as many jobs as there are seats; return how they ended, in the order of the jobs."""
+    for ticket, job in enumerate(jobs):
+        executor.submit(ticket, job, None)
+    found, deadline = [], time.monotonic() + 60
+    while len(found) < len(jobs):
+        assert time.monotonic() < deadline, "expected the jobs to end"
+        found += executor.wait()[0]
+    return sorted(found, key=lambda one: one.ticket)
+
+
+def test_a_worker_that_kills_itself_is_reported_and_replaced(tmp_path):
+    with crew(tmp_path, ONE) as executor:
+        (before,) = do(executor, LOOK)
+        (died,) = do(executor, KILL)
+        (after,) = do(executor, LOOK)
+    assert died.worker_died
+    assert died.done is None
+    assert died.reason.startswith("the worker died (")
+    assert after.done.environment["pid"] != before.done.environment["pid"]
+
+
+def test_a_worker_that_dies_between_two_jobs_is_replaced(tmp_path):
+    with crew(tmp_path, ONE) as executor:
+        pid = do(executor, LOOK)[0].done.environment["pid"]
+        worker = psutil.Process(pid)
+        worker.kill()
+        worker.wait(10)
+        time.sleep(0.5)  # until its pool has noticed
+        (after,) = do(executor, LOOK)
+    assert after.done.environment["pid"] != pid
+
+
+def test_the_variables_of_a_seat_reach_its_worker_and_the_one_that_replaces_it(tmp_path):
+    with crew(tmp_path, TWO) as executor:
+        before = [one.done.environment for one in do(executor, LOOK, LOOK)]
+        assert all(one.worker_died for one in do(executor, KILL, KILL))
+        after = [one.done.environment for one in do(executor, LOOK, LOOK)]
+    places = {("cuda:5", "5", "1"), ("cuda:7", "7", "1")}
+    for seen in (before, after):
+        assert {(one["device"], one["CUDA_VISIBLE_DEVICES"], one["OMP_NUM_THREADS"]) for one in seen} == places
+    assert len({one["pid"] for one in before + after}) == 4
+
+
+def test_a_worker_that_hangs_is_killed_and_the_next_job_runs(tmp_path, store, silent):
+    with crew(tmp_path, ONE) as executor:
+        began = time.monotonic()
+        tally = run([HANG], store, executor, silent, Limits(timeouts={"train": 0.5}))
+        assert time.monotonic() - began < 3.0
+    assert [reason for _, reason in tally.failed] == ["given up after 0.5 s, the time limit of train jobs"]
+
+
+def test_the_seat_of_a_job_that_was_cancelled_is_free(tmp_path):
+    with crew(tmp_path, ONE) as executor:
+        pid = do(executor, LOOK)[0].done.environment["pid"]
+        executor.submit(9, HANG, None)
+        executor.wait()
+        executor.cancel(9)
+        assert not psutil.pid_exists(pid)
+        (after,) = do(executor, LOOK)
+    assert after.ticket == 0
+    assert after.done is not None
+
+
+def test_progress_is_seen_while_a_job_is_under_way(tmp_path):
+    with crew(tmp_path, ONE) as executor:
+        executor.submit(3, HALF, None)
+        shares = set()
+        while 3 in (now := executor.wait()[1]):
+            shares.add(now[3])
+    assert 0.5 in shares
+
+
+def test_a_job_does_not_fail_because_its_progress_cannot_be_told(tmp_path):
+    with crew(tmp_path, ONE) as executor:
+        shutil.rmtree(executor.shares.name)
+        assert do(executor, HALF)[0].done is not None
+
+
+def test_want_of_memory_is_told_apart_and_a_plug_in_that_quits_ends_its_job_only(tmp_path):
+    with crew(tmp_path, ONE) as executor:
+        (short,) = do(executor, MEMORY)
+        (quitter,) = do(executor, QUIT)
+        assert do(executor, LOOK)[0].done is not None
+    assert short.out_of_memory
+    assert "MemoryError" in short.reason
+    assert not quitter.out_of_memory
+    assert quitter.reason.startswith("SystemExit: 4 (at test_local_executor.py:")
+
+
+DRIVER = """
+    import sys, time
+    from pathlib import Path
+    from harness.artifacts import Folder
+    from harness.core.job import Train
+    from harness.core.result import Done
+    from harness.core.spec import Spec
+    from harness.run.devices import seats
+    from harness.run.executors.local import LocalExecutor
+
+    def work(job, folder, terms, progress):
+        import os, time
+        (folder.root / "pid").write_text(str(os.getpid()))
+        time.sleep(600)
+
+    executor = LocalExecutor(Folder(Path(sys.argv[1])), seats("cpu", 1), work)
+    executor.submit(1, Train(Spec.of("recipe", "cnn", 1, {})), None)
+    while not (Path(sys.argv[1]) / "pid").exists():
+        executor.wait()
+    print("torch" in sys.modules, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_the_driver_has_no_torch_and_its_workers_end_with_it(tmp_path):
+    command = [sys.executable, "-P", "-c", textwrap.dedent(DRIVER), str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ) as driver:
+        assert driver.stdout.readline() == "False\n"
+        worker = psutil.Process(int((tmp_path / "pid").read_text()))
+        driver.send_signal(signal.SIGKILL)
+    worker.wait(10)
