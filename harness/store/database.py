@@ -105,10 +105,9 @@ def connect(text: str, *, create: bool = False) -> Engine:
         _check_path(path, create)
     with spoken(text):
         engine = _engine(url)
-        revision = _revision(engine)
-        if revision is None and create and not inspect(engine).get_table_names():
+        if create and not inspect(engine).get_table_names():
             _migrate(engine)
-            revision = head()
+        revision = _revision(engine)
     _check_revision(revision, text)
     return engine
 
@@ -191,6 +190,7 @@ _REMEDIES = {
     "locked": "another program holds it for long; close it and run the same command again",
     "disk I/O error": "see whether the disk is full or was taken away, then run the same command again",
     "onnection": "see whether the server is up and the URL is right",
+    "resolve host": "see whether the URL is right",
 }
 
 
@@ -251,12 +251,13 @@ def _revision(engine: Engine) -> str | None:
 
 
 def _migrate(engine: Engine) -> None:
-    """Run the migrations; of several processes that want to, one does and the others find it done."""
+    """Run the migrations, all or none; of several processes that want to, one does and the others find it done."""
     config = _alembic()
     path = file_of(engine.url)
     if path is not None:
         try:
             with lock_of(path).acquire(timeout=60), engine.begin() as connection:
+                connection.exec_driver_sql("BEGIN IMMEDIATE")  # Python's driver begins at rows only, not at tables
                 config.attributes["connection"] = connection
                 command.upgrade(config, "head")
         except Timeout as error:

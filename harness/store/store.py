@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from filelock import Timeout
-from sqlalchemy import Engine, func, insert, select, update
+from sqlalchemy import Connection, Engine, func, select, update
 from sqlalchemy.orm import Session
 
 from harness.core.cell import Cell, Labels
@@ -147,29 +147,18 @@ class Store:
     def declare(self, suite: Declaration) -> None:
         """Record a suite as it is run now; earlier versions under the same name, and their results, stay."""
         now = datetime.now(UTC)
+        same = (SuiteRow.name == suite.name) & (SuiteRow.digest == suite.digest)
+        known = select(SuiteRow.id).where(same)
         with self.engine.begin() as connection:
-            same = (SuiteRow.name == suite.name) & (SuiteRow.digest == suite.digest)
-            row = connection.execute(select(SuiteRow.id).where(same)).scalar()
-            if row is not None:
-                connection.execute(update(SuiteRow).where(SuiteRow.id == row).values(declared_at=now))
-                self.board.suite = row
-                return
-            cells = {one.cell.digest: one for one in suite.members if one.cell is not None}
-            components = {key: value for one in cells.values() if one.cell for key, value in _components(one.cell)}
-            refused = [one.threat for one in suite.members if one.threat is not None]
-            components |= {digest_of(threat.as_dict()): _threat_row(threat) for threat in refused}
-            insert_new(connection, ComponentRow, list(components.values()))
-            insert_new(connection, CellRow, [_cell_row(one.cell, one.random) for one in cells.values() if one.cell])
-            values = {name: getattr(suite, name) for name in vars(suite) if name != "members"}
-            key = connection.execute(
-                insert(SuiteRow).values(**values, digest=suite.digest, declared_at=now)
-            ).inserted_primary_key
-            if key is None:
-                raise RuntimeError("expected the database to number the suite")
-            self.board.suite = key[0]
-            members = [_member_row(key[0], position, one) for position, one in enumerate(suite.members)]
-            if members:
-                connection.execute(insert(MemberRow), members)
+            if connection.execute(known).scalar() is None:
+                _describe(connection, suite)
+                values = {name: getattr(suite, name) for name in vars(suite) if name != "members"}
+                insert_new(connection, SuiteRow, [{**values, "digest": suite.digest, "declared_at": now}])
+                row = connection.execute(known).scalar_one()  # another driver may have been first
+                members = [_member_row(row, position, one) for position, one in enumerate(suite.members)]
+                insert_new(connection, MemberRow, members)
+            connection.execute(update(SuiteRow).where(same).values(declared_at=now))
+            self.board.suite = connection.execute(known).scalar_one()
 
     def earlier_members(self, suite: str) -> dict[Labels, str]:
         """Return the cells that a suite's names stood for when it was last run and that have results."""
@@ -255,6 +244,16 @@ def cell_spec(row: CellRow, specs: Mapping[str, dict[str, Any]]) -> dict[str, An
     parts = {name: getattr(row, name) for name in PARTS}
     spec: dict[str, Any] = {name: specs[digest] if digest else None for name, digest in parts.items()}
     return {**spec, "seed": row.seed, "subset_seed": row.subset_seed}
+
+
+def _describe(connection: Connection, suite: Declaration) -> None:
+    """Record a suite's cells and their components, in one order: drivers that do so at once never wait in a circle."""
+    cells = {one.cell.digest: _cell_row(one.cell, one.random) for one in suite.members if one.cell is not None}
+    components = {key: row for one in suite.members if one.cell for key, row in _components(one.cell)}
+    refused = [_threat_row(one.threat) for one in suite.members if one.threat is not None]
+    components |= {row["digest"]: row for row in refused}
+    for table, rows in ((ComponentRow, components), (CellRow, cells)):
+        insert_new(connection, table, [rows[digest] for digest in sorted(rows)])
 
 
 def _components(cell: Cell) -> Iterator[tuple[str, dict[str, Any]]]:

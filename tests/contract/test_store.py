@@ -1,0 +1,376 @@
+"""What the store promises, on SQLite and on a real PostgreSQL server alike."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import insert, select, text, update
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import IntegrityError, StatementError
+
+import harness
+from harness.core.cell import Cell, Labels, Shard
+from harness.core.errors import UserError
+from harness.core.job import Evaluate, Train
+from harness.core.result import Artifact, Cost, Done, Outcome
+from harness.core.spec import Spec
+from harness.core.threat import Knowledge, Norm, ThreatModel
+from harness.store.database import Clock, connect
+from harness.store.store import Covered, Declaration, Member, Store
+from harness.store.tables import AttemptRow, JobRow, MemberRow, OutcomeRow, ResultRow, SuiteRow, Table
+
+WEIGHTS = Artifact("r" * 64, "weights", "a" * 64, 2**40)
+#: of the leases in these tests, in seconds
+SHORT = 0.4
+
+
+def cell(defense: str = "none", *, attacked: bool = True) -> Cell:
+    return Cell(
+        dataset=Spec.of("dataset", "digits", 1, {}),
+        classifier=Spec.of("classifier", "trained", 1, {}),
+        defense=Spec.of("defense", defense, 1, {}),
+        attack=Spec.of("attack", "pgd", 1, {}) if attacked else None,
+        threat=ThreatModel(Norm.LINF, 8 / 255, Knowledge.BPDA) if attacked else None,
+        seed=0,
+        subset_seed=0,
+        labels=Labels("digits", "cnn", defense, *(("pgd", "bpda") if attacked else ())),
+    )
+
+
+CELL = cell()
+REFUSED = Member(Labels("digits", "cnn", "odd", "pgd", "full"), None, False, "it cannot be", CELL.threat)
+SUITE = Declaration(
+    "toy", "Ein Beispiel ≠ 例", "name: toy", "mean", 12, 3, 8, (Member(CELL.labels, CELL, True), REFUSED)
+)
+
+
+def evaluation(start: int, stop: int, first: int = 0, end: int = 1, what: Cell = CELL) -> Evaluate:
+    return Evaluate(what, Shard(0, start, stop), first, end)
+
+
+def measured(job: Evaluate, shift: float = 0.0) -> Done:
+    """What a job would measure: numbers with many digits, a fault in another script, a metric that is missing."""
+    seen = tuple(
+        Outcome(
+            example=1000 + place,
+            place=place,
+            repeat=repeat,
+            label=3,
+            prediction=3 if (place + repeat) % 3 else -1,
+            correct=bool((place + repeat) % 3),
+            fault=None if (place + repeat) % 3 else "logits ≠ 例",
+            linf=(place + 1) / 255 + shift,
+            l2=1e-300 * (repeat + 1),
+            amv_purified_mean=None if place % 2 else 1 / (3 + place),
+        )
+        for place in range(job.shard.start, job.shard.stop)
+        for repeat in range(job.first_repeat, job.stop_repeat)
+    )
+    cost = Cost(images=len(seen), seconds=0.1, forwards=2**40, backwards=3, evaluations=7)
+    return Done((WEIGHTS,), seen, cost, cost, {"torch": "2"}, {"attack": "c" * 64}, 0.5)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request, tmp_path):
+    """An empty database."""
+    return request.getfixturevalue("postgresql")() if request.param == "postgresql" else str(tmp_path / "runs.db")
+
+
+@pytest.fixture
+def driver():
+    """Opens a database as a driver on a machine of its own."""
+    opened = []
+
+    def open_(url, name="here", lease=60.0):
+        store = Store.open(url, create=True)
+        store.board.driver, store.board.lease = f"{name}:1:1", lease
+        opened.append(store)
+        return store
+
+    yield open_
+    for store in opened:
+        store.engine.dispose()
+
+
+def together(*tasks):
+    """Do things in threads that begin at one moment; return what each brought."""
+    barrier = threading.Barrier(len(tasks))
+
+    def begin(task):
+        barrier.wait()
+        return task()
+
+    with ThreadPoolExecutor(len(tasks)) as pool:
+        return [future.result() for future in [pool.submit(begin, task) for task in tasks]]
+
+
+def rows(store, column):
+    with store.engine.connect() as connection:
+        return list(connection.execute(select(column)).scalars())
+
+
+# ---------------------------------------------------------------------- the schema
+
+
+def test_the_migrations_make_the_tables_that_the_code_declares(url, driver):
+    with driver(url).engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, Table.metadata) == []
+
+
+def test_several_threads_that_make_one_database_find_it_made(url):
+    engines = together(*[lambda: connect(url, create=True)] * 4)
+    assert len({engine.url for engine in engines}) == 1
+    for engine in engines:
+        engine.dispose()
+
+
+def test_several_processes_that_make_one_database_find_it_made(url):
+    code = "import sys; from harness.store.store import Store; Store.open(sys.argv[1], create=True).n_results()"
+    command = [sys.executable, "-P", "-W", "error", "-c", code, url]
+    for started in [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(4)]:
+        _, said = started.communicate(timeout=60)
+        assert started.returncode == 0, said
+
+
+def test_an_older_schema_is_refused_with_the_command_that_repairs_it(url, driver):
+    engine = driver(url).engine
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+    with pytest.raises(
+        UserError, match=r"got the older 0001; bring it forward with `purebench db upgrade .*runs"
+    ) as it:
+        Store.open(url)
+    assert "\n" not in str(it.value)
+
+
+def test_rows_without_what_they_refer_to_are_refused(url, driver):
+    store = driver(url)
+    orphan = {"suite_id": 7, "position": 0, **CELL.labels.as_dict()}
+    with pytest.raises(IntegrityError), store.engine.begin() as connection:
+        connection.execute(insert(MemberRow).values(**orphan))
+    assert rows(store, MemberRow.id) == []
+
+
+def test_the_clock_is_the_databases_and_moves_within_a_transaction(url, driver):
+    with driver(url).engine.begin() as connection:
+        before = connection.execute(select(Clock())).scalar_one()
+        time.sleep(0.05)
+        after = connection.execute(select(Clock())).scalar_one()
+    assert before == pytest.approx(time.time(), abs=5.0)
+    assert 0.04 <= after - before < 5.0
+
+
+# ---------------------------------------------------------------------- recording and reading
+
+
+def test_what_is_measured_is_covered_once(url, driver):
+    store = driver(url)
+    store.declare(SUITE)
+    job = evaluation(0, 8, 0, 3)
+    attempt = store.board.claim(job, 8)
+    assert store.finish(attempt, job, measured(job))
+    assert store.covered([CELL.digest]) == {CELL.digest: [Covered(0, 8, 0, 3, ((WEIGHTS.digest, WEIGHTS.sha256),))]}
+    assert store.artifact_hashes("weights") == {WEIGHTS.digest: {WEIGHTS.sha256}}
+    assert store.spec_of(CELL.digest) == CELL.as_dict()
+    assert store.earlier_members("toy") == {CELL.labels: CELL.digest}
+    assert store.board.claim(job) is None
+
+
+def test_an_end_is_written_once(url, driver):
+    store = driver(url)
+    job = Train(Spec.of("recipe", "cnn", 1, {}, label="toy"))
+    attempt = store.board.claim(job)
+    assert store.board.end(attempt, "failed", "a bad day")
+    assert not store.finish(attempt, job, Done())
+    assert not store.board.end(attempt, "interrupted", "too late")
+    assert store.board.troubles() == ["failed: train toy (a bad day)"]
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_number_that_is_none_is_refused_and_nothing_of_its_shard_recorded(url, driver, number):
+    store = driver(url)
+    store.declare(SUITE)
+    job = evaluation(0, 2)
+    attempt = store.board.claim(job)
+    done = measured(job)
+    with pytest.raises((StatementError, ValueError), match=r"expected a finite number|for type json"):
+        store.finish(attempt, job, replace(done, outcomes=tuple(replace(one, l2=number) for one in done.outcomes)))
+    assert rows(store, ResultRow.id) == rows(store, OutcomeRow.place) == []
+    assert store.finish(attempt, job, done), "expected the attempt to be open still"
+
+
+def test_of_overlapping_measurements_each_place_and_repeat_is_kept_once(url, driver):
+    store = driver(url)
+    store.declare(SUITE)
+    for job in [evaluation(0, 8), evaluation(4, 12, 0, 2), evaluation(0, 12, 0, 3)]:
+        assert store.finish(store.board.claim(job), job, measured(job))
+    examples = harness.results(url).examples
+    assert sorted(zip(examples["place"], examples["repeat"], strict=True)) == [
+        (place, repeat) for place in range(12) for repeat in range(3)
+    ]
+
+
+def test_two_drivers_that_record_overlapping_measurements_at_once_keep_each_outcome_once(url, driver):
+    drivers = [driver(url, f"driver-{number}") for number in range(4)]
+    for number, store in enumerate(drivers):
+        store.declare(SUITE)
+        jobs = [evaluation(start, start + 6 + number, 0, 3) for start in range(0, 12, 3)]
+        store.work = [(store.board.claim(job), job, measured(job)) for job in jobs]
+    assert all(all(one) for one in together(*[lambda it=it: [it.finish(*what) for what in it.work] for it in drivers]))
+    found = rows(drivers[0], OutcomeRow.place * 10 + OutcomeRow.repeat)
+    assert sorted(found) == [place * 10 + repeat for place in range(18) for repeat in range(3)]
+
+
+def test_both_databases_give_the_same_frames(tmp_path, postgresql, driver):
+    urls = [str(tmp_path / "runs.db"), postgresql()]
+    for url in urls:
+        store = driver(url)
+        other = cell("blur", attacked=False)
+        store.declare(replace(SUITE, members=(*SUITE.members, Member(other.labels, other, False))))
+        for job in [evaluation(4, 8, 0, 3), evaluation(0, 4, 0, 3), evaluation(8, 12, 0, 2)]:
+            store.finish(store.board.claim(job), job, measured(job))
+        clean = evaluation(0, 12, what=other)
+        store.finish(store.board.claim(clean), clean, measured(clean))
+    for here, there in zip(*(harness.results(url) for url in urls), strict=True):
+        assert len(here) > 0
+        pd.testing.assert_frame_equal(
+            here.drop(columns="attempt", errors="ignore"),
+            there.drop(columns="attempt", errors="ignore"),
+            check_exact=True,
+        )
+
+
+# ---------------------------------------------------------------------- several drivers
+
+
+def test_several_drivers_declare_one_suite_at_once(url, driver):
+    drivers = [driver(url, f"driver-{number}") for number in range(4)]
+    together(*[lambda it=it: it.declare(SUITE) for it in drivers])
+    assert len(rows(drivers[0], SuiteRow.id)) == 1
+    assert len(rows(drivers[0], MemberRow.id)) == len(SUITE.members)
+    assert {it.board.suite for it in drivers} == set(rows(drivers[0], SuiteRow.id))
+
+
+def test_of_two_drivers_that_claim_the_same_jobs_one_gets_each(url, driver):
+    jobs = [evaluation(place, place + 1) for place in range(200)]
+    drivers = [driver(url, name) for name in ("here", "there")]
+    drivers[0].declare(SUITE)
+    drivers[0].board.post(jobs, {})
+    claims = together(*[lambda it=it: [it.board.claim(job) for job in jobs] for it in drivers])
+    assert all((here is None) != (there is None) for here, there in zip(*claims, strict=True))
+    attempts = [attempt for claim in claims for attempt in claim if attempt is not None]
+    assert sorted(attempts) == sorted(rows(drivers[0], AttemptRow.id))
+    assert sorted(attempts) == sorted(rows(drivers[0], JobRow.attempt))
+
+
+def test_a_silent_drivers_job_is_claimed_again_and_its_late_result_refused(url, driver):
+    silent, other = driver(url, "silent", lease=SHORT), driver(url, "other")
+    silent.declare(SUITE)
+    job = evaluation(0, 8)
+    late = silent.board.claim(job)
+    assert other.board.claim(job) is None
+    time.sleep(SHORT + 0.1)
+    taken = other.board.claim(job)
+    assert not silent.finish(late, job, measured(job, shift=1.0))
+    assert not silent.board.end(late, "failed", "too late")
+    assert other.finish(taken, job, measured(job))
+    assert rows(other, ResultRow.attempt) == [taken]
+    assert len(rows(other, OutcomeRow.place)) == 8
+    assert sorted(rows(other, AttemptRow.status)) == ["done", "interrupted"]
+
+
+def test_a_driver_that_renews_its_lease_keeps_its_job(url, driver):
+    busy, other = driver(url, "busy", lease=SHORT), driver(url, "other")
+    job = Train(Spec.of("recipe", "cnn", 1, {}))
+    attempt = busy.board.claim(job)
+    for _ in range(4):
+        time.sleep(SHORT / 2)
+        busy.board.renew()
+        assert other.board.reclaim() == 0
+        assert other.board.claim(job) is None
+    assert busy.finish(attempt, job, Done())
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_what_others_left_running_is_queued_again_once_they_are_known_to_be_gone(url, driver, alone):
+    gone, other = driver(url, "gone", lease=60.0 if alone else SHORT), driver(url, "other")
+    job, mine = (Train(Spec.of("recipe", name, 1, {})) for name in ("cnn", "mae"))
+    left, kept = gone.board.claim(job), other.board.claim(mine)
+    assert other.board.reclaim() == 0
+    if not alone:
+        time.sleep(SHORT + 0.1)
+    assert other.board.reclaim(alone=alone) == 1
+    assert not gone.finish(left, job, Done())
+    assert other.board.standings([job.digest])[job.digest].status == "queued"
+    assert other.board.claim(job) is not None
+    assert other.finish(kept, mine, Done())
+
+
+def test_posting_leaves_alone_what_another_driver_has_or_has_ended_since(url, driver):
+    here, there = driver(url, "here"), driver(url, "there")
+    running, ended, failed = (Train(Spec.of("recipe", name, 1, {})) for name in ("a", "b", "c"))
+    here.board.end(here.board.claim(failed), "failed", "a bad day")
+    seen = here.board.seen()
+    there.board.claim(running)
+    there.finish(there.board.claim(ended), ended, Done())
+    here.board.post([running, ended, failed], seen)
+    standings = here.board.standings([job.digest for job in (running, ended, failed)])
+    assert [one.status for one in standings.values()].count("queued") == 1
+    assert standings[failed.digest].status == "queued"
+    assert standings[running.digest].status == "running"
+
+
+# ---------------------------------------------------------------------- a server that says no
+
+
+def test_a_wrong_password_is_one_sentence_that_does_not_tell_it(postgresql, driver):
+    url = postgresql()
+    with driver(url).engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("CREATE ROLE locked LOGIN PASSWORD 'right'"))
+        rules = Path(connection.execute(text("SHOW hba_file")).scalar_one())
+        rules.write_text(f"local all locked scram-sha-256\n{rules.read_text()}")
+        connection.execute(text("SELECT pg_reload_conf()"))
+    wrong = make_url(url).set(username="locked", password="wrong-secret").render_as_string(hide_password=False)
+    with pytest.raises(UserError, match=r"password authentication failed") as caught:
+        Store.open(wrong)
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("place", ["127.0.0.1:1", "nowhere.invalid"])
+def test_a_server_that_is_not_there_is_one_sentence_that_does_not_tell_the_password(place):
+    pytest.importorskip("psycopg")
+    with pytest.raises(
+        UserError, match=r"expected a purebench database at .*; see whether the .*URL is right"
+    ) as caught:
+        Store.open(f"postgresql://me:secret@{place}/runs", create=True)
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_database_that_the_server_does_not_have_is_one_sentence(postgresql):
+    url = make_url(postgresql()).set(database="absent").render_as_string(hide_password=False)
+    with pytest.raises(UserError, match=r'database "absent" does not exist'):
+        Store.open(url)
+
+
+def test_leases_hold_whatever_the_clocks_of_the_drivers_say(url, driver, monkeypatch):
+    ahead = driver(url, "ahead")
+    job = Train(Spec.of("recipe", "cnn", 1, {}))
+    ahead.board.claim(job)
+    monkeypatch.setattr(time, "time", lambda: 1e12)
+    assert driver(url, "other").board.claim(job) is None
+    with ahead.engine.begin() as connection:
+        connection.execute(update(JobRow).values(lease=Clock() - 0.01))
+    assert driver(url, "third").board.claim(job) is not None
