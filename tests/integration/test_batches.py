@@ -1,0 +1,151 @@
+"""How many images go through the networks at a time changes no random number, only the order of additions.
+
+In float64 that order is worth no verdict and less than a millionth of any metric. In float32 an attack's sign steps
+may turn a last digit into a pixel; how many verdicts that changes is measured here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from attacks.pgd import PGD
+from harness.artifacts import Folder
+from harness.core.cell import Shard
+from harness.core.job import Evaluate, Terms, Train
+from harness.core.registry import entries
+from harness.core.result import MEASURES
+from harness.run import work
+from harness.suite.load import read_suite
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.core.cell import Cell
+    from harness.core.result import Outcome
+    from harness.suite.suite import Suite
+
+SUITES = Path(__file__).parent / "suites"
+SMALL, LARGE = 8, 64
+
+#: a summand's rounding is 1e-16 of it; where the classifier is sure, the gradient is a difference of numbers that
+#: agree in eight digits or so, and a normalised step carries what is left of them into the image
+ROUNDING = 1e-6
+
+
+def quick(*names: str) -> object:
+    return pytest.param(*names, id="-".join(names))
+
+
+def slow(*names: str) -> object:
+    return pytest.param(*names, id="-".join(names), marks=pytest.mark.slow)
+
+
+@pytest.fixture(scope="module")
+def suite() -> Suite:
+    text = (SUITES / "tiny.yaml").read_text()
+    for old, new in [("n_examples: 12", f"n_examples: {LARGE}"), ("shard_size: 8", f"shard_size: {LARGE}")]:
+        assert old in text
+        text = text.replace(old, new)
+    return read_suite(text, "tiny.yaml", SUITES)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Folder:
+    """Where the networks are that a cell has needed."""
+    return Folder(tmp_path_factory.mktemp("trained"))
+
+
+def do(job: Train | Evaluate, folder: Folder, terms: Terms | None = None) -> Sequence[Outcome]:
+    """Do a job after all that it needs; a quick version of what the scheduler does."""
+    if isinstance(job, Evaluate):
+        for recipe in job.cell.recipes():
+            if not folder.has("weights", recipe.digest):
+                do(Train(recipe), folder)
+        if job.craft is not None:
+            work.do(job.craft, folder, terms or Terms(), lambda share: None)
+    return work.do(job, folder, terms or Terms(), lambda share: None).outcomes
+
+
+def cell_of(suite: Suite, defense: str, attack: str, threat_model: str) -> Cell:
+    wanted = (defense, attack, threat_model)
+    return next(
+        one for one in suite.cells if (one.labels.defense, one.labels.attack, one.labels.threat_model) == wanted
+    )
+
+
+def both(cell: Cell, trained: Folder, precision: str) -> list[tuple[Outcome, Outcome]]:
+    """Return each outcome as measured with small and with large batches, in one order."""
+    job = Evaluate(cell, Shard(0, 0, LARGE), 0, 2)
+    found = [do(job, trained, Terms(size, precision=precision)) for size in (SMALL, LARGE)]
+    small, large = (sorted(one, key=lambda outcome: (outcome.place, outcome.repeat)) for one in found)
+    assert len(small) == 2 * LARGE
+    return list(zip(small, large, strict=True))
+
+
+def assert_equal_but_for_rounding(pairs: Sequence[tuple[Outcome, Outcome]]) -> None:
+    for small, large in pairs:
+        unmeasured = dict.fromkeys(MEASURES)
+        assert replace(small, **unmeasured) == replace(large, **unmeasured)
+        for name in MEASURES:
+            assert getattr(small, name) == pytest.approx(getattr(large, name), rel=ROUNDING, abs=1e-12), name
+
+
+def test_every_shipped_defense_that_is_random_is_in_the_suite(suite: Suite) -> None:
+    shipped = {name for name, entry in entries("defense").items() if entry.origin.startswith("purebench ")}
+    assert {member.labels.defense for member in suite.members if member.random} == shipped - {"none"}
+
+
+@pytest.mark.parametrize(
+    ("defense", "threat_model"),
+    [
+        slow("mae-pure", "bpda"),
+        slow("diffpure", "bpda"),
+        slow("diffpure", "full"),
+        quick("dmae", "bpda"),
+        quick("dmae", "full"),
+    ],
+)
+def test_small_and_large_batches_draw_the_same_numbers(
+    suite: Suite, trained: Folder, defense: str, threat_model: str
+) -> None:
+    assert_equal_but_for_rounding(both(cell_of(suite, defense, "pgd", threat_model), trained, "float64"))
+
+
+def test_an_attack_on_the_whole_shard_does_not_see_how_its_victim_cuts_it(
+    suite: Suite, trained: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PGD, "by_example", False)
+    assert_equal_but_for_rounding(both(cell_of(suite, "dmae", "pgd", "full"), trained, "float64"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("defense", "attack", "threat_model"),
+    [
+        ("mae-pure", "pgd", "bpda"),
+        ("diffpure", "pgd", "bpda"),
+        ("diffpure", "pgd", "full"),
+        ("dmae", "pgd", "bpda"),
+        ("dmae", "pgd", "full"),
+        ("none", "autoattack", "oblivious"),
+    ],
+)
+def test_few_verdicts_differ_in_single_precision(
+    suite: Suite, trained: Folder, defense: str, attack: str, threat_model: str
+) -> None:
+    pairs = both(cell_of(suite, defense, attack, threat_model), trained, "float32")
+    share = sum(small.prediction != large.prediction for small, large in pairs) / len(pairs)
+    assert share <= 0.05  # measured: 0 of 128
+
+
+def test_the_examples_of_a_smaller_subset_are_the_first_of_a_larger_one(suite: Suite, trained: Folder) -> None:
+    cell = cell_of(suite, "none", "clean", "-")
+    few, many = (
+        [outcome.example for outcome in do(Evaluate(cell, Shard(0, 0, stop), 0, 1), trained)] for stop in (SMALL, LARGE)
+    )
+    assert few == many[:SMALL]
+    assert len(set(many)) == LARGE
