@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from harness.core.job import Job
+
 #: bytes of the longest header that safetensors reads; a damaged file may claim any length
 _HEADER = 100_000_000
 
@@ -47,6 +49,11 @@ class Folder:
     def has(self, kind: str, digest: str) -> bool:
         """Whether the artifact is there."""
         return self.path(kind, digest).is_file()
+
+    def has_made(self, job: Job) -> bool:
+        """Whether what a job makes is there; an evaluation makes no file."""
+        kind = {"train": "weights", "craft": "adversarial"}.get(job.kind)
+        return kind is None or self.has(kind, job.digest)
 
     def sha256(self, kind: str, digest: str) -> str | None:
         """Return the hash of the content, or None if the artifact is not there."""

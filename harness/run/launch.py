@@ -102,7 +102,8 @@ def launch(
         who = workers or Workers()
         executor = who.open(folder, len(made.jobs))
         with Stop() as stop:
-            tally = run(made.jobs, store, executor, watcher(console), limits(checked, who.batch_size), stop)
+            told = limits(checked, who.batch_size)
+            tally = run(made.jobs, store, executor, watcher(console), told, stop, folder.has_made)
     return tally, made
 
 

@@ -10,13 +10,17 @@ from __future__ import annotations
 import heapq
 import time
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from sqlalchemy.exc import SQLAlchemyError
+
+from harness.core.errors import UserError
 from harness.core.job import Train
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from harness.core.job import Job
     from harness.core.result import Done
@@ -25,6 +29,9 @@ if TYPE_CHECKING:
 
 #: seconds between two looks at the jobs that other drivers have
 LOOK = 1.0
+
+#: seconds in which a file that another driver has made appears here, over a network at the latest
+GRACE = 30.0
 
 
 @dataclass(frozen=True)
@@ -123,16 +130,27 @@ def run(
     watcher: Watcher,
     limits: Limits | None = None,
     stop: Stop | None = None,
+    at_hand: Callable[[Job], bool] = lambda job: True,
 ) -> Tally:
     """Do the jobs and write what they bring; return how it went.
 
     Once ``stop`` is asked for, what is under way is finished and nothing new begins; KeyboardInterrupt ends at once
     what is under way, as interrupted, and is raised again. Either way the database continues where it stopped.
 
+    Args:
+        jobs: what there is to do, in the plan's order.
+        store: where it is claimed and recorded.
+        executor: who does it.
+        watcher: who sees it.
+        limits: what a job may take.
+        stop: asks for an end.
+        at_hand: whether what a job made, here or elsewhere, can be read here.
+
     Raises:
         KeyboardInterrupt: if the run was stopped before its end.
+        UserError: if another driver keeps what it makes where this one cannot read it.
     """
-    shift = _Shift(list(jobs), store, executor, watcher, limits or Limits())
+    shift = _Shift(list(jobs), store, executor, watcher, limits or Limits(), at_hand)
     watcher.planned(list(shift.jobs.values()))
     try:
         told = False
@@ -155,9 +173,11 @@ def run(
             for one in ended:
                 shift.settle(one, stopping=told)
             shift.look_around()
-    except KeyboardInterrupt:
-        for attempt in shift.running:
-            store.board.end(attempt, "interrupted", "stopped by the user")
+    except BaseException as error:
+        by_user = isinstance(error, KeyboardInterrupt)
+        with suppress(SQLAlchemyError):  # it may be the database that is in the way
+            for attempt in shift.running:
+                store.board.end(attempt, "interrupted", "stopped by the user" if by_user else "the run broke off")
         raise
     finally:
         watcher.closed()
@@ -168,8 +188,16 @@ def run(
 class _Shift:
     """The state of one run: what is ready, what is under way, what has failed."""
 
-    def __init__(self, jobs: list[Job], store: Store, executor: Executor, watcher: Watcher, limits: Limits) -> None:
-        self.store, self.executor, self.watcher, self.limits = store, executor, watcher, limits
+    def __init__(
+        self,
+        jobs: list[Job],
+        store: Store,
+        executor: Executor,
+        watcher: Watcher,
+        limits: Limits,
+        at_hand: Callable[[Job], bool],
+    ) -> None:
+        self.store, self.executor, self.watcher, self.limits, self.at_hand = store, executor, watcher, limits, at_hand
         self.tally = Tally()
         self.jobs = {job.digest: job for job in jobs}
         self.order = {digest: place for place, digest in enumerate(self.jobs)}
@@ -183,6 +211,7 @@ class _Shift:
         heapq.heapify(self.ready)
         self.running: dict[int, tuple[Job, float]] = {}
         self.elsewhere: set[str] = set()
+        self.awaited: dict[str, float] = {}
         self.deaths: dict[str, int] = defaultdict(int)
         self.batches: dict[str, int] = {}
         self.renewed = self.looked = time.monotonic()
@@ -233,7 +262,7 @@ class _Shift:
         self.store.board.reclaim()
         for digest, standing in self.store.board.standings(self.elsewhere).items():
             job = self.jobs[digest]
-            if standing.status == "running":
+            if standing.status == "running" or (standing.status == "done" and not self._here(job)):
                 continue
             self.elsewhere.discard(digest)
             if standing.status == "done":
@@ -246,6 +275,17 @@ class _Shift:
                 self.tally.failed.append((job, standing.reason))
                 self.watcher.ended(0, job, 0.0, standing.reason)
                 self._give_up(digest, f"{job.kind} {job} failed: {standing.reason}")
+
+    def _here(self, job: Job) -> bool:
+        """Whether what another driver has made can be read here; a file takes a while over a network."""
+        if self.at_hand(job):
+            return True
+        if time.monotonic() - self.awaited.setdefault(job.digest, time.monotonic()) > GRACE:
+            raise UserError(
+                f"expected what another run has made ({job.kind} {job}) in the artifact folder here, found nothing; "
+                "runs that share a database share the folder too: set PUREBENCH_HOME to the same one for all"
+            )
+        return False
 
     # ------------------------------------------------------------------ ending
 

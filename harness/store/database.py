@@ -214,10 +214,13 @@ def _check_path(path: Path, create: bool) -> None:
 
 def _engine(url: URL) -> Engine:
     is_sqlite = url.get_backend_name() == "sqlite"
-    # a lost connection is noticed before it is used, so that a server may be restarted during a run
-    engine = create_engine(url) if is_sqlite else create_engine(url, pool_pre_ping=True)
     if is_sqlite:
+        engine = create_engine(url)
         event.listen(engine, "connect", _sqlite_pragmas)
+    else:
+        # a lost connection is noticed before it is used, so that a server may be restarted during a run
+        patience = {} if "connect_timeout" in url.query else {"connect_timeout": 20}
+        engine = create_engine(url, pool_pre_ping=True, connect_args=patience)
     # whoever lets go of an engine has said goodbye to the server
     weakref.finalize(engine, engine.pool.dispose)
     return engine

@@ -158,6 +158,17 @@ def test_what_the_cluster_lacks_is_a_sentence(executor, options, said):
         executor(look, **options)
 
 
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [("127.0.0.1:1", "nobody answers there .*ray start --head --port 1"), ("here", "expected --address HOST:PORT")],
+)
+def test_a_cluster_that_is_not_there_is_a_sentence_at_once(address, said):
+    from harness.run.executors.ray import _start
+
+    with pytest.raises(UserError, match=said):
+        _start(address, None, None)
+
+
 def test_a_task_that_dies_is_told_apart_from_one_that_fails(executor):
     crew = executor(die)
     crew.submit(1, job("dies"), None)

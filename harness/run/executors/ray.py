@@ -7,6 +7,7 @@ the machines of a cluster need no folder in common. Trying again is left to the 
 from __future__ import annotations
 
 import os
+import socket
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -162,11 +163,31 @@ def needed(job: Job) -> list[tuple[str, str]]:
 def _start(address: str | None, cpus: int | None, gpus: int | None) -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     fresh = {} if address else {"num_cpus": cpus, "num_gpus": gpus, "include_dashboard": False}
+    where = address or "this machine"
+    if address:
+        _reach(address)
     try:
         ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **fresh)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         said = str(error).strip().splitlines()[0]
-        raise UserError(f"expected a Ray cluster at {address or 'this machine'}, got: {said}") from error
+        raise UserError(
+            f"expected a Ray cluster at {where}, got: {said}; see whether it is up, of the same version of Ray, and "
+            "whether RAY_AUTH_MODE and the token here are those of the cluster"
+        ) from error
+
+
+def _reach(address: str) -> None:
+    """Knock at ``host:port``, since Ray itself would wait for minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise UserError(f"expected --address HOST:PORT, such as 127.0.0.1:6379, got {address!r}")
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(
+            f"expected a Ray cluster at {address}, but nobody answers there ({error}); start one with "
+            f"`ray start --head --port {port}`"
+        ) from error
 
 
 def _task(

@@ -48,3 +48,18 @@ def test_an_interrupt_leaves_no_attempt_open(toy, store, silent, scripted):
         run([toy.train], store, executor, silent)
     assert store.board.troubles() == ["interrupted: train toy-cnn (stopped by the user)"]
     assert executor.closed
+
+
+def test_what_another_driver_made_out_of_reach_ends_the_run_with_a_sentence(store, monkeypatch):
+    monkeypatch.setattr("harness.run.scheduler.GRACE", 0.0)
+    other = Store.open(str(store.engine.url.database))
+    other.finish(other.board.claim(TRAIN), TRAIN, Done())
+    with pytest.raises(UserError, match=r"what another run has made \(train toy-cnn\).*set PUREBENCH_HOME"):
+        run([TRAIN, CRAFT], store, Scripted(), Silent(), at_hand=lambda job: False)
+
+
+def test_whatever_breaks_a_run_off_leaves_no_attempt_open(store):
+    executor = Scripted(script={str(TRAIN): [OSError("the disk is gone")]})
+    with pytest.raises(OSError, match="the disk is gone"):
+        run([TRAIN], store, executor, Silent())
+    assert store.board.troubles() == ["interrupted: train toy-cnn (the run broke off)"]
