@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from harness.core.errors import UserError
+from harness.core.result import Done
 from harness.run.scheduler import Limits, run
+from harness.store.store import Store
 
 
 def test_a_job_waits_for_what_it_needs(toy, store, silent, scripted):
@@ -50,16 +53,17 @@ def test_an_interrupt_leaves_no_attempt_open(toy, store, silent, scripted):
     assert executor.closed
 
 
-def test_what_another_driver_made_out_of_reach_ends_the_run_with_a_sentence(store, monkeypatch):
+def test_what_another_driver_made_out_of_reach_ends_the_run_with_a_sentence(toy, store, silent, scripted, monkeypatch):
+    monkeypatch.setattr("harness.run.scheduler.LOOK", 0.02)
     monkeypatch.setattr("harness.run.scheduler.GRACE", 0.0)
     other = Store.open(str(store.engine.url.database))
-    other.finish(other.board.claim(TRAIN), TRAIN, Done())
+    other.finish(other.board.claim(toy.train), toy.train, Done())
     with pytest.raises(UserError, match=r"what another run has made \(train toy-cnn\).*set PUREBENCH_HOME"):
-        run([TRAIN, CRAFT], store, Scripted(), Silent(), at_hand=lambda job: False)
+        run([toy.train, toy.craft], store, scripted(), silent, at_hand=lambda job: False)
 
 
-def test_whatever_breaks_a_run_off_leaves_no_attempt_open(store):
-    executor = Scripted(script={str(TRAIN): [OSError("the disk is gone")]})
+def test_whatever_breaks_a_run_off_leaves_no_attempt_open(toy, store, silent, scripted):
+    executor = scripted(script={toy.train: [OSError("the disk is gone")]})
     with pytest.raises(OSError, match="the disk is gone"):
-        run([TRAIN], store, executor, Silent())
+        run([toy.train], store, executor, silent)
     assert store.board.troubles() == ["interrupted: train toy-cnn (the run broke off)"]
