@@ -1,8 +1,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
+KILLS ?= 100
 READY := .venv/.ready
 
-.PHONY: quickstart test test-all check setup clean
+.PHONY: quickstart test test-all chaos check setup clean
 
 quickstart: $(READY)
 	$(BIN)/purebench run quickstart --db out/quickstart.db
@@ -13,6 +14,9 @@ test: $(READY)
 
 test-all: $(READY)
 	$(BIN)/pytest
+
+chaos: $(READY)
+	CHAOS_KILLS=$(KILLS) $(BIN)/pytest -q -s tests/integration/test_chaos.py
 
 check: $(READY)
 	$(BIN)/ruff check .
