@@ -11,7 +11,7 @@ from harness.run.devices import seats
 from harness.run.progress import watcher
 from harness.run.scheduler import Executor, Limits, Tally, run
 from harness.run.stopping import Stop
-from harness.store.database import file_of, networked, spoken
+from harness.store.database import file_of, networked
 from harness.store.store import Store
 from harness.suite.load import load_suite
 from harness.suite.plan import Plan, make_plan
@@ -91,7 +91,7 @@ def launch(
     make_plan(checked, None, folder, only=only, limit=limit)  # a mistake in the arguments writes nothing
     store = Store.open(db, create=True)
     _warn_of_network(store, console)
-    with spoken(db), store.hold() as alone:
+    with store.hold() as alone:
         store.board.reclaim(alone=alone)
         seen = store.board.seen()
         made = make_plan(checked, store, folder, only=only, limit=limit)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import sqlite3
 import weakref
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, NoSuchModuleError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import Float
@@ -26,7 +26,9 @@ from sqlalchemy.types import Float
 from harness.core.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
+
+    from sqlalchemy.engine import ExceptionContext
 
     from harness.store.tables import Table
 
@@ -99,16 +101,13 @@ def connect(text: str, *, create: bool = False) -> Engine:
     Raises:
         UserError: if it is absent (without ``create``), of another schema version, out of reach, or no database.
     """
-    url = database_url(text)
-    path = file_of(url)
+    path = file_of(database_url(text))
     if path is not None:
         _check_path(path, create)
-    with spoken(text):
-        engine = _engine(url)
-        if create and not inspect(engine).get_table_names():
-            _migrate(engine)
-        revision = _revision(engine)
-    _check_revision(revision, text)
+    engine = _engine(text)
+    if create and not inspect(engine).get_table_names():
+        _migrate(engine)
+    _check_revision(_revision(engine), text)
     return engine
 
 
@@ -120,19 +119,17 @@ def upgrade(text: str) -> tuple[str, str, Path | None]:
     Raises:
         UserError: if it is absent, no database of purebench, or written by a newer version.
     """
-    url = database_url(text)
-    path = file_of(url)
+    path = file_of(database_url(text))
     if path is not None:
         _check_path(path, create=False)
-    with spoken(text):
-        engine = _engine(url)
-        before = _revision(engine)
-        if before is None or before == head() or before not in _revisions():
-            _check_revision(before, text)
-            return head(), head(), None
-        copy = _copied(path, before) if path is not None else None
-        _migrate(engine)
-        engine.dispose()
+    engine = _engine(text)
+    before = _revision(engine)
+    if before is None or before == head() or before not in _revisions():
+        _check_revision(before, text)
+        return head(), head(), None
+    copy = _copied(path, before) if path is not None else None
+    _migrate(engine)
+    engine.dispose()
     return before, head(), copy
 
 
@@ -156,44 +153,6 @@ def lock_of(path: Path) -> FileLock:
     return FileLock(path.with_name(path.name + ".lock"))
 
 
-@contextmanager
-def spoken(text: str) -> Iterator[None]:
-    """Turn what a database complains about into a sentence.
-
-    Raises:
-        UserError: instead of SQLAlchemy's error.
-    """
-    try:
-        yield
-    except NoSuchModuleError as error:
-        raise UserError(f"expected a database that SQLAlchemy can open, got {text!r}: {error}") from error
-    except ModuleNotFoundError as error:
-        if error.name != "psycopg":
-            raise
-        raise UserError(f"expected psycopg for {_shown(text)}; install purebench[postgresql]") from error
-    except DBAPIError as error:
-        said = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__
-        remedy = next((advice for sign, advice in _REMEDIES.items() if sign in said), "")
-        raise UserError(
-            f"expected a purebench database at {_shown(text)}, but it answered: {said}"
-            + (f"; {remedy}" if remedy else "")
-        ) from error
-
-
-#: what a database says -> what to do
-_REMEDIES = {
-    "disk is full": "make room and run the same command again: what was recorded stays",
-    "readonly": "choose a --db in a folder that can be written",
-    "unable to open": "choose a --db in a folder that can be written",
-    "malformed": "restore a copy, or save what can be read with `sqlite3 FILE .recover`",
-    "not a database": "name a file that purebench made, or a new one",
-    "locked": "another program holds it for long; close it and run the same command again",
-    "disk I/O error": "see whether the disk is full or was taken away, then run the same command again",
-    "onnection": "see whether the server is up and the URL is right",
-    "resolve host": "see whether the URL is right",
-}
-
-
 def _shown(text: str) -> str:
     """Return a URL without its password."""
     return database_url(text).render_as_string() if "://" in text else text
@@ -212,18 +171,56 @@ def _check_path(path: Path, create: bool) -> None:
         raise UserError(f"expected a folder for {path}, could not make it: {error}") from error
 
 
-def _engine(url: URL) -> Engine:
+def _engine(text: str) -> Engine:
+    """Return an engine that turns what its database complains about into a sentence.
+
+    Raises:
+        UserError: if there is no driver for such a database.
+    """
+    url = database_url(text)
     is_sqlite = url.get_backend_name() == "sqlite"
+    patience = {} if is_sqlite or "connect_timeout" in url.query else {"connect_timeout": 20}
+    try:
+        # a server's lost connection is noticed before it is used, so that it may be restarted during a run
+        engine = create_engine(url, pool_pre_ping=not is_sqlite, connect_args=patience)
+    except NoSuchModuleError as error:
+        raise UserError(f"expected a database that SQLAlchemy can open, got {text!r}: {error}") from error
+    except ModuleNotFoundError as error:
+        if error.name != "psycopg":
+            raise
+        raise UserError(f"expected psycopg for {_shown(text)}; install purebench[postgresql]") from error
     if is_sqlite:
-        engine = create_engine(url)
         event.listen(engine, "connect", _sqlite_pragmas)
-    else:
-        # a lost connection is noticed before it is used, so that a server may be restarted during a run
-        patience = {} if "connect_timeout" in url.query else {"connect_timeout": 20}
-        engine = create_engine(url, pool_pre_ping=True, connect_args=patience)
+    event.listen(engine, "handle_error", functools.partial(_speak, text))
     # whoever lets go of an engine has said goodbye to the server
     weakref.finalize(engine, engine.pool.dispose)
     return engine
+
+
+#: what a database says -> what to do
+_REMEDIES = {
+    "disk is full": "make room and run the same command again: what was recorded stays",
+    "No space left": "make room on the server and run the same command again: what was recorded stays",
+    "readonly": "choose a --db in a folder that can be written",
+    "unable to open": "choose a --db in a folder that can be written",
+    "malformed": "restore a copy, or save what can be read with `sqlite3 FILE .recover`",
+    "not a database": "name a file that purebench made, or a new one",
+    "locked": "another program holds it for long; close it and run the same command again",
+    "disk I/O error": "see whether the disk is full or was taken away, then run the same command again",
+    "permission denied": "ask its owner for the right to create and write tables there",
+    "onnection": "see whether the server is up and the URL is right",
+    "resolve host": "see whether the URL is right",
+}
+
+
+def _speak(text: str, context: ExceptionContext) -> None:
+    """Raise a sentence in the place of a database's complaint; rows that it refuses are a bug of ours and stay."""
+    error = context.sqlalchemy_exception
+    if context.is_pre_ping or not isinstance(error, DBAPIError) or isinstance(error, IntegrityError | DataError):
+        return
+    said = str(error.orig).strip().partition("\n")[0] or type(error.orig).__name__
+    remedy = next((f"; {advice}" for sign, advice in _REMEDIES.items() if sign in said), "")
+    raise UserError(f"expected a purebench database at {_shown(text)}, but it answered: {said}{remedy}") from error
 
 
 def _sqlite_pragmas(connection: Any, record: Any) -> None:
