@@ -175,7 +175,7 @@ def run(
             shift.look_around()
     except BaseException as error:
         by_user = isinstance(error, KeyboardInterrupt)
-        with suppress(SQLAlchemyError):  # it may be the database that is in the way
+        with suppress(SQLAlchemyError, UserError):  # it may be the database that is in the way
             for attempt in shift.running:
                 store.board.end(attempt, "interrupted", "stopped by the user" if by_user else "the run broke off")
         raise
