@@ -61,7 +61,7 @@ def sums(values: Sequence[float]) -> list[float]:
     return [len(values), math.fsum(values), math.fsum(value * value for value in values)]
 
 
-def bits_of(correct: bytes, places: int, repeats: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Return the bits of a result as an array ``(places, repeats)`` of 0 and 1."""
-    flat = np.unpackbits(np.frombuffer(correct, np.uint8), count=places * repeats)
-    return flat.reshape(places, repeats)
+def bits_of(correct: Sequence[bytes], places: int, repeats: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Return the bits of results of one size as an array ``(results, places, repeats)`` of 0 and 1."""
+    packed = np.frombuffer(b"".join(correct), np.uint8).reshape(len(correct), -1)
+    return np.unpackbits(packed, axis=1, count=places * repeats).reshape(-1, places, repeats)

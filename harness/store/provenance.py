@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import func, select, type_coerce
 
 from harness.core.spec import short
-from harness.store.frames import latest_suites, read_results
+from harness.store.latest import latest_suites, read_results
 from harness.store.store import Store, cell_spec
 from harness.store.tables import (
     ArtifactRow,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import case, func, select
 
-from harness.store.frames import latest_suites, read_results
+from harness.store.latest import latest_suites, read_results
 from harness.store.store import Store
 from harness.store.tables import CellRow, MemberRow, ResultRow, SuiteRow
 

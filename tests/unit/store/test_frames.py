@@ -12,8 +12,9 @@ from harness.core.job import Evaluate
 from harness.core.result import Cost, Done, Outcome
 from harness.core.spec import Spec
 from harness.core.threat import Knowledge, Norm, ThreatModel
-from harness.store.frames import decide, results, wilson
+from harness.store.frames import results, wilson
 from harness.store.store import Declaration, Member, Store
+from harness.store.tallies import decide
 
 
 @pytest.mark.parametrize(

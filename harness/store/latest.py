@@ -1,0 +1,38 @@
+"""Latest: which suites and which results are read, where a database holds several versions of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Select, func, select
+
+from harness.store.tables import MemberRow, ResultRow, SuiteRow
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.store.store import Store
+
+
+def latest_suites(store: Store) -> dict[str, SuiteRow]:
+    """Return the version of each suite that was run last, in the order of the suites' first runs."""
+    with store.session() as session:
+        rows = list(session.scalars(select(SuiteRow).order_by(SuiteRow.id)))
+    found = {row.name: row for row in rows}
+    for row in rows:
+        if row.declared_at > found[row.name].declared_at:
+            found[row.name] = row
+    return found
+
+
+def latest_results() -> Select[int]:
+    """Return a query of the newest result of each cell: its weights are the ones that are read."""
+    return select(func.max(ResultRow.id)).group_by(ResultRow.cell)
+
+
+def read_results(suites: Sequence[int]) -> Any:
+    """Return the condition that a result is of these suites and of the weights that are read."""
+    newest = select(ResultRow.cell, ResultRow.weights).where(ResultRow.id.in_(latest_results())).subquery()
+    same = select(newest.c.cell).where(newest.c.cell == ResultRow.cell, newest.c.weights == ResultRow.weights)
+    mine = select(MemberRow.cell).where(MemberRow.suite_id.in_(suites))
+    return ResultRow.cell.in_(mine) & same.exists()

@@ -1,0 +1,224 @@
+"""Tallies: the numbers of every cell from the aggregates of its results, all cells at once.
+
+Python meets a result once, to take it from the database; what is added up is added up by numpy, in the order of the
+results, so that a sum is the same to the last digit however many cells there are.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from sqlalchemy import Text, cast, select
+
+from harness.core.errors import UserError, nearest
+from harness.core.result import MEASURES, Cost
+from harness.store.aggregates import bits_of, sums
+from harness.store.latest import read_results
+from harness.store.tables import OutcomeRow, ResultRow
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.store.store import Store
+
+    Shares = np.ndarray[Any, np.dtype[np.float64]]
+    Numbers = np.ndarray[Any, np.dtype[Any]]
+
+#: the columns that a cost per image has
+SHARES = [name for name in vars(Cost()) if name != "images"]
+
+#: the columns of a tally; costs are per image
+TALLY = (
+    ["status", "n", "n_repeats", "faults", "accuracy", *MEASURES]
+    + [f"defense_{name}" for name in SHARES]
+    + [f"attack_{name}" for name in SHARES]
+)
+
+#: how the repeats of a random defense become one verdict per example
+DECISIONS = ("mean", "any", "majority")
+
+#: cells that are unpacked at a time: few enough that they stay in the processor's cache
+BLOCK = 500
+
+
+def decide(share: Shares, decision: str) -> Shares:
+    """Return the verdict per example, 0 to 1, from the share of its repeats that were correct.
+
+    ``mean``: that share. ``any``: 1 only if no repeat was wrong (any failure breaks it). ``majority``: 1 if more
+    than half of the repeats were correct.
+
+    Raises:
+        UserError: if there is no such decision.
+    """
+    if decision == "mean":
+        return share
+    if decision == "any":
+        return np.asarray(share == 1.0, float)
+    if decision == "majority":
+        return np.asarray(share > 0.5, float)
+    raise UserError(f"expected a decision of {', '.join(DECISIONS)}, got {decision!r}; {nearest(decision, DECISIONS)}")
+
+
+class Tallies(NamedTuple):
+    """What was measured of the members of suites.
+
+    Attributes:
+        frame: a row per member with the columns ``TALLY``.
+        verdicts: of each finished member, by its row: the verdict per place.
+    """
+
+    frame: pd.DataFrame
+    verdicts: dict[int, Shares]
+
+
+def tallies(store: Store, suites: Sequence[int], members: pd.DataFrame) -> Tallies:
+    """Add up what the database holds of members: their ``cell``, and what their suite wants of it."""
+    found = _Results(store, suites)
+    pairs = _pairs(found, members)
+    owner, n = pairs["owner"].to_numpy(), len(members)
+    frame = pd.DataFrame({"status": np.where(members["cell"].isna(), "skipped", "missing")}, index=members.index)
+    repeats = np.zeros(n, np.int64)
+    np.maximum.at(repeats, owner, pairs["end"].clip(upper=pairs["repeats"]).to_numpy())
+    seen, accuracy, complete, verdicts = _judged(found, pairs, n)
+    frame.loc[seen > 0, "status"] = np.where(complete, "done", "partial")[seen > 0]
+    frame["n"], frame["n_repeats"], frame["accuracy"] = seen, repeats, accuracy
+    means = _means(store, found, pairs, n)
+    frame = pd.concat([frame, pd.DataFrame({**means, **_costs(found, pairs, n)}, index=members.index)], axis=1)
+    return Tallies(frame[TALLY], verdicts)
+
+
+class _Results:
+    """The columns of the results that are read, in the order of cell, place and repeat."""
+
+    def __init__(self, store: Store, suites: Sequence[int]) -> None:
+        columns = ["cell", "start", "stop", "first_repeat", "stop_repeat", "correct", "faults", "id"]
+        costs = [f"{side}_{name}" for side in ("defense", "attack") for name in vars(Cost())]
+        query = (
+            select(*(getattr(ResultRow, name) for name in (*columns, *costs)), cast(ResultRow.sums, Text))
+            .where(read_results(suites))
+            .order_by(ResultRow.cell, ResultRow.start, ResultRow.first_repeat)
+        )
+        with store.engine.connect() as connection:
+            rows = connection.execute(query).all()
+        found = list(zip(*rows, strict=True)) or [()] * (len(columns) + len(costs) + 1)
+        cells, start, stop, first, end, correct, faults, ids = found[: len(columns)]
+        self.correct = np.array(correct, object)
+        self.start, self.stop, self.first, self.end, self.faults, self.ids = (
+            np.array(column, np.int64) for column in (start, stop, first, end, faults, ids)
+        )
+        self.costs = {  # what was not measured counts nothing
+            name: np.nan_to_num(np.array(column, float))
+            for name, column in zip(costs, found[len(columns) :], strict=False)
+        }
+        self.counts, self.totals = _parsed(found[-1])
+        self.spans: dict[str, range] = {}
+        for row, cell in enumerate(cells):
+            self.spans[cell] = range(self.spans[cell].start if cell in self.spans else row, row + 1)
+
+
+def _parsed(texts: Sequence[str]) -> tuple[Numbers, Numbers]:
+    """Return counts and sums of the metrics, each ``(metrics, results)``, from the JSON of the results."""
+    found = json.loads(f"[{','.join(texts)}]")
+    both = np.array([[one.get(name, (0, 0.0, 0.0))[:2] for one in found] for name in MEASURES], float)
+    both = both.reshape(len(MEASURES), len(found), 2)
+    return both[..., 0], both[..., 1]
+
+
+def _pairs(found: _Results, members: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per member and result that has something of what the member's suite wants."""
+    spans = [found.spans.get(cell, range(0)) for cell in members["cell"]]
+    owner = np.repeat(np.arange(len(members)), [len(span) for span in spans])
+    row = np.array([row for span in spans for row in span], np.int64)
+    wanted = members["wanted_repeats"].where(members["random"].eq(True), 1)
+    pairs = pd.DataFrame(
+        {
+            "owner": owner,
+            "row": row,
+            **{name: getattr(found, name)[row] for name in ("start", "stop", "first", "end")},
+            "places": members["wanted_examples"].to_numpy(np.int64)[owner],
+            "repeats": wanted.to_numpy(np.int64)[owner],
+            "decision": members["decision"].to_numpy(object)[owner],
+        }
+    )
+    return pairs[(pairs["start"] < pairs["places"]) & (pairs["first"] < pairs["repeats"])]
+
+
+def _judged(found: _Results, pairs: pd.DataFrame, n: int) -> tuple[Numbers, Shares, Numbers, dict[int, Shares]]:
+    """Return for each member how many places were seen, its accuracy, whether it is complete; and the verdicts."""
+    seen, accuracy, complete = np.zeros(n, np.int64), np.full(n, np.nan), np.zeros(n, bool)
+    verdicts: dict[int, Shares] = {}
+    wanted: Any
+    for wanted, block in pairs.groupby(["places", "repeats", "decision", pairs["owner"] // BLOCK]):
+        places, repeats, decision, _ = wanted
+        owners, position = np.unique(block["owner"].to_numpy(), return_inverse=True)
+        bits = np.full((repeats, len(owners), places), -1, np.int8)  # 1 correct, 0 wrong, -1 not measured
+        rectangle: Any
+        for rectangle, like in block.groupby(["start", "stop", "first", "end"]).indices.items():
+            start, stop, first, end = rectangle
+            unpacked = bits_of(found.correct[block["row"].to_numpy()[like]], stop - start, end - first)
+            target = bits[first:end, :, start:stop]
+            target[:, position[like]] = unpacked.transpose(2, 0, 1)[: len(target), :, : target.shape[2]]
+        times = (bits >= 0).sum(0, dtype=np.int32)
+        right = (bits == 1).sum(0, dtype=np.int32)
+        seen[owners] = (times > 0).sum(1)
+        whole = (times == repeats).all(1)
+        complete[owners] = whole
+        verdict = decide(right[whole] / repeats, decision)
+        accuracy[owners[whole]] = verdict.sum(1) / places
+        verdicts |= dict(zip(owners[whole].tolist(), verdict, strict=True))
+        for at in np.flatnonzero(~whole):
+            there = times[at] > 0
+            part = decide(right[at][there] / times[at][there], decision)
+            accuracy[owners[at]] = part.sum() / len(part)
+    return seen, accuracy, complete, dict(sorted(verdicts.items()))
+
+
+def _means(store: Store, found: _Results, pairs: pd.DataFrame, n: int) -> dict[str, Numbers]:
+    """Return the means of the metrics, and how many faults there were."""
+    owner, row = pairs["owner"].to_numpy(), pairs["row"].to_numpy()
+    faults, counts, totals = found.faults[row], found.counts[:, row], found.totals[:, row]
+    beyond = (pairs["stop"] > pairs["places"]) | (pairs["end"] > pairs["repeats"])
+    for at in np.flatnonzero(beyond.to_numpy()):
+        part = pairs.iloc[at]
+        faults[at], within = _within(store, int(found.ids[row[at]]), int(part["places"]), int(part["repeats"]))
+        counts[:, at], totals[:, at] = zip(*within, strict=True)
+    number = [np.bincount(owner, weights=column, minlength=n) for column in counts]
+    total = [np.bincount(owner, weights=column, minlength=n) for column in totals]
+    return {
+        "faults": np.bincount(owner, weights=faults, minlength=n).astype(np.int64),
+        **{name: _ratio(total[k], number[k]) for k, name in enumerate(MEASURES)},
+    }
+
+
+def _within(store: Store, result: int, places: int, repeats: int) -> tuple[int, list[tuple[int, float]]]:
+    """Return faults, and by metric count and sum, of that part of a result which a suite asks for."""
+    query = select(OutcomeRow.fault, *(getattr(OutcomeRow, name) for name in MEASURES)).where(
+        OutcomeRow.result == result, OutcomeRow.place < places, OutcomeRow.repeat < repeats
+    )
+    with store.engine.connect() as connection:
+        faults, *columns = zip(*connection.execute(query), strict=True)
+    found = [sums([value for value in column if value is not None]) for column in columns]
+    return sum(fault is not None for fault in faults), [(int(count), total) for count, total, _ in found]
+
+
+def _costs(found: _Results, pairs: pd.DataFrame, n: int) -> dict[str, Numbers]:
+    """Return costs per image; an attack on a slice is recorded with each of the slice's results, and paid once."""
+    once = ~pairs.duplicated(["owner", "start", "stop"])
+    costs: dict[str, Numbers] = {}
+    for side, paid in (("defense", pairs), ("attack", pairs[once][::-1])):
+        owner, row = paid["owner"].to_numpy(), paid["row"].to_numpy()
+        total = {
+            name: np.bincount(owner, weights=found.costs[f"{side}_{name}"][row], minlength=n) for name in vars(Cost())
+        }
+        costs |= {f"{side}_{name}": _ratio(total[name], total["images"]) for name in SHARES}
+    return costs
+
+
+def _ratio(total: Numbers, count: Numbers) -> Shares:
+    """Return what each of ``count`` has of ``total``; not a number where there is none."""
+    ratio = np.full(len(count), np.nan)
+    np.divide(total, count, out=ratio, where=count > 0)
+    return ratio
