@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.core.result import MEASURES
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping
+    from collections.abc import Mapping
 
 
 @dataclass(frozen=True)
@@ -114,48 +113,46 @@ class Entry:
         return (self.suite, *self.row, self.attack, self.threat_model)
 
 
-def known(value: Any) -> Any:
-    """Return a frame's value, with None for what pandas writes as not-a-number."""
-    return None if value is None or (isinstance(value, float) and math.isnan(value)) else value
+def entry_of(record: Mapping[str, Any], anchor: str, failure: str | None, *, undefended: bool) -> Entry:
+    """Read one row of the frame of cells, with None where it has nothing.
 
-
-def entry_of(record: Mapping[Hashable, Any], anchor: str, failure: str | None) -> Entry:
-    """Read one row of the frame of cells."""
-
-    def real(name: str) -> float | None:
-        value = known(record[name])
-        return None if value is None else float(value)
+    Args:
+        record: the row.
+        anchor: see ``Entry``.
+        failure: why the cell's last attempt failed, if it did.
+        undefended: see ``Entry``.
+    """
 
     def per_image(side: str) -> PerImage:
-        return PerImage(*(real(f"{side}_{name}") for name in ("seconds", "forwards", "backwards", "evaluations")))
+        return PerImage(*(record[f"{side}_{name}"] for name in ("seconds", "forwards", "backwards", "evaluations")))
 
     accuracy = None
-    if (share := real("accuracy")) is not None:
-        accuracy = Accuracy(share, float(record["low"]), float(record["high"]), int(record["n"]))
-    status = str(record["status"])
+    if record["accuracy"] is not None:
+        accuracy = Accuracy(record["accuracy"], record["low"], record["high"], record["n"])
+    status = record["status"]
     return Entry(
         anchor=anchor,
-        id=known(record["id"]),
+        id=record["id"],
         suite=record["suite"],
         dataset=record["dataset"],
         classifier=record["classifier"],
         defense=record["defense"],
         attack=record["attack"],
         threat_model=record["threat_model"],
-        undefended=known(record["defense_use"]) == "none",
-        norm=known(record["norm"]),
-        eps=real("eps"),
-        knowledge=known(record["knowledge"]),
+        undefended=undefended,
+        norm=record["norm"],
+        eps=record["eps"],
+        knowledge=record["knowledge"],
         status=status,
-        reason=known(record["reason"]) or (failure if status in ("partial", "missing") else None),
-        n=int(record["n"]),
-        wanted=int(record["wanted_examples"]),
-        repeats=int(record["n_repeats"]),
-        wanted_repeats=int(record["wanted_repeats"]) if known(record["random"]) else 1,
-        faults=int(record["faults"]),
+        reason=record["reason"] or (failure if status in ("partial", "missing") else None),
+        n=record["n"],
+        wanted=record["wanted_examples"],
+        repeats=record["n_repeats"],
+        wanted_repeats=record["wanted_repeats"] if record["random"] else 1,
+        faults=record["faults"],
         decision=record["decision"],
         accuracy=accuracy,
-        measures={name: real(name) for name in MEASURES},
+        measures={name: record[name] for name in MEASURES},
         defense_cost=per_image("defense"),
         attack_cost=per_image("attack"),
     )

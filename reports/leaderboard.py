@@ -17,9 +17,12 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from harness.store.frames import Shares
+    from harness.store.tallies import Shares
 
     Verdicts = Mapping[tuple[str, ...], Shares]
+
+    #: the cells of a row: clean input, then an entry per column of the board
+    _Line = tuple[Entry | None, ...]
 
 
 @dataclass(frozen=True)
@@ -196,15 +199,24 @@ def _entries(cells: pd.DataFrame, origin: Provenance) -> list[Entry]:
     """Return an entry per row."""
     seen: dict[str, int] = {}
     found = []
-    for position, record in enumerate(cells.to_dict("records")):
-        cell = record["id"] if isinstance(record["id"], str) else None
+    records = _records(cells)
+    undefended = {(record["suite"], record["defense"]) for record in records if record["defense_use"] == "none"}
+    for position, record in enumerate(records):
+        cell = record["id"]
         name = cell or f"refused-{position + 1}"
         seen[name] = seen.get(name, 0) + 1
         anchor = f"c-{name}" if seen[name] == 1 else f"c-{name}-{seen[name]}"
         facts = origin.cells.get(cell) if cell else None
-        found.append(entry_of(record, anchor, facts.failure if facts else None))
-    undefended = {(entry.suite, entry.defense) for entry in found if entry.undefended}
-    return [replace(entry, undefended=(entry.suite, entry.defense) in undefended) for entry in found]
+        bare = (record["suite"], record["defense"]) in undefended
+        found.append(entry_of(record, anchor, facts.failure if facts else None, undefended=bare))
+    return found
+
+
+def _records(cells: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows with None for what pandas writes as not-a-number."""
+    columns = [column.astype(object).where(column.notna(), None).tolist() for _, column in cells.items()]
+    names = [str(name) for name in cells]
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def _boards(entries: Sequence[Entry], verdicts: Verdicts, prefix: str) -> tuple[list[Board], list[Entry]]:
@@ -218,11 +230,13 @@ def _boards(entries: Sequence[Entry], verdicts: Verdicts, prefix: str) -> tuple[
     for entry in entries:
         if entry.clean and (entry.dataset, entry.classifier) not in attacked:
             groups.setdefault((entry.dataset, entry.classifier, None, None), [])
+    at_rest: dict[tuple[str, str], list[Entry]] = {}
+    for entry in entries:
+        if entry.clean:
+            at_rest.setdefault((entry.dataset, entry.classifier), []).append(entry)
     boards: list[Board] = []
     for (dataset, classifier, norm, eps), group in groups.items():
-        clean = [
-            entry for entry in entries if entry.clean and (entry.dataset, entry.classifier) == (dataset, classifier)
-        ]
+        clean = at_rest.get((dataset, classifier), [])
         columns = tuple(
             {(e.attack, e.threat_model): Column(e.attack, e.threat_model, e.knowledge) for e in group}.values()
         )
@@ -236,12 +250,17 @@ def _rows(
     clean: Sequence[Entry], attacked: Sequence[Entry], columns: Sequence[Column], verdicts: Verdicts, anchor: str
 ) -> tuple[Row, ...]:
     """Return the rows: ranked ones by worst case, then those without a rank, the reference last."""
-    rows: list[Row] = []
-    for defense in dict.fromkeys(entry.defense for entry in [*clean, *attacked]):
-        at_rest = next((entry for entry in clean if entry.defense == defense), None)
-        mine = {(e.attack, e.threat_model): e for e in attacked if e.defense == defense}
-        row = tuple(mine.get((column.attack, column.threat_model)) for column in columns)
-        rows.append(_row(defense, at_rest, row, verdicts, f"{anchor}-w{len(rows) + 1}"))
+    at_rest = {entry.defense: entry for entry in clean}
+    met: dict[str, dict[tuple[str, str], Entry]] = {}
+    for entry in attacked:
+        met.setdefault(entry.defense, {})[entry.attack, entry.threat_model] = entry
+    defenses = list(dict.fromkeys([*at_rest, *met]))
+    lines = [
+        (at_rest.get(defense), *(met.get(defense, {}).get((one.attack, one.threat_model)) for one in columns))
+        for defense in defenses
+    ]
+    worst = _worst(lines, verdicts, anchor)
+    rows = [_row(*one) for one in zip(defenses, lines, worst, strict=True)]
     rows.sort(key=lambda row: (row.reference, bool(row.unranked), -row.worst.accuracy.share if row.worst else 1.0))
     shares = [row.worst.accuracy.share for row in rows if row.worst and not row.unranked]
     return tuple(
@@ -252,15 +271,11 @@ def _rows(
     )
 
 
-def _row(defense: str, clean: Entry | None, attacked: tuple[Entry | None, ...], verdicts: Verdicts, anchor: str) -> Row:
-    entries = [entry for entry in (clean, *attacked) if entry]
-    done = [entry for entry in entries if entry.done]
-    adaptive = any(entry.adaptive for entry in done)
+def _row(defense: str, line: _Line, worst: Worst | None) -> Row:
+    entries = [entry for entry in line if entry]
+    adaptive = any(entry.adaptive for entry in entries if entry.done)
     reference = any(entry.undefended for entry in entries)
     unfinished = sum(entry.unfinished for entry in entries)
-    worst = None
-    if clean is not None and clean.done and any(not entry.clean for entry in done):
-        worst = _worst(done, verdicts, anchor)
     if reference:
         unranked = "reference"
     elif not adaptive:
@@ -269,12 +284,24 @@ def _row(defense: str, clean: Entry | None, attacked: tuple[Entry | None, ...], 
         unranked = f"{unfinished} of {len(entries)} cells unfinished"
     else:
         unranked = "" if worst else "clean input refused or not in the suite"
-    return Row(defense, reference, clean, attacked, worst, adaptive, None, unranked)
+    return Row(defense, reference, line[0], line[1:], worst, adaptive, None, unranked)
 
 
-def _worst(done: Sequence[Entry], verdicts: Verdicts, anchor: str) -> Worst:
-    """Return the mean over examples of the smallest verdict (law 4: never the smallest of the means)."""
-    least = np.minimum.reduce([verdicts[entry.key] for entry in done])
-    interval = wilson(round(float(least.sum()), 9), len(least))
-    accuracy = Accuracy(interval.share, interval.low, interval.high, len(least))
-    return Worst(accuracy, tuple(entry.id for entry in done if entry.id), anchor)
+def _worst(lines: Sequence[_Line], verdicts: Verdicts, anchor: str) -> list[Worst | None]:
+    """Return for each line the mean over examples of the smallest verdict (law 4: never the smallest of the means).
+
+    None until clean input and at least one attack are measured.
+    """
+    done = [[entry for entry in line if entry and entry.done] for line in lines]
+    least = {
+        place: np.minimum.reduce([verdicts[entry.key] for entry in entries])
+        for place, (line, entries) in enumerate(zip(lines, done, strict=True))
+        if line[0] and line[0].done and len(entries) > 1
+    }
+    n = [len(one) for one in least.values()]
+    interval = wilson([round(float(one.sum()), 9) for one in least.values()], n)
+    found: list[Worst | None] = [None] * len(lines)
+    for place, share, low, high, wide in zip(least, *(bound.tolist() for bound in interval), n, strict=True):
+        ids = tuple(entry.id for entry in done[place] if entry.id)
+        found[place] = Worst(Accuracy(share, low, high, wide), ids, f"{anchor}-w{place + 1}")
+    return found
