@@ -21,12 +21,12 @@ class Aggregates(NamedTuple):
     Attributes:
         correct: a bit per place and repeat, place by place.
         faults: how many outcomes broke a rule.
-        sums: by metric that was measured: count, sum, sum of squares.
+        sums: of each metric of ``MEASURES`` its count, sum and sum of squares, as doubles, lowest byte first.
     """
 
     correct: bytes
     faults: int
-    sums: dict[str, list[float]]
+    sums: bytes
 
 
 def aggregate(outcomes: Sequence[Outcome], start: int, stop: int, first: int, end: int) -> Aggregates:
@@ -36,7 +36,6 @@ def aggregate(outcomes: Sequence[Outcome], start: int, stop: int, first: int, en
         ValueError: unless there is exactly one outcome per place and repeat.
     """
     bits = np.full((stop - start, end - first), -1, np.int8)
-    values: dict[str, list[float]] = {}
     for one in outcomes:
         if (
             not (start <= one.place < stop and first <= one.repeat < end)
@@ -44,15 +43,14 @@ def aggregate(outcomes: Sequence[Outcome], start: int, stop: int, first: int, en
         ):
             raise ValueError(f"expected each place and repeat once, got place {one.place}, repeat {one.repeat}")
         bits[one.place - start, one.repeat - first] = one.correct
-        for name in MEASURES:
-            if (value := getattr(one, name)) is not None:
-                values.setdefault(name, []).append(value)
     if (bits < 0).any():
         raise ValueError(f"expected {bits.size} outcomes, got {len(outcomes)}")
     return Aggregates(
         np.packbits(bits.astype(bool)).tobytes(),
         sum(one.fault is not None for one in outcomes),
-        {name: sums(found) for name, found in values.items()},
+        np.array(
+            [sums([value for one in outcomes if (value := getattr(one, name)) is not None]) for name in MEASURES], "<f8"
+        ).tobytes(),
     )
 
 
@@ -65,3 +63,8 @@ def bits_of(correct: Sequence[bytes], places: int, repeats: int) -> np.ndarray[A
     """Return the bits of results of one size as an array ``(results, places, repeats)`` of 0 and 1."""
     packed = np.frombuffer(b"".join(correct), np.uint8).reshape(len(correct), -1)
     return np.unpackbits(packed, axis=1, count=places * repeats).reshape(-1, places, repeats)
+
+
+def sums_of(packed: Sequence[bytes]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Return the sums of results as an array ``(results, metrics, 3)``: count, sum, sum of squares."""
+    return np.frombuffer(b"".join(packed), "<f8").reshape(len(packed), len(MEASURES), 3)

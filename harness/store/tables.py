@@ -217,7 +217,8 @@ class ResultRow(Table):
 
     ``correct`` and ``sums`` say again what the outcomes say, so that a leaderboard need not read millions of
     rows: a bit per place and repeat (place by place, first bit highest, the last byte padded with zeros), and for
-    each metric its count, sum and sum of squares. ``purebench db check`` compares them with the outcomes.
+    each metric, in the order of the columns of outcomes, its count, sum and sum of squares (doubles, lowest byte
+    first). ``purebench db check`` compares them with the outcomes.
     ``code`` holds the hash of the source of attack and defense.
     """
 
@@ -236,7 +237,7 @@ class ResultRow(Table):
     stop_repeat: Mapped[int]
     correct: Mapped[bytes]
     faults: Mapped[int]
-    sums: Mapped[dict[str, Any]]
+    sums: Mapped[bytes]
     code: Mapped[dict[str, Any]]
     defense_images: Mapped[int]
     defense_seconds: Mapped[float]

@@ -6,16 +6,15 @@ results, so that a sum is the same to the last digit however many cells there ar
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import Text, cast, select
+from sqlalchemy import select
 
 from harness.core.errors import UserError, nearest
 from harness.core.result import MEASURES, Cost
-from harness.store.aggregates import bits_of, sums
+from harness.store.aggregates import bits_of, sums, sums_of
 from harness.store.latest import read_results
 from harness.store.tables import OutcomeRow, ResultRow
 
@@ -94,37 +93,29 @@ class _Results:
     """The columns of the results that are read, in the order of cell, place and repeat."""
 
     def __init__(self, store: Store, suites: Sequence[int]) -> None:
-        columns = ["cell", "start", "stop", "first_repeat", "stop_repeat", "correct", "faults", "id"]
+        columns = ["cell", "start", "stop", "first_repeat", "stop_repeat", "faults", "id", "correct", "sums"]
         costs = [f"{side}_{name}" for side in ("defense", "attack") for name in vars(Cost())]
         query = (
-            select(*(getattr(ResultRow, name) for name in (*columns, *costs)), cast(ResultRow.sums, Text))
+            select(*(getattr(ResultRow, name) for name in (*columns, *costs)))
             .where(read_results(suites))
             .order_by(ResultRow.cell, ResultRow.start, ResultRow.first_repeat)
         )
         with store.engine.connect() as connection:
             rows = connection.execute(query).all()
-        found = list(zip(*rows, strict=True)) or [()] * (len(columns) + len(costs) + 1)
-        cells, start, stop, first, end, correct, faults, ids = found[: len(columns)]
+        found = list(zip(*rows, strict=True)) or [()] * (len(columns) + len(costs))
+        cells, start, stop, first, end, faults, ids, correct, packed = found[: len(columns)]
         self.correct = np.array(correct, object)
         self.start, self.stop, self.first, self.end, self.faults, self.ids = (
             np.array(column, np.int64) for column in (start, stop, first, end, faults, ids)
         )
         self.costs = {  # what was not measured counts nothing
             name: np.nan_to_num(np.array(column, float))
-            for name, column in zip(costs, found[len(columns) :], strict=False)
+            for name, column in zip(costs, found[len(columns) :], strict=True)
         }
-        self.counts, self.totals = _parsed(found[-1])
+        self.counts, self.totals, _ = sums_of(packed).transpose(2, 1, 0)
         self.spans: dict[str, range] = {}
         for row, cell in enumerate(cells):
             self.spans[cell] = range(self.spans[cell].start if cell in self.spans else row, row + 1)
-
-
-def _parsed(texts: Sequence[str]) -> tuple[Numbers, Numbers]:
-    """Return counts and sums of the metrics, each ``(metrics, results)``, from the JSON of the results."""
-    found = json.loads(f"[{','.join(texts)}]")
-    both = np.array([[one.get(name, (0, 0.0, 0.0))[:2] for one in found] for name in MEASURES], float)
-    both = both.reshape(len(MEASURES), len(found), 2)
-    return both[..., 0], both[..., 1]
 
 
 def _pairs(found: _Results, members: pd.DataFrame) -> pd.DataFrame:

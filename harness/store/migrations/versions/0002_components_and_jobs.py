@@ -6,6 +6,7 @@ What a database of the first release holds is carried over: outcomes, costs and 
 import hashlib
 import json
 import math
+import struct
 from itertools import groupby
 
 import sqlalchemy as sa
@@ -191,11 +192,10 @@ def _carry_results(connection, new) -> None:
     by_result = {key: list(mine) for key, mine in groupby(rows, lambda row: row["result"])}
     for row in results:
         mine = by_result.get(row["id"], [])
-        sums = {}
+        sums = b""
         for name in MEASURES:
-            values = [one[name] for one in mine if one[name] is not None]
-            if values:
-                sums[name] = [len(values), math.fsum(values), math.fsum(value * value for value in values)]
+            found = [one[name] for one in mine if one[name] is not None]
+            sums += struct.pack("<3d", len(found), math.fsum(found), math.fsum(value * value for value in found))
         bits = "".join(str(int(one["correct"])) for one in mine)
         packed = bytes(int(bits[at : at + 8].ljust(8, "0"), 2) for at in range(0, len(bits), 8))
         values = _plain({**row, "weights": row["weights_digest"]}, new["results"])
@@ -363,7 +363,7 @@ def _create() -> None:
         sa.Column("stop_repeat", sa.Integer(), nullable=False),
         sa.Column("correct", sa.LargeBinary(), nullable=False),
         sa.Column("faults", sa.Integer(), nullable=False),
-        sa.Column("sums", sa.JSON(), nullable=False),
+        sa.Column("sums", sa.LargeBinary(), nullable=False),
         sa.Column("code", sa.JSON(), nullable=False),
         sa.Column("defense_images", sa.Integer(), nullable=False),
         sa.Column("defense_seconds", harness.store.types.Real(precision=53), nullable=False),
