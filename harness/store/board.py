@@ -7,6 +7,7 @@ lease can no longer record anything under it, so a job that was done twice is co
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 from contextlib import suppress
@@ -30,6 +31,9 @@ LEASE = 60.0
 
 #: statuses of jobs that anybody may claim
 WAITING = ("queued", "interrupted")
+
+#: a process may run one suite after the other, and the first may have broken off
+_numbers = itertools.count()
 
 
 class Standing(NamedTuple):
@@ -67,7 +71,7 @@ class Board:
     """The jobs of a database, as one driver sees them.
 
     Attributes:
-        driver: this process: host, process number, and when it started (numbers are used again).
+        driver: host, process number, when the process started (numbers are used again), and which of its drivers.
         suite: the row of the suite that the driver works for.
     """
 
@@ -294,13 +298,12 @@ def _row(job: Job) -> dict[str, Any]:
 
 
 def _me() -> str:
-    return f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.0f}"
+    return f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.0f}:{next(_numbers)}"
 
 
 def _dead(driver: str | None) -> bool:
     """Whether a driver ran on this host and is gone."""
-    host, _, rest = (driver or "").partition(":")
-    pid, _, began = rest.partition(":")
+    host, pid, began, *_ = [*(driver or "").split(":"), "", ""]
     if host != socket.gethostname() or not pid.isdigit():
         return False
     with suppress(psutil.Error, ValueError):

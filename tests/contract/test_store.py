@@ -317,6 +317,17 @@ def test_what_others_left_running_is_queued_again_once_they_are_known_to_be_gone
     assert other.finish(kept, mine, Done())
 
 
+def test_what_a_run_of_this_very_process_left_running_is_not_taken_for_ones_own(url):
+    stores = [Store.open(url, create=True) for _ in range(2)]
+    job = Train(Spec.of("recipe", "cnn", 1, {}))
+    stores[0].board.claim(job)
+    assert stores[1].board.reclaim() == 0
+    assert stores[1].board.reclaim(alone=True) == 1
+    assert stores[1].board.claim(job) is not None
+    for store in stores:
+        store.engine.dispose()
+
+
 def test_posting_leaves_alone_what_another_driver_has_or_has_ended_since(url, driver):
     here, there = driver(url, "here"), driver(url, "there")
     running, ended, failed = (Train(Spec.of("recipe", name, 1, {})) for name in ("a", "b", "c"))
