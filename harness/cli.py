@@ -34,6 +34,7 @@ app.add_typer(db_app, name="db")
 
 SuiteArgument = Annotated[str, typer.Argument(metavar="SUITE", help="a shipped suite's name, or a path")]
 Database = Annotated[str, typer.Option("--db", metavar="URL", help="a path, or an SQLAlchemy URL")]
+Url = Annotated[str, typer.Argument(metavar="URL", help="a path, or an SQLAlchemy URL")]
 Only = Annotated[
     Optional[str],  # noqa: UP045  (typer reads the annotation)
     typer.Option(metavar="EXPR", help="only cells such as 'defense=mae-*,attack=pgd|autoattack'"),
@@ -189,13 +190,29 @@ def doctor() -> None:
 
 
 @db_app.command()
-def upgrade(url: Annotated[str, typer.Argument(metavar="URL", help="a path, or an SQLAlchemy URL")]) -> None:
+def upgrade(url: Url) -> None:
     """Bring an older database to the schema of this version; an SQLite file is copied beside itself first."""
     from harness.store.database import upgrade as bring_forward
 
     before, after, copy = bring_forward(url)
     said = f"schema {after}: nothing to do" if before == after else f"schema {before} -> {after}"
     _out().print(said + (f"; the file as it was: {copy}" if copy else ""), highlight=False, soft_wrap=True)
+
+
+@db_app.command()
+def check(url: Url) -> None:
+    """Compare what a database says of itself with its rows; write nothing."""
+    from harness.artifacts import Folder
+    from harness.store.check import check as look
+
+    with _err().status("opening") as shown:
+        found = look(url, Folder.default(), shown.update)
+    for sentence in found.findings:
+        _out().print(sentence, markup=False, highlight=False, soft_wrap=True)
+    if found.findings:
+        raise typer.Exit(FAILED)
+    counts = ", ".join(f"{number} {name}" for name, number in found.counts.items())
+    _out().print(f"sound: {counts}", highlight=False, soft_wrap=True)
 
 
 def _out() -> Console:

@@ -1,0 +1,261 @@
+"""Check: whether a database says of itself what its rows say; reads it at one moment and writes nothing."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import func, select
+
+from harness.core.errors import UserError
+from harness.core.spec import digest_of, short
+from harness.store.aggregates import aggregate
+from harness.store.recording import Rectangle
+from harness.store.snapshot import snapshot
+from harness.store.store import PARTS, Store, cell_spec
+from harness.store.tables import (
+    ArtifactRow,
+    AttemptRow,
+    CellRow,
+    ComponentRow,
+    EnvironmentRow,
+    JobRow,
+    MemberRow,
+    OutcomeRow,
+    ResultRow,
+    SuiteRow,
+    Table,
+    WeightsRow,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from sqlalchemy import Column, Connection, Row, Select
+
+    from harness.artifacts import Folder
+
+    Look = Callable[[Connection], Iterator[str]]
+
+#: findings of a kind that are told one by one
+MOST = 20
+
+#: kinds of artifacts that are files
+FILES = ("weights", "adversarial")
+
+#: what a suite's digest covers besides its members
+RULES = ("name", "title", "text", "decision", "n_examples", "repeats", "shard_size")
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a check found.
+
+    Attributes:
+        counts: how many rows were looked at, by table, and how many files.
+        findings: a sentence for everything that is wrong; at most ``MOST`` of a kind, and then how many more.
+    """
+
+    counts: Mapping[str, int]
+    findings: tuple[str, ...]
+
+
+def check(url: str, folder: Folder, say: Callable[[str], object] = lambda _: None) -> Checked:
+    """Look for damage.
+
+    Args:
+        url: a path of an SQLite file or an SQLAlchemy URL.
+        folder: where artifacts are; a file that is not there is no damage.
+        say: is told what is being looked at, for somebody who waits.
+
+    Raises:
+        UserError: if there is no such database, or it cannot be opened at all.
+    """
+    findings: list[str] = []
+    files = _Files(folder)
+    looks: dict[str, Look] = {
+        "the file": _file,
+        "references": _orphans,
+        "digests": _digests,
+        "cells": _cells,
+        "suites": _suites,
+        "jobs": _jobs,
+        "results": _results,
+        "overlaps": _overlaps,
+        "artifacts": files.look,
+    }
+    with snapshot(Store.open(url).engine) as connection:
+        for title, look in looks.items():
+            say(f"looking at {title}")
+            findings += _told(title, look(connection))
+        counts = {} if findings else {name: _count(connection, name) for name in ("suites", "cells", "attempts")}
+        counts |= {} if findings else {name: _count(connection, name) for name in ("results", "outcomes")}
+    return Checked({**counts, "artifact files": files.seen}, tuple(findings))
+
+
+def _told(title: str, found: Iterator[str]) -> Iterator[str]:
+    """Yield the first sentences, and how many more there are; what cannot even be read is one too."""
+    more = 0
+    try:
+        for number, sentence in enumerate(found):
+            if number < MOST:
+                yield sentence
+            else:
+                more += 1
+    except UserError as error:
+        yield f"{title}: {error}"
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+        yield f"{title}: expected rows that can be read, got one that cannot: {type(error).__name__}: {error}"
+    if more:
+        yield f"{title}: {more} more like these"
+
+
+def _count(connection: Connection, name: str) -> int:
+    return int(connection.execute(select(func.count()).select_from(Table.metadata.tables[name])).scalar_one())
+
+
+def _stream(connection: Connection, query: Select[*tuple[Any, ...]], rows: int = 1000) -> Iterator[Any]:
+    """Yield rows, some at a time."""
+    return iter(connection.execute(query.execution_options(yield_per=rows)))
+
+
+def _file(connection: Connection) -> Iterator[str]:
+    if connection.dialect.name == "sqlite":
+        for (said,) in connection.exec_driver_sql(f"PRAGMA integrity_check({MOST})"):
+            if said != "ok":
+                yield f"the file: {said}; restore a copy, or save what can be read with `sqlite3 FILE .recover`"
+
+
+def _orphans(connection: Connection) -> Iterator[str]:
+    """Follow every reference; PostgreSQL does so itself, an SQLite file may have been edited without."""
+    pairs = [(key.parent, key.column) for table in Table.metadata.sorted_tables for key in table.foreign_keys]
+    tables = Table.metadata.tables
+    pairs.append((tables["jobs"].c.attempt, tables["attempts"].c.id))  # no foreign key: each names the other
+    for child, parent in sorted(pairs, key=str):
+        yield from _lost(connection, child, parent)
+
+
+def _lost(connection: Connection, child: Column[Any], parent: Column[Any]) -> Iterator[str]:
+    there = select(parent).where(parent == child).correlate(child.table).exists()
+    query = select(child, func.count()).where(child.is_not(None), ~there).group_by(child).order_by(child)
+    for value, rows in connection.execute(query):
+        named = short(value) if isinstance(value, str) else value
+        yield f"{child.table.name}: {rows} of {child.name} {named}, which is not among the {parent.table.name}"
+
+
+def _digests(connection: Connection) -> Iterator[str]:
+    """Compare digests with what they are made of."""
+    for digest, hashes in _stream(connection, select(WeightsRow.digest, WeightsRow.hashes)):
+        yield from _same("weights", digest, hashes)
+    for digest, facts in _stream(connection, select(EnvironmentRow.digest, EnvironmentRow.facts)):
+        yield from _same("environments", digest, facts)
+    columns = (ComponentRow.digest, ComponentRow.kind, ComponentRow.use, ComponentRow.version, ComponentRow.spec)
+    for row in _stream(connection, select(*columns)):
+        yield from _same("components", row.digest, row.spec)
+        threat = row.kind == "threat_model"
+        told = (
+            ("threat_model", row.spec["norm"], 1) if threat else [row.spec[key] for key in ("kind", "use", "version")]
+        )
+        if tuple(told) != (row.kind, row.use, row.version):
+            yield f"components: {short(row.digest)} is called {row.kind} {row.use}, its spec says otherwise"
+
+
+def _same(table: str, digest: str, content: object) -> Iterator[str]:
+    if digest_of(content) != digest:
+        yield f"{table}: the content of {short(digest)} is not what its digest says"
+
+
+def _cells(connection: Connection) -> Iterator[str]:
+    specs: dict[str, Any] = dict(connection.execute(select(ComponentRow.digest, ComponentRow.spec)).all())
+    for row in _stream(connection, select(*CellRow.__table__.columns)):
+        if all(getattr(row, part) in specs for part in PARTS if getattr(row, part) is not None):  # else an orphan
+            yield from _same("cells", row.digest, cell_spec(row, specs))
+
+
+def _suites(connection: Connection) -> Iterator[str]:
+    listed = select(MemberRow.suite_id, func.coalesce(MemberRow.cell, MemberRow.reason).label("what"))
+    ordered = connection.execute(listed.order_by(MemberRow.suite_id, MemberRow.position)).all()
+    members = {suite: [row.what for row in rows] for suite, rows in groupby(ordered, lambda row: row.suite_id)}
+    for row in _stream(connection, select(*SuiteRow.__table__.columns)):
+        rules = {name: getattr(row, name) for name in RULES}
+        if digest_of([rules, members.get(row.id, [])]) != row.digest:
+            yield f"suites: the text, rules or members of {row.name} (number {row.id}) are not what its digest says"
+
+
+def _jobs(connection: Connection) -> Iterator[str]:
+    measured = select(ResultRow.id).where(ResultRow.cell == JobRow.cell).exists()
+    done = select(JobRow.label).where(JobRow.kind == "evaluate", JobRow.status == "done", ~measured)
+    for label in connection.execute(done.order_by(JobRow.label)).scalars():
+        yield f"jobs: {label} is done, but nothing was measured of its cell"
+    join = select(ResultRow.id, AttemptRow.id, AttemptRow.status).join(AttemptRow, AttemptRow.id == ResultRow.attempt)
+    for result, attempt, status in connection.execute(join.where(AttemptRow.status != "done").order_by(ResultRow.id)):
+        yield f"results: {result} is of attempt {attempt}, which ended as {status}"
+
+
+def _results(connection: Connection) -> Iterator[str]:
+    """Compare what results say of their outcomes with the outcomes, one result at a time."""
+    for row in _stream(connection, select(*ResultRow.__table__.columns).order_by(ResultRow.id), 100):
+        mine = connection.execute(select(*OutcomeRow.__table__.columns).where(OutcomeRow.result == row.id)).all()
+        problem = _amiss(row, mine)
+        if problem:
+            yield f"results: {row.id} (cell {short(row.cell)}, places {row.start} to {row.stop - 1}): {problem}"
+
+
+def _amiss(row: Row[Any], outcomes: Sequence[Any]) -> str:
+    """Return what is wrong with a result, or nothing."""
+    rectangle = Rectangle(row.start, row.stop, row.first_repeat, row.stop_repeat)
+    if rectangle.places <= 0 or rectangle.size != len(outcomes):
+        return f"expected {rectangle.size} outcomes, got {len(outcomes)}"
+    try:
+        found = aggregate(outcomes, *rectangle)
+    except ValueError as error:
+        return str(error)
+    if any(one.correct != (one.prediction == one.label) for one in outcomes):
+        return "an outcome is called correct and its prediction is not the label, or the other way round"
+    wrong = [name for name, value in found._asdict().items() if value != getattr(row, name)]
+    return f"{' and '.join(wrong)} not as the outcomes have it" if wrong else ""
+
+
+def _overlaps(connection: Connection) -> Iterator[str]:
+    """Look for places and repeats of a cell that are counted twice."""
+    one, other = ResultRow.__table__.alias(), ResultRow.__table__.alias()
+    query = (
+        select(one.c.id, other.c.id, one.c.cell)
+        .join(other, (one.c.cell == other.c.cell) & (one.c.weights == other.c.weights) & (one.c.id < other.c.id))
+        .where(one.c.start < other.c.stop, other.c.start < one.c.stop)
+        .where(one.c.first_repeat < other.c.stop_repeat, other.c.first_repeat < one.c.stop_repeat)
+    )
+    for first, second, cell in connection.execute(query.order_by(one.c.id, other.c.id)):
+        yield f"results: {first} and {second} of cell {short(cell)} overlap, so that outcomes are counted twice"
+
+
+class _Files:
+    """The artifact files that are here."""
+
+    def __init__(self, folder: Folder) -> None:
+        self.folder = folder
+        self.seen = 0
+
+    def look(self, connection: Connection) -> Iterator[str]:
+        """Compare the files with the hashes that were recorded."""
+        query = select(ArtifactRow.kind, ArtifactRow.digest, ArtifactRow.sha256).order_by(
+            ArtifactRow.kind, ArtifactRow.digest
+        )
+        for (kind, digest), rows in groupby(connection.execute(query), lambda row: (row.kind, row.digest)):
+            known = {row.sha256 for row in rows}
+            if kind not in FILES or not re.fullmatch("[0-9a-f]{64}", digest):
+                yield f"artifacts: expected {' or '.join(FILES)} by a digest, got {kind!r} {short(digest)!r}"
+                continue
+            try:
+                found = self.folder.sha256(kind, digest)
+            except OSError as error:
+                yield f"artifacts: expected to read {self.folder.path(kind, digest)}, got {error}"
+                continue
+            self.seen += found is not None
+            if found is not None and found not in known:
+                yield (
+                    f"artifacts: {self.folder.path(kind, digest)} has sha256 {short(found)}, and not "
+                    f"{' or '.join(map(short, sorted(known)))}, which was recorded; delete it and run again"
+                )
