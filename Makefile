@@ -10,10 +10,13 @@ quickstart: $(READY)
 	$(BIN)/purebench report --db out/quickstart.db --out out/quickstart
 
 test: $(READY)
-	$(BIN)/pytest -n auto --dist loadfile -m "not slow"
+	$(BIN)/pytest -n auto --dist loadfile -m "not slow and not benchmark"
 
 test-all: $(READY)
-	$(BIN)/pytest
+	$(BIN)/pytest -m "not benchmark"
+
+bench: $(READY)
+	$(BIN)/pytest -m benchmark -s tests/benchmarks
 
 chaos: $(READY)
 	CHAOS_KILLS=$(KILLS) $(BIN)/pytest -q -s tests/integration/test_chaos.py
