@@ -111,7 +111,9 @@ def provenance(url: str, suite: str | None = None) -> Provenance:
     with store.session() as session:
         mine = select(MemberRow.cell).where(MemberRow.suite_id.in_(ids))
         specs: dict[str, dict[str, Any]] = dict(session.execute(select(ComponentRow.digest, ComponentRow.spec)).all())
-        cells = list(session.scalars(select(CellRow).where(CellRow.digest.in_(mine)).order_by(CellRow.digest)))
+        cells: Any = session.execute(
+            select(*CellRow.__table__.columns).where(CellRow.digest.in_(mine)).order_by(CellRow.digest)
+        ).all()
         weights = _weights(session)
         measured = _measured(session, ids)
         failures = [
@@ -162,7 +164,7 @@ def _weights(session: Session) -> dict[str, tuple[Weights, ...]]:
             Weights(label, *pair)
             for label, pair in sorted((labels.get(pair) or short(pair[0]), pair) for pair in row.hashes.items())
         )
-        for row in session.scalars(select(WeightsRow))
+        for row in session.execute(select(WeightsRow.digest, WeightsRow.hashes))
     }
 
 

@@ -241,8 +241,7 @@ class Store:
 
 def cell_spec(row: CellRow, specs: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     """Return what a cell's digest is made of, from its row and the specs of its components."""
-    parts = {name: getattr(row, name) for name in PARTS}
-    spec: dict[str, Any] = {name: specs[digest] if digest else None for name, digest in parts.items()}
+    spec = {name: specs[digest] if (digest := getattr(row, name)) else None for name in PARTS}
     return {**spec, "seed": row.seed, "subset_seed": row.subset_seed}
 
 
