@@ -499,7 +499,12 @@ def interrupted(command: list[str], environment: dict[str, str], signals: list[i
 
 
 @pytest.mark.parametrize(
-    "signals", [[signal.SIGINT], [signal.SIGINT, signal.SIGINT], [signal.SIGTERM]], ids=["once", "twice", "terminated"]
+    "signals",
+    [
+        pytest.param([signal.SIGINT], id="once", marks=pytest.mark.slow),
+        pytest.param([signal.SIGINT, signal.SIGINT], id="twice"),
+        pytest.param([signal.SIGTERM], id="terminated"),
+    ],
 )
 def test_a_signal_ends_a_run_that_can_be_continued(tiny_bench: type[Bench], tmp_path: Path, signals: list[int]) -> None:
     bench = tiny_bench.at(tmp_path)
