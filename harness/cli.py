@@ -215,6 +215,20 @@ def check(url: Url) -> None:
     _out().print(f"sound: {counts}", highlight=False, soft_wrap=True)
 
 
+@db_app.command()
+def merge(
+    sources: Annotated[list[str], typer.Argument(metavar="URL...", help="databases that nobody writes to")],
+    into: Annotated[str, typer.Option("--into", metavar="URL", help="a database; an absent one is made")],
+) -> None:
+    """Bring several databases into one; what was measured twice counts once, and the same merge again adds nothing."""
+    from harness.store.merge import merge as bring_together
+
+    with _err().status("opening") as shown:
+        merged = bring_together(sources, into, shown.update)
+    for line in (*merged.added, *merged.notes):
+        _out().print(str(line), markup=False, highlight=False, soft_wrap=True)
+
+
 def _out() -> Console:
     # a pipe has no width of its own: wide enough that tables are not squeezed
     return Console() if sys.stdout.isatty() else Console(width=160)

@@ -69,11 +69,8 @@ def record(connection: Connection, attempt: int, measured: Measured) -> int:
     insert_new(connection, WeightsRow, [{"digest": weights, "hashes": dict(measured.weights)}])
     # two drivers that record the same cell do so one after the other
     connection.execute(select(CellRow.digest).where(CellRow.digest == measured.cell).with_for_update())
-    columns = (ResultRow.start, ResultRow.stop, ResultRow.first_repeat, ResultRow.stop_repeat)
-    there = select(*columns).where(ResultRow.cell == measured.cell, ResultRow.weights == weights)
-    before = [Rectangle(*row) for row in connection.execute(there)]
     whole, recorded = measured.rectangle, 0
-    for part in unmeasured(whole, before):
+    for part in remaining(connection, measured.cell, weights, whole):
         mine = [one for one in measured.outcomes if part.holds(one.place, one.repeat)]
         costs = _columns("defense", _share(measured.defense_cost, part.size, whole.size))
         if measured.attack_cost is not None:
@@ -94,6 +91,13 @@ def record(connection: Connection, attempt: int, measured: Measured) -> int:
         connection.execute(insert(OutcomeRow), [{"result": key[0], **vars(outcome)} for outcome in mine])
         recorded += part.size
     return recorded
+
+
+def remaining(connection: Connection, cell: str, weights: str, wanted: Rectangle) -> list[Rectangle]:
+    """Return what of a rectangle has not been measured with a set of weights, as rectangles."""
+    columns = (ResultRow.start, ResultRow.stop, ResultRow.first_repeat, ResultRow.stop_repeat)
+    there = select(*columns).where(ResultRow.cell == cell, ResultRow.weights == weights)
+    return list(unmeasured(wanted, [Rectangle(*row) for row in connection.execute(there)]))
 
 
 def unmeasured(wanted: Rectangle, there: Iterable[Rectangle]) -> Iterator[Rectangle]:
