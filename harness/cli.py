@@ -9,6 +9,7 @@ import json
 import platform
 import sys
 import traceback
+from enum import StrEnum
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Optional
@@ -31,6 +32,15 @@ app = typer.Typer(
 
 db_app = typer.Typer(help="Look after a database.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(db_app, name="db")
+
+
+class Export(StrEnum):
+    """What ``db export`` writes."""
+
+    PARQUET = "parquet"
+    CSV = "csv"
+    ROBUSTBENCH = "robustbench"
+
 
 SuiteArgument = Annotated[str, typer.Argument(metavar="SUITE", help="a shipped suite's name, or a path")]
 Database = Annotated[str, typer.Option("--db", metavar="URL", help="a path, or an SQLAlchemy URL")]
@@ -227,6 +237,24 @@ def merge(
         merged = bring_together(sources, into, shown.update)
     for line in (*merged.added, *merged.notes):
         _out().print(str(line), markup=False, highlight=False, soft_wrap=True)
+
+
+@db_app.command()
+def export(
+    url: Url,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="folder for the files")],
+    kind: Annotated[Export, typer.Option("--format", help="frames as parquet or csv, or RobustBench's model_info")],
+    suite: Annotated[Optional[str], typer.Option(metavar="NAME", help="only this suite")] = None,  # noqa: UP045
+) -> None:
+    """Write what was measured for other programmes: frames of cells, examples and costs, or RobustBench's JSON."""
+    from harness.store.export import export as write_frames
+    from reports.write import write_model_info
+
+    paths = write_model_info(url, out, suite) if kind == Export.ROBUSTBENCH else write_frames(url, out, kind, suite)
+    for path in paths:
+        _out().print(str(path), markup=False, highlight=False, soft_wrap=True)
+    if not paths:
+        _out().print("nothing to write: no row is ranked, nor a finished reference", highlight=False)
 
 
 def _out() -> Console:

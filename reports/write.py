@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.core.errors import UserError
 from reports.csv_file import csv_text
@@ -12,6 +13,10 @@ from reports.html import html
 from reports.latex import latex
 from reports.leaderboard import read_leaderboard
 from reports.markdown import markdown
+from reports.robustbench_json import model_info
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 RENDERERS = {
     "index.html": html,
@@ -30,9 +35,22 @@ def write_report(url: str, out: Path, suite: str | None = None) -> list[Path]:
         UserError: if there is no such database or suite, or the folder cannot be written.
     """
     leaderboard = read_leaderboard(url, suite)
-    texts = {name: render(leaderboard) for name, render in RENDERERS.items()}
+    return _write(out, {name: render(leaderboard) for name, render in RENDERERS.items()})
+
+
+def write_model_info(url: str, out: Path, suite: str | None = None) -> list[Path]:
+    """Write ``model_info/<dataset>/<norm>/<Model>.json`` as RobustBench has it; return the paths.
+
+    Raises:
+        UserError: if there is no such database or suite, or the folder cannot be written.
+    """
+    return _write(out / "model_info", model_info(read_leaderboard(url, suite)))
+
+
+def _write(out: Path, texts: Mapping[str, str]) -> list[Path]:
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        for name in texts:
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
         return [_replace(out / name, text) for name, text in texts.items()]
     except OSError as error:
         raise UserError(
