@@ -257,6 +257,18 @@ def export(
         _out().print("nothing to write: no row is ranked, nor a finished reference", highlight=False)
 
 
+@db_app.command("import")
+def import_(
+    url: Url,
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="YAML or CSV, or RobustBench's JSON")],
+) -> None:
+    """Read figures that others published, to stand beside ours unranked; bring results of ours in with `db merge`."""
+    from harness.store.published import import_published
+
+    found = import_published(url, files)
+    _out().print(f"{found.new} figures new, {found.known} were there", highlight=False)
+
+
 def _out() -> Console:
     # a pipe has no width of its own: wide enough that tables are not squeezed
     return Console() if sys.stdout.isatty() else Console(width=160)

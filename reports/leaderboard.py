@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from harness.store.frames import Results, results, wilson
 from harness.store.provenance import Provenance, SuiteFacts, provenance
+from harness.store.published import Reference, published
 from reports.entry import Accuracy, Entry, entry_of
 from reports.numbers import radius
 
@@ -111,7 +113,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Board:
-    """What can be compared: one dataset, one classifier, one budget; a row per defense."""
+    """What can be compared: one dataset, one classifier, one budget; a row per defense.
+
+    Attributes:
+        published: figures from elsewhere on the same dataset and budget, whatever their classifier; never ranked.
+    """
 
     anchor: str
     suite: str
@@ -121,6 +127,7 @@ class Board:
     eps: float | None
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
+    published: tuple[Reference, ...] = ()
 
     @property
     def title(self) -> str:
@@ -181,18 +188,30 @@ def read_leaderboard(url: str, suite: str | None = None) -> Leaderboard:
     Raises:
         UserError: if there is no such database or no such suite in it.
     """
-    return leaderboard(results(url, suite), provenance(url, suite))
+    return leaderboard(results(url, suite), provenance(url, suite), published(url))
 
 
-def leaderboard(frames: Results, origin: Provenance) -> Leaderboard:
+def leaderboard(frames: Results, origin: Provenance, references: Sequence[Reference] = ()) -> Leaderboard:
     """Arrange frames into boards; nothing is left out, whatever its status."""
     entries = _entries(frames.cells, origin)
     sections: list[Section] = []
     for facts in origin.suites:
         mine = [entry for entry in entries if entry.suite == facts.name]
         boards, homeless = _boards(mine, frames.verdicts, f"b{len(sections) + 1}")
-        sections.append(Section(facts, tuple(boards), tuple(mine), tuple(homeless)))
+        beside = [replace(board, published=_beside(board, references, origin)) for board in boards]
+        sections.append(Section(facts, tuple(beside), tuple(mine), tuple(homeless)))
     return Leaderboard(tuple(sections), origin)
+
+
+def _beside(board: Board, references: Sequence[Reference], origin: Provenance) -> tuple[Reference, ...]:
+    """Return the published figures on a board's dataset, by its registered name or the suite's, and budget."""
+    facts = [origin.cells.get(entry.id or "") for entry in board.entries] if references else []
+    names = {board.dataset, *(str(cell.spec["dataset"]["use"]) for cell in facts if cell)}
+    return tuple(
+        one
+        for one in references
+        if one.dataset in names and one.norm == board.norm and math.isclose(one.eps, board.eps or 0.0, rel_tol=1e-6)
+    )
 
 
 def _entries(cells: pd.DataFrame, origin: Provenance) -> list[Entry]:

@@ -39,7 +39,7 @@ def _section(section: Section) -> list[str]:
     rule = DECISIONS.get(suite.decision, suite.decision)
     blocks.append(f"Suite {escaped(suite.name)}; decision {escaped(suite.decision)}: {escaped(rule)}.")
     for board in section.boards:
-        blocks += [f"### {escaped(board.title)}", board_table(board), *_notes(board)]
+        blocks += [f"### {escaped(board.title)}", board_table(board), *_notes(board), *_published(board)]
     if section.homeless:
         blocks += ["### Refused, on no board", _reasons(section.homeless)]
     blocks += ["### Every cell", _cells(section.entries)]
@@ -92,6 +92,18 @@ def _notes(board: Board) -> list[str]:
     if board.notes:
         blocks.append(_reasons(board.notes))
     return blocks
+
+
+def _published(board: Board) -> list[str]:
+    if not board.published:
+        return []
+    head = ["method", "architecture", "attack", "clean", "robust", "source", "note"]
+    rows = []
+    for one in board.published:
+        shares = [numbers.NOTHING if share is None else numbers.percent(share) for share in (one.clean, one.robust)]
+        source = f"[{escaped(one.source)}](<{one.link}>)" if one.web else escaped(one.source)
+        rows.append([*map(escaped, (one.method, one.architecture, one.attack)), *shares, source, escaped(one.note)])
+    return ["Published elsewhere, not ranked:", table(head, rows, left=3)]
 
 
 def _reasons(entries: Iterable[Entry]) -> str:

@@ -113,9 +113,10 @@ def _passes(clean: Entry | None) -> int | float | str:
 def _footnote(section: Section, row: Row) -> str:
     entries = [entry for entry in row.entries if entry.done]
     attacks = ", ".join(f"{entry.attack} {entry.threat_model}" for entry in entries if not entry.clean)
+    repeats = max(entry.repeats for entry in entries)
     said = (
-        f"Measured by purebench. Examples: {entries[0].n}; repeats: {max(entry.repeats for entry in entries)}; decision: "
-        f"{section.suite.decision}; external is the worst case per example over clean input, {attacks}."
+        f"Measured by purebench. Examples: {entries[0].n}; repeats: {repeats}; decision: {section.suite.decision}; "
+        f"external is the worst case per example over clean input, {attacks}."
     )
     return f"{said} {row.caveat[0].upper()}{row.caveat[1:]}." if row.caveat else said
 
