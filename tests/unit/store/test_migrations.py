@@ -1,0 +1,201 @@
+"""A database of the first release, made by its own statements, is brought forward with all that it holds."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+
+import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import create_engine, text
+
+from harness.artifacts import Folder
+from harness.core.cell import Cell
+from harness.core.errors import UserError
+from harness.core.spec import Spec, digest_of
+from harness.core.threat import Knowledge, Norm, ThreatModel
+from harness.store.check import check
+from harness.store.database import MIGRATIONS, connect, upgrade
+from harness.store.frames import results
+
+NET = Spec.of("recipe", "cnn", 1, {"width": 8})
+MAE = Spec.of("recipe", "mae", 1, {"depth": 2}, {"dataset": Spec.of("dataset", "digits", 1, {})})
+WEIGHTS = {NET.digest: "a" * 64, MAE.digest: "b" * 64}
+ENVIRONMENT = {"python": "3.11", "torch": "2"}
+
+
+def cell(attacked):
+    return Cell(
+        dataset=Spec.of("dataset", "digits", 1, {}),
+        classifier=Spec.of("classifier", "recipe", 1, {}, {"recipe": NET}),
+        defense=Spec.of("defense", "mae-pure", 1, {"steps": 10}, {"mae": MAE}),
+        attack=Spec.of("attack", "pgd", 1, {"steps": 20}) if attacked else None,
+        threat=ThreatModel(Norm.LINF, 8 / 255, Knowledge.BPDA) if attacked else None,
+        seed=0,
+        subset_seed=3,
+    )
+
+
+CLEAN, ATTACKED = cell(False), cell(True)
+
+#: verdicts by place and repeat: a word per place
+VERDICTS = {CLEAN: ("11", "11", "01"), ATTACKED: ("10", "00", "11")}
+
+
+def put(connection, table, **values):
+    names = ", ".join(values)
+    marks = ", ".join(f":{name}" for name in values)
+    connection.execute(text(f"INSERT INTO {table} ({names}) VALUES ({marks})"), values)
+
+
+def fill(connection):
+    """Write as the first release did: specs within cells, jobs within attempts, weights within results."""
+    put(
+        connection, "artifacts", digest=NET.digest, sha256="a" * 64, kind="weights", label="cnn", bytes=9, first_seen=AT
+    )
+    put(connection, "environments", digest=digest_of(ENVIRONMENT), facts=json.dumps(ENVIRONMENT))
+    rules = {"decision": "mean", "n_examples": 3, "repeats": 2, "shard_size": 3}
+    put(connection, "suites", id=7, name="toy", title="A toy", text="name: toy", declared_at=AT, **rules)
+    for number, (one, words) in enumerate(VERDICTS.items(), 1):
+        threat, attacked = one.threat, one.threat is not None
+        budget = {"norm": "Linf", "eps": 8 / 255, "knowledge": "bpda"} if attacked else {}
+        put(
+            connection,
+            "cells",
+            digest=one.digest,
+            dataset="digits",
+            classifier="recipe",
+            defense="mae-pure",
+            attack="pgd" if attacked else None,
+            seed=0,
+            random=True,
+            spec=json.dumps(one.as_dict()),
+            **budget,
+        )
+        names = {"attack": "pgd", "threat_model": "bpda"} if attacked else {"attack": "clean", "threat_model": "-"}
+        titles = {"dataset": "digits", "classifier": "cnn", "defense": "mae"}
+        put(connection, "members", id=number, suite_id=7, cell=one.digest, position=number, **titles, **names)
+        job = {"job": f"{number:064x}", "kind": "evaluate", "label": f"toy #{number}", "cell": one.digest}
+        like = {"started_at": AT, "ended_at": AT, "driver": "host:1:1", "environment": digest_of(ENVIRONMENT)}
+        put(connection, "attempts", id=10 * number, status="failed", reason="a bad day", seconds=1.0, **job, **like)
+        put(connection, "attempts", id=10 * number + 1, status="done", reason=None, seconds=2.5, **job, **like)
+        costs = ("images", "seconds", "forwards", "backwards", "evaluations")
+        cost = {f"defense_{name}": 6 for name in costs} | {f"attack_{name}": 12 for name in costs if attacked}
+        put(
+            connection,
+            "results",
+            id=100 * number,
+            cell=one.digest,
+            attempt=10 * number + 1,
+            start=0,
+            stop=3,
+            first_repeat=0,
+            stop_repeat=2,
+            weights=json.dumps(WEIGHTS),
+            weights_digest=digest_of(WEIGHTS),
+            **cost,
+        )
+        for place, word in enumerate(words):
+            for repeat, digit in enumerate(word):
+                put(
+                    connection,
+                    "outcomes",
+                    result=100 * number,
+                    cell=one.digest,
+                    example=40 + place,
+                    place=place,
+                    repeat=repeat,
+                    label=3,
+                    prediction=3 if digit == "1" else 5,
+                    correct=digit == "1",
+                    fault="proposal over budget" if (place, repeat) == (2, 1) else None,
+                    linf=0.01 * (place + 1),
+                    amv_purified_last=None if place else 0.25 * repeat,
+                )
+    refused = {"dataset": "digits", "classifier": "cnn", "defense": "odd", "attack": "pgd", "threat_model": "bpda"}
+    put(connection, "members", id=3, suite_id=7, cell=None, position=3, reason="it cannot be", **refused)
+    lost = {"job": "e" * 64, "kind": "train", "label": "cnn", "driver": "host:1:1"}
+    put(connection, "attempts", id=30, status="running", started_at=AT, **lost)
+
+
+AT = "2026-01-31 12:00:00.000000"
+
+
+def older(url):
+    """Make a database at revision 0001; return its URL."""
+    engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        fill(connection)
+    engine.dispose()
+    return url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request, tmp_path):
+    on_file = request.param == "sqlite"
+    return older(f"sqlite:///{tmp_path}/runs.db" if on_file else request.getfixturevalue("postgresql")())
+
+
+def test_an_older_database_is_refused_with_the_way_forward(url):
+    with pytest.raises(UserError, match="got the older 0001; bring it forward with `purebench db upgrade"):
+        results(url)
+
+
+def test_everything_is_there_after_an_upgrade(url, tmp_path):
+    before, after, copy = upgrade(url)
+    assert (before, after, copy is None) == ("0001", "0002", url.startswith("postgresql"))
+    assert check(url, Folder(tmp_path / "artifacts")).findings == ()
+    cells, examples, costs = results(url)
+    assert list(cells["status"]) == ["done", "done", "skipped"]
+    assert list(cells["accuracy"][:2]) == pytest.approx([5 / 6, 3 / 6])
+    assert list(cells["faults"][:2]) == [1, 1]
+    assert list(cells["linf"][:2]) == pytest.approx([0.02, 0.02])
+    assert list(cells["amv_purified_last"][:2]) == pytest.approx([0.125, 0.125])
+    assert list(cells["eps"][1:]) == pytest.approx([8 / 255, 8 / 255])  # the refused one has it from its name
+    assert cells.loc[1, "attack_forwards"] == 1.0
+    assert list(cells["id"][:2]) == [CLEAN.digest[:12], ATTACKED.digest[:12]]
+    assert len(examples) == 12
+    assert costs["defense_images"].sum() == 12
+    told = {attack: "".join(rows["correct"].astype(int).astype(str)) for attack, rows in examples.groupby("attack")}
+    assert told == {"clean": "111101", "pgd": "100011"}
+
+
+def test_attempts_and_jobs_are_told_apart_after_an_upgrade(url):
+    upgrade(url)
+    engine = connect(url)
+    with engine.connect() as connection:
+        jobs = connection.execute(text("SELECT label, status, tries, attempt FROM jobs ORDER BY label")).all()
+        attempts = connection.execute(text("SELECT id, status, reason, seconds FROM attempts ORDER BY id")).all()
+    engine.dispose()
+    assert list(map(tuple, jobs)) == [
+        ("cnn", "running", 1, 30),
+        ("toy #1", "done", 2, 11),
+        ("toy #2", "done", 2, 21),
+    ]
+    assert [tuple(row) for row in attempts[:2]] == [(10, "failed", "a bad day", 1.0), (11, "done", None, 2.5)]
+    assert len(attempts) == 5
+
+
+def test_the_copy_is_the_file_as_it_was_and_a_second_upgrade_does_nothing(tmp_path):
+    url = older(f"sqlite:///{tmp_path}/runs.db")
+    _, _, copy = upgrade(url)
+    with sqlite3.connect(copy) as connection:
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0001",)]
+        assert connection.execute("SELECT count(*), sum(correct) FROM outcomes").fetchall() == [(12, 8)]
+    connection.close()
+    assert upgrade(url) == ("0002", "0002", None)
+
+
+def test_rows_can_be_added_after_an_upgrade(url):
+    upgrade(url)
+    engine = connect(url)
+    with engine.begin() as connection:  # numbers go on where they were
+        statement = "INSERT INTO attempts (job, status, started_at, driver) VALUES (:job, 'failed', :at, 'x')"
+        connection.execute(text(statement), {"job": "e" * 64, "at": AT})
+        assert connection.execute(text("SELECT max(id) FROM attempts")).scalar() == 31
+    engine.dispose()
