@@ -58,7 +58,7 @@ def fill(connection):
     rules = {"decision": "mean", "n_examples": 3, "repeats": 2, "shard_size": 3}
     put(connection, "suites", id=7, name="toy", title="A toy", text="name: toy", declared_at=AT, **rules)
     for number, (one, words) in enumerate(VERDICTS.items(), 1):
-        threat, attacked = one.threat, one.threat is not None
+        attacked = one.threat is not None
         budget = {"norm": "Linf", "eps": 8 / 255, "knowledge": "bpda"} if attacked else {}
         put(
             connection,
