@@ -53,6 +53,19 @@ Limit = Annotated[
     Optional[int],  # noqa: UP045
     typer.Option(metavar="N", help="only the first N examples, rounded up to whole shards"),
 ]
+WorkerCount = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option(
+        "--workers", min=1, metavar="N", help="worker processes on the CPU, one thread each; default: one per core"
+    ),
+]
+Devices = Annotated[
+    str, typer.Option(metavar="LIST", help="auto, cpu, or GPUs with a worker each, such as cuda:0,cuda:1")
+]
+BatchSize = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option(min=1, metavar="N", help="images at a time; halved where memory does not suffice"),
+]
 
 
 @app.command()
@@ -65,18 +78,43 @@ def validate(suite: SuiteArgument) -> None:
 
 
 @app.command()
-def plan(suite: SuiteArgument, db: Database, only: Only = None, limit: Limit = None) -> None:
-    """Show every cell with its verdict and reason, and the jobs behind them."""
+def plan(
+    suite: SuiteArgument,
+    db: Database,
+    only: Only = None,
+    limit: Limit = None,
+    estimate: Annotated[bool, typer.Option("--estimate", help="time a little of each kind of work")] = False,
+    workers: WorkerCount = None,
+    devices: Devices = "auto",
+    batch_size: BatchSize = None,
+) -> None:
+    """Show every cell with its verdict and reason, and the jobs behind them; with --estimate what they cost."""
     from harness import screen
     from harness.artifacts import Folder
     from harness.store.store import Store
     from harness.suite.load import load_suite
     from harness.suite.plan import make_plan
 
-    made = make_plan(load_suite(suite), Store.peek(db), Folder.default(), only=only, limit=limit)
+    checked = load_suite(suite)
+    made = make_plan(checked, Store.peek(db), Folder.default(), only=only, limit=limit)
     _out().print(screen.plan_table(made))
     for line in screen.plan_jobs(made):
         _out().print(line, markup=False, highlight=False)
+    if not estimate or not made.jobs:
+        return
+    from harness.run.estimate import estimate as price
+
+    found = price(
+        made,
+        Folder.default(),
+        _err(),
+        devices=devices,
+        workers=workers,
+        batch_size=batch_size or checked.execution.batch_size,
+    )
+    _out().print(screen.estimate_table(found))
+    for line in screen.estimate_lines(found):
+        _out().print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -86,17 +124,9 @@ def run(
     only: Only = None,
     limit: Limit = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="show the plan and write nothing")] = False,
-    workers: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option(min=1, metavar="N", help="worker processes on the CPU, one thread each; default: one per core"),
-    ] = None,
-    devices: Annotated[
-        str, typer.Option(metavar="LIST", help="auto, cpu, or GPUs with a worker each, such as cuda:0,cuda:1")
-    ] = "auto",
-    batch_size: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option(min=1, metavar="N", help="images at a time; halved where memory does not suffice"),
-    ] = None,
+    workers: WorkerCount = None,
+    devices: Devices = "auto",
+    batch_size: BatchSize = None,
     executor: Annotated[str, typer.Option(metavar="NAME", help="local, or ray")] = "local",
     address: Annotated[
         Optional[str],  # noqa: UP045

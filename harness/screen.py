@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from harness.doctor import Finding
+    from harness.run.estimate import Estimate
     from harness.store.standing import Standing, SuiteStanding
     from harness.suite.catalog import ComponentInfo, FileInfo
 
@@ -57,6 +58,39 @@ def plan_summary(plan: Plan) -> str:
     """Count the verdicts in a sentence."""
     counts = [f"{plan.count(verdict)} {verdict}" for verdict in Verdict if plan.count(verdict)]
     return f"{len(plan.cells)} cells: {', '.join(counts)}"
+
+
+def estimate_table(found: Estimate) -> Table:
+    """Show what each defense costs, and what defenses share."""
+    table = Table(title="Estimate", title_justify="left", header_style="bold")
+    for column in ("for", "jobs", "s per image judged", "s per image attacked", "device time", "share"):
+        table.add_column(column, justify="left" if column == "for" else "right")
+    for line in found.lines:
+        sign = "~ " if line.rough else ""
+        table.add_row(
+            escape(line.name),
+            str(line.jobs),
+            "-" if line.evaluating is None else f"{line.evaluating:.2g}",
+            "-" if line.crafting is None else f"{sign}{line.crafting:.2g}",
+            sign + duration(line.seconds),
+            f"{line.seconds / found.seconds:.0%}" if found.seconds else "-",
+        )
+    return table
+
+
+def estimate_lines(found: Estimate) -> Iterable[str]:
+    """Say what it comes to, and what to think of it."""
+    who = "1 worker" if found.workers == 1 else f"{found.workers} workers"
+    yield (
+        f"about {found.seconds / 3600:.2g} device-hours: {duration(found.wall)} with {who}, if none waits for another"
+    )
+    if found.stand_ins:
+        yield f"networks that are not trained yet were stood in for: {', '.join(found.stand_ins)}"
+    if any(line.rough for line in found.lines):
+        yield (
+            "~ an attack in it leaves images alone once they are wrong: it takes longer the more images withstand"
+            + (", and of networks that are not trained yet that is not known" if found.stand_ins else "")
+        )
 
 
 def components_table(kind: str, components: Sequence[ComponentInfo]) -> Table:
