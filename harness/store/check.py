@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +83,7 @@ def check(url: str, folder: Folder, say: Callable[[str], object] = lambda _: Non
         "cells": _cells,
         "suites": _suites,
         "jobs": _jobs,
-        "results": _results,
+        "results": partial(_results, say),
         "overlaps": _overlaps,
         "artifacts": files.look,
     }
@@ -194,9 +195,13 @@ def _jobs(connection: Connection) -> Iterator[str]:
         yield f"results: {result} is of attempt {attempt}, which ended as {status}"
 
 
-def _results(connection: Connection) -> Iterator[str]:
+def _results(say: Callable[[str], object], connection: Connection) -> Iterator[str]:
     """Compare what results say of their outcomes with the outcomes, one result at a time."""
-    for row in _stream(connection, select(*ResultRow.__table__.columns).order_by(ResultRow.id), 100):
+    total = _count(connection, "results")
+    query = select(*ResultRow.__table__.columns).order_by(ResultRow.id)
+    for number, row in enumerate(_stream(connection, query, 100)):
+        if number % 100 == 0:
+            say(f"looking at results: {number} of {total}")
         mine = connection.execute(select(*OutcomeRow.__table__.columns).where(OutcomeRow.result == row.id)).all()
         problem = _amiss(row, mine)
         if problem:
