@@ -6,6 +6,8 @@ results, so that a sum is the same to the last digit however many cells there ar
 
 from __future__ import annotations
 
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -171,11 +173,12 @@ def _means(store: Store, found: _Results, pairs: pd.DataFrame, n: int) -> dict[s
     """Return the means of the metrics, and how many faults there were."""
     owner, row = pairs["owner"].to_numpy(), pairs["row"].to_numpy()
     faults, counts, totals = found.faults[row], found.counts[:, row], found.totals[:, row]
-    beyond = (pairs["stop"] > pairs["places"]) | (pairs["end"] > pairs["repeats"])
-    for at in np.flatnonzero(beyond.to_numpy()):
-        part = pairs.iloc[at]
-        faults[at], within = _within(store, int(found.ids[row[at]]), int(part["places"]), int(part["repeats"]))
-        counts[:, at], totals[:, at] = zip(*within, strict=True)
+    beyond = ((pairs["stop"] > pairs["places"]) | (pairs["end"] > pairs["repeats"])).to_numpy()
+    wanted: Any
+    for wanted, part in pairs[beyond].assign(at=np.flatnonzero(beyond)).groupby(["places", "repeats"]):
+        within = _within(store, found.ids[part["row"]].tolist(), *wanted)
+        for at, result in zip(part["at"], found.ids[part["row"]].tolist(), strict=True):
+            faults[at], (counts[:, at], totals[:, at]) = within[result]
     number = [np.bincount(owner, weights=column, minlength=n) for column in counts]
     total = [np.bincount(owner, weights=column, minlength=n) for column in totals]
     return {
@@ -184,15 +187,24 @@ def _means(store: Store, found: _Results, pairs: pd.DataFrame, n: int) -> dict[s
     }
 
 
-def _within(store: Store, result: int, places: int, repeats: int) -> tuple[int, list[tuple[int, float]]]:
-    """Return faults, and by metric count and sum, of that part of a result which a suite asks for."""
-    query = select(OutcomeRow.fault, *(getattr(OutcomeRow, name) for name in MEASURES)).where(
-        OutcomeRow.result == result, OutcomeRow.place < places, OutcomeRow.repeat < repeats
-    )
+def _within(
+    store: Store, results: Sequence[int], places: int, repeats: int
+) -> dict[int, tuple[int, Sequence[Sequence[float]]]]:
+    """Return, by result, faults, and counts and sums of the metrics, of that part of it which a suite asks for."""
+    columns = (OutcomeRow.result, OutcomeRow.fault, *(getattr(OutcomeRow, name) for name in MEASURES))
+    found: dict[int, tuple[int, Sequence[Sequence[float]]]] = {}
     with store.engine.connect() as connection:
-        faults, *columns = zip(*connection.execute(query), strict=True)
-    found = [sums([value for value in column if value is not None]) for column in columns]
-    return sum(fault is not None for fault in faults), [(int(count), total) for count, total, _ in found]
+        for start in range(0, len(results), 500):
+            query = select(*columns).where(
+                OutcomeRow.result.in_(results[start : start + 500]),
+                OutcomeRow.place < places,
+                OutcomeRow.repeat < repeats,
+            )
+            for result, rows in groupby(connection.execute(query.order_by(OutcomeRow.result)), itemgetter(0)):
+                _, faults, *values = zip(*rows, strict=True)
+                added = [sums([value for value in column if value is not None])[:2] for column in values]
+                found[result] = sum(fault is not None for fault in faults), list(zip(*added, strict=True))
+    return found
 
 
 def _costs(found: _Results, pairs: pd.DataFrame, n: int) -> dict[str, Numbers]:
