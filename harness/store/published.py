@@ -89,6 +89,8 @@ class Reference(BaseModel):
     def _says_something(self) -> Reference:
         if self.clean is None and self.robust is None:
             raise ValueError("expected a figure under clean or robust, got neither")
+        if self.norm is Norm.LINF and self.eps > 1:
+            raise ValueError(f"expected an eps of pixels in [0, 1], got {self.eps:g}; 8 of 255 levels is 8/255")
         return self
 
     @property

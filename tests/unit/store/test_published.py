@@ -116,6 +116,7 @@ MISTAKES = {
     "not a number": ({"robust": ".nan"}, "robust: "),
     "no figure": ({"clean": None, "robust": None}, "expected a figure under clean or robust, got neither"),
     "another norm": ({"norm": "L7"}, "norm: expected 'Linf' or 'L2', got 'L7'"),
+    "a budget in levels": ({"eps": 8}, "expected an eps of pixels in [0, 1], got 8; 8 of 255 levels is 8/255"),
     "no budget": ({"eps": 0}, "eps: expected greater than 0, got '0'"),
     "a fraction that is none": ({"eps": "8/0"}, "eps: expected a number or a fraction such as 8/255, got '8/0'"),
     "an unknown key": ({"rank": 1}, "rank: unknown key; known: dataset, norm"),
