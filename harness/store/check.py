@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
+from itertools import combinations, groupby
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select
 
+from harness.core.cell import Shard
 from harness.core.errors import UserError
 from harness.core.spec import digest_of, short
 from harness.store.aggregates import aggregate
-from harness.store.recording import Rectangle
+from harness.store.recording import Rectangle, unmeasured
 from harness.store.snapshot import snapshot
 from harness.store.store import PARTS, Store, cell_spec
 from harness.store.tables import (
@@ -87,13 +88,20 @@ def check(url: str, folder: Folder, say: Callable[[str], object] = lambda _: Non
         "overlaps": _overlaps,
         "artifacts": files.look,
     }
-    with snapshot(Store.open(url).engine) as connection:
+    with snapshot(_open(url).engine) as connection:
         for title, look in looks.items():
             say(f"looking at {title}")
             findings += _told(title, look(connection))
         counts = {} if findings else {name: _count(connection, name) for name in ("suites", "cells", "attempts")}
         counts |= {} if findings else {name: _count(connection, name) for name in ("results", "outcomes")}
     return Checked({**counts, "artifact files": files.seen}, tuple(findings))
+
+
+def _open(url: str) -> Store:
+    try:
+        return Store.open(url)
+    except UnicodeDecodeError as error:  # SQLite quotes what it stumbled over
+        raise UserError(f"expected a purebench database at {url}, but it is damaged: restore a copy") from error
 
 
 def _told(title: str, found: Iterator[str]) -> Iterator[str]:
@@ -186,13 +194,30 @@ def _suites(connection: Connection) -> Iterator[str]:
 
 
 def _jobs(connection: Connection) -> Iterator[str]:
-    measured = select(ResultRow.id).where(ResultRow.cell == JobRow.cell).exists()
-    done = select(JobRow.label).where(JobRow.kind == "evaluate", JobRow.status == "done", ~measured)
-    for label in connection.execute(done.order_by(JobRow.label)).scalars():
-        yield f"jobs: {label} is done, but nothing was measured of its cell"
+    with_result = select(AttemptRow.job).join(ResultRow, ResultRow.attempt == AttemptRow.id)
+    done = (JobRow.kind == "evaluate") & (JobRow.status == "done") & JobRow.digest.not_in(with_result)
+    query = select(JobRow.digest, JobRow.label, JobRow.cell).where(done).order_by(JobRow.label)
+    for job, label, cell in connection.execute(query).all():
+        if not _accounted(connection, job, cell):
+            yield f"jobs: {label} is done, but what it measured is not among the results"
     join = select(ResultRow.id, AttemptRow.id, AttemptRow.status).join(AttemptRow, AttemptRow.id == ResultRow.attempt)
     for result, attempt, status in connection.execute(join.where(AttemptRow.status != "done").order_by(ResultRow.id)):
         yield f"results: {result} is of attempt {attempt}, which ended as {status}"
+
+
+def _accounted(connection: Connection, job: str, cell: str | None) -> bool:
+    """Whether a job without a result of its own came second: all that it measured is there from others."""
+    columns = (ResultRow.start, ResultRow.stop, ResultRow.first_repeat, ResultRow.stop_repeat)
+    there = [Rectangle(*row) for row in connection.execute(select(*columns).where(ResultRow.cell == cell))]
+    asked = select(SuiteRow.n_examples, SuiteRow.shard_size, SuiteRow.repeats)
+    asked = asked.join(MemberRow, MemberRow.suite_id == SuiteRow.id).where(MemberRow.cell == cell).distinct()
+    for examples, size, repeats in connection.execute(asked).all():
+        for shard in Shard.slices(examples, size):
+            for first, end in combinations(range(repeats + 1), 2):
+                asked_for = {"cell": cell, "start": shard.start, "stop": shard.stop, "repeats": [first, end]}
+                if job == digest_of(asked_for):  # as an evaluation makes its own
+                    return not list(unmeasured(Rectangle(shard.start, shard.stop, first, end), there))
+    return bool(there)
 
 
 def _results(say: Callable[[str], object], connection: Connection) -> Iterator[str]:

@@ -40,9 +40,9 @@ def lab(machine):
     return made.path
 
 
-def damage(path, *statements):
+def damage(path, statements):
     connection = sqlite3.connect(path)
-    for statement in statements:
+    for statement in statements.split("; "):
         assert connection.execute(statement).rowcount > 0, statement
     connection.commit()
     connection.close()
@@ -98,9 +98,13 @@ DAMAGES = {
     "a rectangle is changed": ("UPDATE results SET stop = 2000000000 WHERE id = 1", "expected 3999999992 outcomes"),
     "a rectangle is turned": ("UPDATE results SET stop = 0 WHERE id = 1", "expected -8 outcomes"),
     "a result is moved over another": ("UPDATE results SET start = 8, stop = 13 WHERE id = 1", "1 and 2 .* overlap"),
-    "results are lost": (
+    "a result and all its outcomes are lost": (
+        "DELETE FROM outcomes WHERE result = 1; DELETE FROM results WHERE id = 1",
+        "mae/pgd/bpda #1 is done, but what it measured is not among the results",
+    ),
+    "all results of a cell are lost": (
         "DELETE FROM results WHERE cell IN (SELECT digest FROM cells WHERE attack IS NULL)",
-        "mae/clean/- #0 is done, but nothing was measured",
+        "mae/clean/- #0 is done, but what it measured is not",
     ),
     # references
     "outcomes without a result": ("DELETE FROM results WHERE id = 1", "outcomes: 8 of result 1, .* among the results"),
