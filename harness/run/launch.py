@@ -96,6 +96,7 @@ def launch(
         seen = store.board.seen()
         made = make_plan(checked, store, folder, only=only, limit=limit)
         store.declare(checked.declaration())
+        store.board.find(made.at_hand)
         if not made.jobs:
             return Tally(), made
         store.board.post(made.jobs, seen)

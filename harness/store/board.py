@@ -93,8 +93,9 @@ class Board:
         """Queue jobs; one that somebody has begun or ended since ``seen``, or has now, is left alone."""
         if not jobs:
             return
+        ordered = _in_one_order(jobs)
         with self.engine.begin() as connection:
-            insert_new(connection, JobRow, [_row(job) for job in jobs])
+            insert_new(connection, JobRow, [_row(job) for job in ordered])
             connection.execute(
                 update(JobRow)
                 .where(
@@ -106,10 +107,22 @@ class Board:
                 .values(status="queued", driver=None, lease=None, reason=None),
                 [
                     {"which": job.digest, "was": before.status, "known": before.tries}
-                    for job in jobs
+                    for job in ordered
                     for before in [seen.get(job.digest, Seen())]
                 ],
             )
+
+    def find(self, jobs: Iterable[Job]) -> None:
+        """Take as done the jobs whose files were found; their attempt may have ended before anybody recorded it."""
+        found = [{"which": job.digest} for job in _in_one_order(jobs)]
+        if found:
+            with self.engine.begin() as connection:
+                connection.execute(
+                    update(JobRow)
+                    .where(JobRow.digest == bindparam("which"), JobRow.status != "done", JobRow.status != "running")
+                    .values(status="done", driver=None, lease=None, reason="its file was there"),
+                    found,
+                )
 
     # ------------------------------------------------------------------ one try
 
@@ -284,6 +297,11 @@ class Board:
                 f"{row.status}: {row.kind} {row.label}" + (f" ({row.reason})" if row.reason else "")
                 for row in connection.execute(query)
             ]
+
+
+def _in_one_order(jobs: Iterable[Job]) -> list[Job]:
+    """Return jobs by digest: drivers that change rows in the same order never wait for each other in a ring."""
+    return sorted(jobs, key=lambda job: job.digest)
 
 
 def _row(job: Job) -> dict[str, Any]:

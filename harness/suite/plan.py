@@ -41,10 +41,16 @@ class Planned:
 
 @dataclass(frozen=True)
 class Plan:
-    """Every cell with its verdict, and the jobs in an order that respects what each needs."""
+    """Every cell with its verdict, and what there is to do.
+
+    Attributes:
+        jobs: in an order that respects what each needs.
+        at_hand: jobs that those need and whose files are there.
+    """
 
     cells: tuple[Planned, ...]
     jobs: tuple[Job, ...]
+    at_hand: tuple[Job, ...] = ()
 
     def count(self, verdict: Verdict) -> int:
         """Return how many cells have a verdict."""
@@ -103,7 +109,7 @@ def make_plan(
         slices = [shard for shard in slices if shard.start < limit]
     here = _State(store, folder, suite)
     cells = tuple(here.judge(member, chosen(member.labels), slices, suite.repeats(member)) for member in suite.members)
-    return Plan(cells, _jobs(cells, here))
+    return Plan(cells, *_jobs(cells, here))
 
 
 class _State:
@@ -196,26 +202,32 @@ def _differences(before: dict[str, Any], now: dict[str, Any], path: str = "") ->
             yield f"{where} {old} -> {new}" if plain else where
 
 
-def _jobs(cells: tuple[Planned, ...], here: _State) -> tuple[Job, ...]:
-    """Return every job that has to be done, each once: long trainings first, then crafts, then evaluations."""
+def _jobs(cells: tuple[Planned, ...], here: _State) -> tuple[tuple[Job, ...], tuple[Job, ...]]:
+    """Return every job that has to be done, each once, and those behind them that need not be done.
+
+    Long trainings come first, then crafts, then evaluations.
+    """
     trains: dict[str, Train] = {}
+    at_hand: dict[str, Job] = {}
     crafts: dict[str, Craft] = {}
     evaluations: dict[str, Evaluate] = {}
     for planned in cells:
         for job in planned.evaluations:
             evaluations.setdefault(job.digest, job)
             for recipe in job.cell.recipes():
-                if here.weights(recipe.digest) is None:
-                    trains.setdefault(recipe.digest, Train(recipe))
+                missing = here.weights(recipe.digest) is None
+                (trains if missing else at_hand).setdefault(recipe.digest, Train(recipe))
     for job in evaluations.values():
         craft = job.craft
         if craft is None or craft.digest in crafts:
             continue
         if any(need in trains for need in craft.needs) or not here.crafted(craft):
             crafts[craft.digest] = craft
+        else:
+            at_hand[craft.digest] = craft
     longest_first = sorted(trains.values(), key=lambda job: -job.recipe.params["steps"])
     # adaptive attacks take longest: begun first, they do not hold up the end
     adaptive_first = sorted(
         crafts.values(), key=lambda job: not (job.cell.threat is not None and job.cell.threat.adaptive)
     )
-    return (*longest_first, *adaptive_first, *evaluations.values())
+    return (*longest_first, *adaptive_first, *evaluations.values()), tuple(at_hand.values())

@@ -344,6 +344,22 @@ def test_posting_leaves_alone_what_another_driver_has_or_has_ended_since(url, dr
     assert standings[running.digest].status == "running"
 
 
+def test_a_job_whose_file_was_found_is_done_unless_somebody_has_it(url, driver):
+    here, there = driver(url, "here"), driver(url, "there")
+    queued, failed, running, unknown = (Train(Spec.of("recipe", name, 1, {})) for name in ("a", "b", "c", "d"))
+    here.board.post([queued], {})
+    here.board.end(here.board.claim(failed), "failed", "a bad day")
+    there.board.claim(running)
+    here.board.find([queued, failed, running, unknown])
+    standings = here.board.standings([job.digest for job in (queued, failed, running, unknown)])
+    assert {digest: one.status for digest, one in standings.items()} == {
+        queued.digest: "done",
+        failed.digest: "done",
+        running.digest: "running",
+    }
+    assert standings[queued.digest].reason == "its file was there"
+
+
 # ---------------------------------------------------------------------- a server that says no
 
 

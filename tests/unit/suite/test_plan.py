@@ -83,6 +83,17 @@ def test_without_a_database_everything_has_to_be_run(folder):
     assert left(plan)[:3] == [(0, 4, 0, 1), (4, 8, 0, 1), (8, 10, 0, 1)]
 
 
+def test_what_is_needed_and_there_already_is_told_apart_from_what_is_to_be_done(folder):
+    made = suite(cell(), n_examples=4)
+    train, craft, evaluate = make_plan(made, None, folder).jobs
+    folder.place("weights", train.digest, b"a file is enough")
+    plan = make_plan(made, None, folder)
+    assert (plan.jobs, plan.at_hand) == ((craft, evaluate), (train,))
+    folder.save("adversarial", craft.digest, {}, {"weights": {}})
+    plan = make_plan(made, None, folder)
+    assert (plan.jobs, plan.at_hand) == ((evaluate,), (train, craft))
+
+
 def test_an_oblivious_attack_is_crafted_once_for_all_defenses(folder):
     shared = make_plan(suite(cell("none"), cell("blur")), None, folder)
     assert len(shared.jobs_of("craft")) == 3
