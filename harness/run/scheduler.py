@@ -328,7 +328,10 @@ class _Shift:
         self.watcher.ended(ticket, job, 0.0, reason, again=True)
 
     def _fail(self, ticket: int, job: Job, reason: str, status: str = "failed") -> None:
-        self.store.board.end(ticket, status, reason)
+        if not self.store.board.end(ticket, status, reason):  # the lease was lost: its new holder may fare better
+            self.elsewhere.add(job.digest)
+            self.watcher.ended(ticket, job, 0.0, reason, again=True)
+            return
         self.tally.failed.append((job, reason))
         self.watcher.ended(ticket, job, 0.0, reason)
         self._give_up(job.digest, f"{job.kind} {job} failed: {reason}")

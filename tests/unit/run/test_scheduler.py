@@ -45,6 +45,19 @@ def test_a_job_that_kills_every_worker_fails_in_the_end(toy, store, silent, scri
     assert [job for job, _ in tally.failed] == [toy.craft]
 
 
+def test_a_failure_under_a_lost_lease_is_left_to_whoever_has_the_job_now(toy, store, silent, scripted, monkeypatch):
+    monkeypatch.setattr("harness.run.scheduler.LOOK", 0.02)
+    other = Store.open(str(store.engine.url.database))
+
+    def too_late():
+        other.board.reclaim(alone=True)
+        other.finish(other.board.claim(toy.train), toy.train, Done())
+        return "a bad day"
+
+    tally = run([toy.train, toy.other], store, scripted(script={toy.train: [too_late]}), silent)
+    assert (tally.done, tally.elsewhere, tally.failed) == (1, 1, [])
+
+
 def test_an_interrupt_leaves_no_attempt_open(toy, store, silent, scripted):
     executor = scripted(script={toy.train: [KeyboardInterrupt()]})
     with pytest.raises(KeyboardInterrupt):
