@@ -64,7 +64,8 @@ class Folder:
         """Return what was kept with an artifact, reading its header only; None if it is missing or damaged."""
         try:
             with self.path(kind, digest).open("rb") as file:
-                return _about(file.read(8), file.read)
+                found: dict[str, Any] = json.loads(_kept(file.read(8), file.read)["about"])
+                return found
         except (OSError, KeyError, TypeError, ValueError):
             return None
 
@@ -82,7 +83,9 @@ class Folder:
         """
         from safetensors.torch import save
 
-        data = save({name: tensor.contiguous() for name, tensor in tensors.items()}, {"about": json.dumps(about)})
+        whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        kept = {"about": json.dumps(about)}
+        data = save(whole, kept | {"sha256": _sha256_of_tensors(save(whole, kept))})
         self.place(kind, digest, data)
         return Artifact(digest, kind, hashlib.sha256(data).hexdigest(), len(data), label)
 
@@ -119,7 +122,10 @@ class Folder:
         try:
             data = path.read_bytes()
             tensors: dict[str, Tensor] = load(data)
-            about = _about(data[:8], lambda length: data[8 : 8 + length])
+            kept = _kept(data[:8], lambda length: data[8 : 8 + length])
+            about: dict[str, Any] = json.loads(kept["about"])
+            if kept.get("sha256", unchanged := _sha256_of_tensors(data)) != unchanged:
+                raise ValueError("its numbers are not those that were written")
         except FileNotFoundError as error:
             raise UserError(f"expected {kind} at {path}, found nothing; run the suite again to make them") from error
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
@@ -129,10 +135,15 @@ class Folder:
         return tensors, about, Artifact(digest, kind, hashlib.sha256(data).hexdigest(), len(data), label)
 
 
-def _about(first: bytes, read: Callable[[int], bytes]) -> dict[str, Any]:
+def _kept(first: bytes, read: Callable[[int], bytes]) -> dict[str, str]:
     """Return what ``save`` kept, from the JSON header of a safetensors file: eight bytes of length, then the header."""
     length = int.from_bytes(first, "little")
     if length > _HEADER:
         raise ValueError(f"a header of {length} bytes")
-    about: dict[str, Any] = json.loads(json.loads(read(length))["__metadata__"]["about"])
-    return about
+    kept: dict[str, str] = json.loads(read(length))["__metadata__"]
+    return kept
+
+
+def _sha256_of_tensors(data: bytes) -> str:
+    """Return the hash of what follows the header."""
+    return hashlib.sha256(data[8 + int.from_bytes(data[:8], "little") :]).hexdigest()

@@ -1,10 +1,12 @@
 """Artifacts appear whole or not at all."""
 
 import hashlib
+import json
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save
 
 from harness.artifacts import Folder
 from harness.core.errors import UserError
@@ -49,6 +51,21 @@ def test_the_description_is_that_of_the_file_and_nothing_else_is_left(folder, te
 
 def test_the_same_content_is_the_same_file(folder, tensors):
     assert folder.save("weights", DIGEST, tensors, ABOUT) == folder.save("weights", DIGEST, tensors, ABOUT)
+
+
+def test_a_changed_bit_among_the_numbers_is_noticed(folder, tensors):
+    folder.save("weights", DIGEST, tensors, ABOUT)
+    path = folder.path("weights", DIGEST)
+    data = bytearray(path.read_bytes())
+    data[8 + int.from_bytes(data[:8], "little")] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"the file is damaged \(its numbers are not those that were written\); delete"):
+        folder.load("weights", DIGEST)
+
+
+def test_a_file_without_a_hash_of_its_numbers_is_read(folder, tensors):
+    folder.place("weights", DIGEST, save({"weight": torch.ones(2)}, {"about": json.dumps(ABOUT)}))
+    assert folder.load("weights", DIGEST)[1] == ABOUT
 
 
 def test_about_reads_the_header_only(folder, tensors):
