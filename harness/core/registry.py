@@ -47,16 +47,23 @@ class Entry:
         """Import the component.
 
         Raises:
-            UserError: if its module cannot be imported; the cause is in the sentence.
+            UserError: if its module cannot be imported or holds no component; the cause is in the sentence.
         """
         module, _, attribute = self.target.partition(":")
         try:
-            return getattr(importlib.import_module(module), attribute)
-        except Exception as error:
-            raise UserError(
-                f"expected {self.kind} {self.name!r} at {self.target} (from {self.origin}), but importing it failed "
-                f"with {type(error).__name__}: {error}; repair or uninstall {self.origin.split()[0]}"
-            ) from error
+            component = getattr(importlib.import_module(module), attribute)
+        except (Exception, SystemExit) as error:  # a module may be a script that ends by itself
+            raise self._unfit(f"importing it failed with {type(error).__name__}: {error}") from error
+        lacking = [name for name in ("version", "Options") if not hasattr(component, name)]
+        if lacking:
+            raise self._unfit(f"it has no {' and no '.join(lacking)}")
+        return component
+
+    def _unfit(self, reason: str) -> UserError:
+        return UserError(
+            f"expected {self.kind} {self.name!r} at {self.target} (from {self.origin}), but {reason}; "
+            f"repair or uninstall {self.origin.split()[0]}"
+        )
 
 
 def _own_version() -> str:

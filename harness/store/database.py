@@ -225,13 +225,15 @@ def _speak(text: str, context: ExceptionContext) -> None:
 
 def _sqlite_pragmas(connection: Any, record: Any) -> None:
     cursor = connection.cursor()
-    for pragma in ("busy_timeout=30000", "foreign_keys=ON", "synchronous=NORMAL", "cache_size=-65536"):
-        cursor.execute(f"PRAGMA {pragma}")
     try:
+        for pragma in ("busy_timeout=30000", "foreign_keys=ON", "synchronous=NORMAL", "cache_size=-65536"):
+            cursor.execute(f"PRAGMA {pragma}")
         cursor.execute("PRAGMA journal_mode=WAL")
     except sqlite3.OperationalError as error:
         if "readonly" not in str(error):  # a database in a folder that cannot be written can still be read
             raise
+    except UnicodeDecodeError as error:  # what SQLite says of a damaged schema repeats the damage
+        raise sqlite3.DatabaseError("database disk image is malformed") from error
     cursor.close()
 
 

@@ -288,11 +288,19 @@ def overwritten(db: Path) -> None:
     db.write_bytes(b"something else" * 1000)
 
 
+def damaged_schema(db: Path) -> None:
+    with sqlite3.connect(db) as connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        nonsense = "name = CAST(x'fffe' AS TEXT), sql = 'no table'"
+        connection.execute(f"UPDATE sqlite_master SET {nonsense} WHERE name = 'cells'")
+    connection.close()
+
+
 @pytest.mark.usefixtures("pretending")
 @pytest.mark.parametrize(
     ("command", "damage"),
     [
-        *itertools.product(["run", "status", "report"], [damaged_pages, truncated, overwritten]),
+        *itertools.product(["run", "status", "report"], [damaged_pages, damaged_schema, truncated, overwritten]),
         ("run", damaged_results),  # a status reads an index of them only
         ("report", damaged_results),
     ],
@@ -412,26 +420,41 @@ def test_want_of_memory_in_a_worker_halves_the_batch_until_it_fits(
         assert list(connection.execute(query).scalars()) == [8, 4, 2]
 
 
-def test_a_plug_in_that_raises_when_it_is_imported_is_one_sentence_and_the_others_work(
-    purebench: Callable[..., Said], db: Path, plain: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("code", "complaint"),
+    [
+        ("raise RuntimeError('the moon is full')", "importing it failed with RuntimeError: the moon is full"),
+        ("raise SystemExit('usage: faulty FILE')", "importing it failed with SystemExit: usage: faulty FILE"),
+        ("class Bad: version = 1", "it has no Options"),
+        ("Bad = None", "it has no version and no Options"),
+    ],
+)
+def test_a_plug_in_that_cannot_be_used_is_one_sentence_and_the_others_work(
+    purebench: Callable[..., Said],
+    db: Path,
+    plain: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    code: str,
+    complaint: str,
 ) -> None:
     described = tmp_path / "site" / "faulty-1.0.dist-info"
     described.mkdir(parents=True)
     (described / "METADATA").write_text("Metadata-Version: 2.1\nName: faulty\nVersion: 1.0\n")
     (described / "entry_points.txt").write_text("[purebench.defenses]\nbad = faulty_defense:Bad\n")
-    (tmp_path / "site" / "faulty_defense.py").write_text("raise RuntimeError('the moon is full')\n")
+    (tmp_path / "site" / "faulty_defense.py").write_text(code)
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    monkeypatch.delitem(sys.modules, "faulty_defense", raising=False)
     registry.entries.cache_clear()
     try:
-        assert "the moon is full" in purebench("ls", "defenses").out
+        assert complaint in " ".join(purebench("ls", "defenses").out.split())
         assert purebench("run", plain, "--db", db).code == 0
         (tmp_path / "asks.yaml").write_text(PLAIN.replace("use: none", "use: faulty/bad"))
         said = purebench("validate", tmp_path / "asks.yaml")
     finally:
         registry.entries.cache_clear()
     assert said.code == 2
-    assert "expected defense 'faulty/bad' at faulty_defense:Bad (from faulty 1.0)" in said.sentence
-    assert "RuntimeError: the moon is full" in said.sentence
+    assert f"expected defense 'faulty/bad' at faulty_defense:Bad (from faulty 1.0), but {complaint}" in said.sentence
     assert said.sentence.endswith("repair or uninstall faulty")
 
 
