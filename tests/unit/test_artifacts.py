@@ -1,7 +1,6 @@
 """Artifacts appear whole or not at all."""
 
 import hashlib
-import json
 from pathlib import Path
 
 import pytest
@@ -63,9 +62,10 @@ def test_a_changed_bit_among_the_numbers_is_noticed(folder, tensors):
         folder.load("weights", DIGEST)
 
 
-def test_a_file_without_a_hash_of_its_numbers_is_read(folder, tensors):
-    folder.place("weights", DIGEST, save({"weight": torch.ones(2)}, {"about": json.dumps(ABOUT)}))
-    assert folder.load("weights", DIGEST)[1] == ABOUT
+def test_a_file_of_another_programme_is_refused(folder):
+    folder.place("weights", DIGEST, save({"weight": torch.ones(2)}, {"format": "pt"}))
+    with pytest.raises(UserError, match="the file is damaged"):
+        folder.load("weights", DIGEST)
 
 
 def test_about_reads_the_header_only(folder, tensors):
