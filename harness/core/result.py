@@ -46,6 +46,7 @@ class Outcome:
         reconstruction_*: masked reconstruction loss of the probe on clean, adversarial and purified input.
         amv_adversarial_*: attention-matrix variation, adversarial minus clean.
         amv_purified_*: likewise, purified minus clean; ``last`` is the last decoder layer, ``mean`` all of them.
+        amv_by_head: the whole of it, axes ``AMV_AXES``, decoder layer, head; float32, lowest byte first.
     """
 
     example: int
@@ -64,10 +65,14 @@ class Outcome:
     amv_adversarial_mean: float | None = None
     amv_purified_last: float | None = None
     amv_purified_mean: float | None = None
+    amv_by_head: bytes | None = None
 
 
 #: the metrics of an outcome that are real numbers and may be absent
-MEASURES = tuple(item.name for item in fields(Outcome))[7:]
+MEASURES = tuple(item.name for item in fields(Outcome) if item.type == "float | None")
+
+#: the first two axes of an outcome's ``amv_by_head``: which image is compared with the clean one, and the matrix norm
+AMV_AXES = {"image": ("adversarial", "purified"), "matrix_norm": ("frobenius", "spectral")}
 
 
 @dataclass(frozen=True)

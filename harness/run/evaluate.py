@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from harness import bounds
 from harness.core.result import Cost, Outcome
 from harness.core.threat import Norm, ThreatModel
-from harness.run.metrics.attention import Probe, Seen, last_and_mean, variation
+from harness.run.metrics.attention import Probe, Seen, by_head, last_and_mean, variation
 
 if TYPE_CHECKING:
     from harness.core.contracts import Defense, Nets
@@ -116,7 +116,7 @@ class Judge:
         attacked: Seen | None,
         masks: Draws,
     ) -> dict[str, Tensor]:
-        """Return the metrics that are asked for, each ``(B,)``."""
+        """Return the metrics that are asked for, each ``(B,)``; ``amv_by_head`` has further axes."""
         found: dict[str, Tensor] = {}
         if "distances" in self.metrics:
             found["linf"] = bounds.size(adversarial - batch.x, Norm.LINF)
@@ -132,6 +132,8 @@ class Judge:
             for name, other in (("adversarial", attacked), ("purified", after)):
                 last, mean = last_and_mean(variation(other, clean))
                 found[f"amv_{name}_last"], found[f"amv_{name}_mean"] = last, mean
+        if "amv-by-head" in self.metrics:
+            found["amv_by_head"] = by_head(attacked, after, clean)
         return found
 
 
@@ -167,15 +169,14 @@ def _rows(
 ) -> list[Outcome]:
     finite = torch.isfinite(logits).all(1)
     predictions = torch.where(finite, logits.nan_to_num().argmax(1), -1)
-    values = {name: column.double().tolist() for name, column in seen.items()}
+    values = {name: _plain(column) for name, column in seen.items()}
     rows = []
     for row in range(len(batch.y)):
         fault = faults[row] if bool(finite[row]) else "logits not finite"
-        measured: dict[str, float | None] = {}
+        measured: dict[str, Any] = {}
         for name, column in values.items():
-            known = column[row] == column[row] and abs(column[row]) != float("inf")
-            measured[name] = column[row] if known else None
-            if not known:
+            measured[name] = column[row]
+            if column[row] is None:
                 fault = fault or f"{name} not finite"
         label, prediction = int(batch.y[row]), int(predictions[row])
         rows.append(
@@ -191,3 +192,13 @@ def _rows(
             )
         )
     return rows
+
+
+def _plain(column: Tensor) -> list[float | bytes | None]:
+    """Return a metric per example: a number, or the bytes of many; None where one is not finite."""
+    known = torch.isfinite(column).reshape(len(column), -1).all(1).tolist()
+    if column.ndim == 1:
+        values: list[Any] = column.double().tolist()
+    else:
+        values = [one.tobytes() for one in column.float().cpu().numpy().astype("<f4")]
+    return [value if finite else None for value, finite in zip(values, known, strict=True)]

@@ -15,6 +15,7 @@ from sqlalchemy import Select, select
 from statsmodels.stats.proportion import proportion_confint
 
 from harness.core.errors import UserError, nearest
+from harness.core.result import AMV_AXES
 from harness.core.spec import short
 from harness.store.latest import latest_suites, read_results
 from harness.store.store import Store
@@ -81,13 +82,38 @@ class Results:
     @cached_property
     def examples(self) -> pd.DataFrame:
         """A row per cell, example and repeat: prediction, correctness, metrics."""
+        hidden = ("result", "amv_by_head")
         query = (
-            select(ResultRow.cell, ResultRow.id.label("result_id"), OutcomeRow)
+            select(ResultRow.cell, *(column for column in OutcomeRow.__table__.columns if column.name not in hidden))
             .join(OutcomeRow, OutcomeRow.result == ResultRow.id)
             .where(read_results(self._suites))
             .order_by(ResultRow.cell, OutcomeRow.place, OutcomeRow.repeat)
         )
-        return self._titled(_frame(self._store, query).drop(columns=["result", "result_id"]))
+        return self._titled(_frame(self._store, query))
+
+    @cached_property
+    def heads(self) -> pd.DataFrame:
+        """A row per cell, example, repeat, image, matrix norm, layer and head: ``amv``, where it was measured."""
+        query = (
+            select(ResultRow.cell, OutcomeRow.place, OutcomeRow.repeat, OutcomeRow.amv_by_head)
+            .join(OutcomeRow, OutcomeRow.result == ResultRow.id)
+            .where(read_results(self._suites), OutcomeRow.amv_by_head.is_not(None))
+            .order_by(ResultRow.cell, OutcomeRow.place, OutcomeRow.repeat)
+        )
+        found = [self._by_head(cell, rows) for cell, rows in _frame(self._store, query).groupby("cell", sort=False)]
+        columns = ["cell", "place", "repeat", *AMV_AXES, "layer", "head", "amv"]
+        return self._titled(pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=columns))
+
+    def _by_head(self, cell: Any, rows: pd.DataFrame) -> pd.DataFrame:
+        """Return the numbers of a cell in a row each; the probe's recipe says how many layers and heads there are."""
+        net = self._store.spec_of(cell)["probe"]["parts"]["recipe"]["params"]["net"]
+        shape = (*map(len, AMV_AXES.values()), net["decoder_depth"], net["decoder_heads"])
+        values = np.frombuffer(b"".join(rows["amv_by_head"]), "<f4").reshape(len(rows), *shape)
+        axes = {**AMV_AXES, "layer": range(1, shape[2] + 1), "head": range(1, shape[3] + 1)}
+        index = pd.MultiIndex.from_product([range(len(rows)), *axes.values()], names=["row", *axes])
+        long = pd.Series(values.ravel().astype(float), index, name="amv").reset_index()
+        picked = rows.iloc[long.pop("row").to_numpy()].drop(columns="amv_by_head").reset_index(drop=True)
+        return pd.concat([picked, long], axis=1)
 
     @cached_property
     def costs(self) -> pd.DataFrame:

@@ -274,3 +274,4 @@ class OutcomeRow(Table):
     amv_adversarial_mean: Mapped[float | None]
     amv_purified_last: Mapped[float | None]
     amv_purified_mean: Mapped[float | None]
+    amv_by_head: Mapped[bytes | None]

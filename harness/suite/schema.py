@@ -168,16 +168,16 @@ class ProbeOptions(_Schema):
 
 
 #: metrics that look at images through the probe
-PROBED = ("amv", "reconstruction")
+PROBED = ("amv", "amv-by-head", "reconstruction")
 
 
 class Metrics(_Schema):
     """What is measured besides correctness and cost."""
 
-    names: tuple[Literal["distances", "reconstruction", "amv"], ...] = Field(
+    names: tuple[Literal["distances", "reconstruction", "amv", "amv-by-head"], ...] = Field(
         ("distances",),
         description="distances: size of the perturbation; reconstruction: loss of the probe; "
-        "amv: attention-matrix variation in the probe's decoder",
+        "amv: attention-matrix variation in the probe's decoder; amv-by-head: for every layer and head, in two norms",
     )
     probe: ProbeOptions | None = Field(None, description="needed for reconstruction and amv")
 

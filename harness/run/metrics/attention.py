@@ -1,20 +1,23 @@
 """Attention-matrix variation (AMV) and masked reconstruction loss, seen by a probe autoencoder.
 
 AMV at decoder layer t is A^t(other) - A^t(clean), with A^t = softmax(Q K^T / sqrt(d)), under the same weights and
-the same masks (MAE-Pure, section 3). What is reported here is the Frobenius norm of that difference for every head,
-averaged over heads and over a stated number of masks; the paper writes a plain double bar and says nothing of heads,
-so both are choices of ours. The probe is named in the suite and need not belong to any defense, so every defense has
-the metric.
+the same masks (MAE-Pure, section 3). Its size is the matrix norm of that difference for every image, layer and head,
+averaged over a stated number of masks. The paper writes a plain double bar with a 2, which may be the Frobenius or the
+spectral norm, and says nothing of heads: both norms are measured for each head, and the short figures (last layer, mean
+of the layers) are Frobenius norms averaged over heads. ``other`` is the adversarial or the purified image; on a cell of
+clean input the purified one is the purified clean image. The probe is named in the suite and need not belong to any
+defense, so every defense has the metric.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from harness.core.result import AMV_AXES
 from harness.nets.mae import MAE, masked_loss
 
 if TYPE_CHECKING:
@@ -63,10 +66,18 @@ class Probe:
         return Seen(torch.stack(losses).mean(0), maps)
 
 
-def variation(other: Seen, clean: Seen) -> Tensor:
-    """Return the AMV ``(B, layers, heads)``: Frobenius norm of the attention's difference, mean over masks."""
+#: matrix norm -> as torch calls it
+_ORDERS: dict[str, Any] = {"frobenius": "fro", "spectral": 2}
+
+
+def variation(other: Seen, clean: Seen, matrix_norm: str = "frobenius") -> Tensor:
+    """Return the AMV ``(B, layers, heads)``: a norm of the attention's difference, mean over masks.
+
+    ``frobenius``: the root of the sum of squares. ``spectral``: the largest singular value.
+    """
+    order = _ORDERS[matrix_norm]
     per_mask = [
-        torch.stack([torch.linalg.matrix_norm(a - b) for a, b in zip(layers, clean_layers, strict=True)], 1)
+        torch.stack([torch.linalg.matrix_norm(a - b, order) for a, b in zip(layers, clean_layers, strict=True)], 1)
         for layers, clean_layers in zip(other.attention, clean.attention, strict=True)
     ]
     return torch.stack(per_mask).mean(0)
@@ -76,3 +87,12 @@ def last_and_mean(amv: Tensor) -> tuple[Tensor, Tensor]:
     """Return the AMV of the last layer and its mean over layers, heads averaged, each ``(B,)``."""
     per_layer = amv.mean(2)
     return per_layer[:, -1], per_layer.mean(1)
+
+
+def by_head(adversarial: Seen, purified: Seen, clean: Seen) -> Tensor:
+    """Return the AMV ``(B, images, norms, layers, heads)`` of every layer and head; the first axes are ``AMV_AXES``."""
+    images = {"adversarial": adversarial, "purified": purified}
+    norms = AMV_AXES["matrix_norm"]
+    return torch.stack(
+        [torch.stack([variation(images[image], clean, norm) for norm in norms], 1) for image in AMV_AXES["image"]], 1
+    )

@@ -1,11 +1,12 @@
 """Attention-matrix variation and the reconstruction loss of the probe, against loops."""
 
+import numpy as np
 import pytest
 import torch
 
 from harness.draws import Draws
 from harness.nets.mae import masked_loss
-from harness.run.metrics.attention import Probe, Seen, last_and_mean, variation
+from harness.run.metrics.attention import Probe, Seen, by_head, last_and_mean, variation
 from harness.testing.nets import tiny_mae
 
 DRAWS = Draws(("attention",), torch.arange(3))
@@ -42,6 +43,27 @@ def test_variation_is_the_frobenius_norm_of_the_difference_averaged_over_masks()
                     squares = [(a[i][j] - b[i][j]) ** 2 for i in range(4) for j in range(4)]
                     total += sum(squares) ** 0.5
                 assert float(found[image, layer, head]) == pytest.approx(total / 2, rel=1e-5)
+
+
+def test_the_spectral_norm_is_the_largest_singular_value():
+    other, clean = seen("other"), seen("clean")
+    found = variation(other, clean, "spectral")
+    for image, layer, head in np.ndindex(3, 3, 2):
+        gaps = [
+            (other.attention[mask][layer] - clean.attention[mask][layer])[image, head].double().numpy()
+            for mask in range(2)
+        ]
+        largest = [np.sqrt(np.linalg.eigvalsh(gap.T @ gap)[-1]) for gap in gaps]
+        assert float(found[image, layer, head]) == pytest.approx(sum(largest) / 2, rel=1e-4)
+    assert (found <= variation(other, clean) * (1 + 1e-6)).all()
+
+
+def test_by_head_has_both_images_in_both_norms():
+    adversarial, purified, clean = seen("adversarial"), seen("purified"), seen("clean")
+    found = by_head(adversarial, purified, clean)
+    assert found.shape == (3, 2, 2, 3, 2)
+    assert torch.equal(found[:, 0, 0], variation(adversarial, clean))
+    assert torch.equal(found[:, 1, 1], variation(purified, clean, "spectral"))
 
 
 def test_last_is_of_the_last_layer_and_mean_of_all():

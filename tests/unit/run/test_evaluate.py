@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -180,6 +181,19 @@ def test_the_judge_measures_what_it_says():
         assert row.amv_purified_last == row.amv_adversarial_last > 0.0
     for row in judge(None, None, metrics=metrics, probe=probe):
         assert row.amv_adversarial_mean == row.amv_purified_mean == 0.0
+
+
+def test_every_layer_and_head_is_kept_where_asked_for():
+    probe = Probe(tiny_mae(), mask_ratio=0.5, masks=2)
+    for row in judge(batch().x + EPS, metrics=["amv", "amv-by-head"], probe=probe):
+        layers, heads = len(probe.mae.decoder), probe.mae.decoder[0].attn.num_heads
+        values = np.frombuffer(row.amv_by_head, "<f4").reshape(2, 2, layers, heads)
+        per_layer = values[0, 0].mean(1)
+        assert per_layer[-1] == pytest.approx(row.amv_adversarial_last, rel=1e-5)
+        assert per_layer.mean() == pytest.approx(row.amv_adversarial_mean, rel=1e-5)
+        assert (values[:, 1] <= values[:, 0] * (1 + 1e-6)).all()
+    for row in judge(batch().x + EPS, metrics=["amv"], probe=probe):
+        assert row.amv_by_head is None
 
 
 @pytest.mark.parametrize("shape", [(3, 1, 8, 8), (4, 1, 8, 7), (4, 64)])

@@ -1,5 +1,6 @@
 """The decision rules, the interval and the frames, against sums done by hand."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -181,3 +182,31 @@ def test_an_unknown_suite_is_a_sentence(store):
     declare(store)
     with pytest.raises(UserError, match="did you mean 'toy'"):
         results(path_of(store), "tpy")
+
+
+def test_the_variation_of_every_layer_and_head_is_a_row(tmp_path):
+    mae = Spec.of("recipe", "mae", 1, {"net": {"decoder_depth": 3, "decoder_heads": 2}})
+    looked_at = replace(cell("none"), probe=Spec.of("probe", "masked-autoencoder", 1, {}, {"recipe": mae}))
+    store = Store.open(str(tmp_path / "runs.db"), create=True)
+    declare(store, Member(looked_at.labels, looked_at, False), Member(cell("blur").labels, cell("blur"), False))
+    values = np.arange(2 * 24, dtype="<f4").reshape(2, 2, 2, 3, 2)  # place, image, matrix norm, layer, head
+    outcomes = tuple(Outcome(9, place, 0, 3, 3, True, amv_by_head=values[place].tobytes()) for place in range(2))
+    job = Evaluate(looked_at, Shard(0, 0, 2), 0, 1)
+    assert store.finish(store.board.claim(job), job, Done((), outcomes, Cost(images=2)))
+    measure(store, cell("blur"), Shard(0, 0, 2), 0, ["1", "1"])
+    heads = results(str(tmp_path / "runs.db")).heads
+    assert len(heads) == values.size
+    keys = ["place", "image", "matrix_norm", "layer", "head"]
+    at = heads.set_index(keys)["amv"]
+    assert at[1, "purified", "frobenius", 3, 1] == values[1, 1, 0, 2, 0]
+    assert at[0, "adversarial", "spectral", 1, 2] == values[0, 0, 1, 0, 1]
+    assert set(heads["defense"]) == {"none"}
+
+
+def test_without_such_a_metric_there_are_no_rows_by_head(tmp_path):
+    store = Store.open(str(tmp_path / "runs.db"), create=True)
+    declare(store, Member(cell("none").labels, cell("none"), False))
+    measure(store, cell("none"), Shard(0, 0, 2), 0, ["1", "1"])
+    found = results(str(tmp_path / "runs.db"))
+    assert found.heads.empty
+    assert "amv_by_head" not in found.examples

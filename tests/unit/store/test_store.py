@@ -63,7 +63,7 @@ def test_a_database_of_another_schema_is_a_sentence(path):
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
     connection.close()
-    with pytest.raises(UserError, match=r"expected a purebench database of schema 0002 .* got 9999.* newer purebench"):
+    with pytest.raises(UserError, match=r"expected a purebench database of schema \d{4} .* got 9999.* newer purebench"):
         Store.open(str(path))
 
 
