@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 #: registered name -> where the class is
 TABLE = {
+    "file": "harness.nets.files:FromFile",
     "recipe": "harness.nets.classifiers:Trained",
     "robustbench": "harness.nets.robustbench:RobustBench",
 }

@@ -1,0 +1,158 @@
+"""Classifiers from files with weights that you have: nothing is downloaded, and no file can run code."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from harness.core.errors import UserError
+from harness.data.files import data_folder
+from harness.options import Number
+from harness.options import Options as BaseOptions
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from harness.core.contracts import DataCard, Nets
+
+Channels = tuple[Number, Number, Number]
+
+#: what all these networks take and tell apart
+SHAPE, N_CLASSES = (3, 32, 32), 10
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+#: network -> mean and standard deviation, of pixels in [0, 1], that its published weights were measured with
+NORMALISATION: dict[str, tuple[Channels, Channels]] = {
+    "resnet20": IMAGENET,
+    "resnet32": IMAGENET,
+    "resnet56": IMAGENET,
+    "resnet2b": ((0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616)),
+    "cnn-a": ((125.3 / 255, 123.0 / 255, 113.9 / 255), (63.0 / 255, 62.1 / 255, 66.7 / 255)),
+    "conv-small": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+    "oval-wide": ((0.485, 0.456, 0.406), (0.225, 0.225, 0.225)),
+    "marabou-small": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+    "marabou-large": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+}
+
+Net = Literal[
+    "resnet20",
+    "resnet32",
+    "resnet56",
+    "resnet2b",
+    "cnn-a",
+    "conv-small",
+    "oval-wide",
+    "marabou-small",
+    "marabou-large",
+]
+
+
+def weights_folder() -> Path:
+    """Return the folder that ``PUREBENCH_WEIGHTS`` names, else ``weights`` in the data folder."""
+    named = os.environ.get("PUREBENCH_WEIGHTS")
+    return Path(named) if named else data_folder() / "weights"
+
+
+class FromFile:
+    """A CIFAR-10 classifier with weights that you have placed as safetensors into the weights folder."""
+
+    version: ClassVar[int] = 1
+
+    class Options(BaseOptions):
+        """Which network, which weights, and how pixels are normalised: ``(x - mean) / std``, by channel."""
+
+        net: Net = Field(description="architecture; resnet20 to resnet56 are those of He et al. for CIFAR-10")
+        file: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*\.safetensors$", description="name, without a folder")
+        sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="hash of the file")
+        mean: Channels | None = Field(
+            None, description="of pixels in [0, 1]; what the network's published weights want"
+        )
+        std: Channels | None = Field(None, description="of pixels in [0, 1]; what the network's published weights want")
+
+        @model_validator(mode="before")
+        @classmethod
+        def _published(cls, given: Any) -> Any:
+            """Write the normalisation out, so that it is a part of the identity whether it was given or not."""
+            net = given.get("net") if isinstance(given, dict) else None
+            if not isinstance(net, str) or net not in NORMALISATION:
+                return given  # which is refused for the right reason
+            told = {key: value for key, value in given.items() if value is not None}
+            return dict(zip(("mean", "std"), NORMALISATION[net], strict=True)) | told
+
+        @model_validator(mode="after")
+        def _dividing(self) -> FromFile.Options:
+            if any(value <= 0 for value in self.std or ()):
+                raise ValueError(f"expected a std greater than 0 in every channel, got {self.std}")
+            return self
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    def load(self, nets: Nets, data: DataCard) -> nn.Module:
+        """Return the network behind its normalisation, after its file has been checked against the hash."""
+        from torch import nn
+
+        from harness.nets.normalise import Normalise
+
+        options = self.options
+        if data.shape != SHAPE or data.n_classes != N_CLASSES:
+            raise UserError(
+                f"expected images {SHAPE} of {N_CLASSES} classes for {options.net}, got {data.shape} of "
+                f"{data.n_classes}; name a dataset such as cifar10"
+            )
+        net = _build(options.net)
+        tensors = self._tensors(weights_folder() / options.file)
+        counters = {name: value for name, value in net.state_dict().items() if name.endswith("num_batches_tracked")}
+        try:
+            net.load_state_dict(counters | {name.removeprefix("module."): value for name, value in tensors.items()})
+        except RuntimeError as error:
+            said = "; ".join(line.strip().rstrip(". ") for line in str(error).splitlines()[1:3])
+            raise UserError(f"expected weights of a {options.net} in {options.file}, got others: {said}") from error
+        return nn.Sequential(Normalise(options.mean or (0, 0, 0), options.std or (1, 1, 1)), net).eval()
+
+    def _tensors(self, path: Path) -> dict[str, Tensor]:
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise UserError(
+                f"expected weights at {path}, got {error.strerror}; put the file there, "
+                "or set PUREBENCH_WEIGHTS to the folder that has it"
+            ) from error
+        found = hashlib.sha256(content).hexdigest()
+        if found != self.options.sha256:
+            raise UserError(
+                f"expected weights with sha256 {self.options.sha256[:12]}, got {found[:12]} at {path}; "
+                "put the right file there, or name its hash in the suite"
+            )
+        try:
+            tensors: dict[str, Tensor] = load(content)
+        except SafetensorError as error:
+            raise UserError(f"expected weights as safetensors at {path}, got another format ({error})") from error
+        return tensors
+
+
+def _build(net: Net) -> nn.Module:
+    from harness.nets.resnet import ResNet
+    from harness.nets.small import ResNet2B, conv
+
+    match net:
+        case "resnet20" | "resnet32" | "resnet56":
+            return ResNet((int(net.removeprefix("resnet")) - 2) // 6, N_CLASSES)
+        case "resnet2b":
+            return ResNet2B(N_CLASSES)
+        case "cnn-a" | "oval-wide":
+            return conv((16, 32), padding=1, hidden=(100,), n_classes=N_CLASSES)
+        case "conv-small":
+            return conv((16, 32), padding=0, hidden=(100,), n_classes=N_CLASSES)
+        case "marabou-small":
+            return conv((8, 16), padding=0, hidden=(128, 64), n_classes=N_CLASSES)
+        case "marabou-large":
+            return conv((32, 64), padding=0, hidden=(128, 64), n_classes=N_CLASSES)
