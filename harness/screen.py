@@ -106,7 +106,8 @@ def components_table(kind: str, components: Sequence[ComponentInfo]) -> Table:
             for option in one.options
         ]
         traits = [name for name, holds in vars(one.traits).items() if holds] if one.traits else []
-        about = [escape(one.fault or one.summary), *([f"[dim]{', '.join(traits)}[/]"] if traits else [])]
+        about = [escape(one.fault or one.summary)]
+        about += [f"[dim]{escape(line)}[/]" for line in (one.source, ", ".join(traits)) if line]
         table.add_row(escape(one.name), "\n".join(about), "\n".join(options) or "[dim]none[/]")
     return table
 

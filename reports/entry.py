@@ -39,6 +39,7 @@ class Entry:
         anchor: the fragment of its row on the page; unique there.
         id: the first twelve digits of the cell's digest; None where the cell was refused.
         undefended: whether the defense does nothing.
+        oracle: whether the defense is shown the clean image, which makes it an analysis.
         status: ``done``, ``partial``, ``missing`` or ``skipped``.
         reason: why it was skipped, or why its last attempt failed.
         n: examples seen, of ``wanted``.
@@ -59,6 +60,7 @@ class Entry:
     attack: str
     threat_model: str
     undefended: bool
+    oracle: bool
     norm: str | None
     eps: float | None
     knowledge: str | None
@@ -113,7 +115,7 @@ class Entry:
         return (self.suite, *self.row, self.attack, self.threat_model)
 
 
-def entry_of(record: Mapping[str, Any], anchor: str, failure: str | None, *, undefended: bool) -> Entry:
+def entry_of(record: Mapping[str, Any], anchor: str, failure: str | None, *, undefended: bool, oracle: bool) -> Entry:
     """Read one row of the frame of cells, with None where it has nothing.
 
     Args:
@@ -121,6 +123,7 @@ def entry_of(record: Mapping[str, Any], anchor: str, failure: str | None, *, und
         anchor: see ``Entry``.
         failure: why the cell's last attempt failed, if it did.
         undefended: see ``Entry``.
+        oracle: see ``Entry``.
     """
 
     def per_image(side: str) -> PerImage:
@@ -140,6 +143,7 @@ def entry_of(record: Mapping[str, Any], anchor: str, failure: str | None, *, und
         attack=record["attack"],
         threat_model=record["threat_model"],
         undefended=undefended,
+        oracle=oracle,
         norm=record["norm"],
         eps=record["eps"],
         knowledge=record["knowledge"],

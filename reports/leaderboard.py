@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     _Line = tuple[Entry | None, ...]
 
 
+#: defenses that are shown the clean image; those of plug-ins stay unranked too, since no adaptive attack meets them
+ORACLES = frozenset({"amv-oracle"})
+
+
 @dataclass(frozen=True)
 class Column:
     """An attack under a threat model, by the suite's names."""
@@ -220,14 +224,16 @@ def _entries(cells: pd.DataFrame, origin: Provenance) -> list[Entry]:
     found = []
     records = _records(cells)
     undefended = {(record["suite"], record["defense"]) for record in records if record["defense_use"] == "none"}
+    oracles = {(record["suite"], record["defense"]) for record in records if record["defense_use"] in ORACLES}
     for position, record in enumerate(records):
         cell = record["id"]
         name = cell or f"refused-{position + 1}"
         seen[name] = seen.get(name, 0) + 1
         anchor = f"c-{name}" if seen[name] == 1 else f"c-{name}-{seen[name]}"
         facts = origin.cells.get(cell) if cell else None
-        bare = (record["suite"], record["defense"]) in undefended
-        found.append(entry_of(record, anchor, facts.failure if facts else None, undefended=bare))
+        row = (record["suite"], record["defense"])
+        failure = facts.failure if facts else None
+        found.append(entry_of(record, anchor, failure, undefended=row in undefended, oracle=row in oracles))
     return found
 
 
@@ -297,6 +303,8 @@ def _row(defense: str, line: _Line, worst: Worst | None) -> Row:
     unfinished = sum(entry.unfinished for entry in entries)
     if reference:
         unranked = "reference"
+    elif any(entry.oracle for entry in entries):
+        unranked = "analysis only: it is shown the clean image"
     elif not adaptive:
         unranked = "no finished adaptive attack"
     elif unfinished:

@@ -58,11 +58,20 @@ class Traits:
         differentiable: the exact gradient of the output with respect to the input says something; False where it
             is the identity or zero whatever the defense does.
         optimises: runs an optimisation at inference (AutoAttack's "dynamic" flag).
+        own_classifier: brings a classifier that was trained with it, in place of the cell's.
+        batchwise: what becomes of an image depends on the others of its batch, by more than the order of additions.
+        stateful: what becomes of an image depends on what the same object purified before.
+        oracle: is shown the clean image as ``purify(..., clean=...)``. For analysis: no attacker can have such a
+            victim, so whoever knows of the defense is refused, and reports never rank it.
     """
 
     random: bool
     differentiable: bool
     optimises: bool = False
+    own_classifier: bool = False
+    batchwise: bool = False
+    stateful: bool = False
+    oracle: bool = False
 
 
 @dataclass(frozen=True)
@@ -116,7 +125,14 @@ class Classifier(Component, Protocol):
 
 @runtime_checkable
 class Defense(Component, Protocol):
-    """Purifies images before an unchanged classifier sees them."""
+    """Purifies images before an unchanged classifier sees them.
+
+    A defense may have ``source: ClassVar[str]``, the paper it comes from, which ``purebench ls`` shows.
+
+    A defense whose trait is ``own_classifier`` has a method ``classifier(nets) -> nn.Module`` besides: one of its
+    networks, or a part of one, which takes the place of the cell's classifier behind it. An attacker who knows of the
+    defense faces that one too; an oblivious attacker keeps the cell's.
+    """
 
     def __init__(self, options: Any) -> None: ...
 
@@ -134,6 +150,21 @@ class Defense(Component, Protocol):
 
         Every random number comes from ``draws``; ``x`` is left as it is.
         """
+        ...
+
+
+def own_classifier(defense: Defense, nets: Nets) -> nn.Module | None:
+    """Return the classifier that a defense brings, or None where the cell's stays behind it."""
+    brought: nn.Module | None = defense.classifier(nets) if defense.traits.own_classifier else None  # type: ignore[attr-defined]
+    return brought
+
+
+@runtime_checkable
+class Oracle(Defense, Protocol):
+    """A defense whose trait is ``oracle``: the judge shows it the clean images; for analysis only."""
+
+    def purify(self, x: Tensor, nets: Nets, draws: Draws, clean: Tensor | None = None) -> Tensor:
+        """Return purified images, having seen the ``clean`` ones ``(B, C, H, W)`` that ``x`` was made from."""
         ...
 
 
@@ -190,8 +221,10 @@ __all__ = [
     "Dataset",
     "Defense",
     "Norm",
+    "Oracle",
     "Setting",
     "Split",
     "Traits",
     "Victim",
+    "own_classifier",
 ]

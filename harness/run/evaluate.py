@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from harness.core.threat import Norm, ThreatModel
 from harness.run.metrics.attention import Probe, Seen, by_head, last_and_mean, variation
 
 if TYPE_CHECKING:
-    from harness.core.contracts import Defense, Nets
+    from harness.core.contracts import Defense, Nets, Oracle
     from harness.draws import Draws
     from harness.run.meter import Meter
 
@@ -99,13 +99,19 @@ class Judge:
         for done, repeat in enumerate(repeats, start=1):
             here = draws.at("repeat", repeat)
             with self.meter.measure(len(batch.x)) as spent:
-                purified = self.defense.purify(adversarial, self.nets, here)
+                purified = self._purify(adversarial, batch.x, here)
                 logits = self.classifier(purified)
             total = total + spent.cost
             seen = self._measure(batch, adversarial, purified, clean_seen, adversarial_seen, masks)
             rows += _rows(batch, repeat, logits, faults, seen)
             progress(done / len(repeats))
         return rows, total
+
+    def _purify(self, x: Tensor, clean: Tensor, draws: Draws) -> Tensor:
+        """Return the purified images; an oracle, and nobody else, is shown the clean ones."""
+        if self.defense.traits.oracle:
+            return cast("Oracle", self.defense).purify(x, self.nets, draws, clean=clean)
+        return self.defense.purify(x, self.nets, draws)
 
     def _measure(
         self,

@@ -45,6 +45,7 @@ class ComponentInfo:
         summary: the first line of its docstring.
         origin: distribution and version.
         options: what can be set.
+        source: the paper that it comes from, where it says so.
         traits: of a defense with default options; None otherwise, or where it cannot be built without more.
         fault: why it cannot be used; empty where it can.
     """
@@ -54,6 +55,7 @@ class ComponentInfo:
     summary: str
     origin: str
     options: tuple[OptionInfo, ...] = ()
+    source: str = ""
     traits: Traits | None = None
     fault: str = ""
 
@@ -104,7 +106,8 @@ def _component(entry: registry.Entry) -> ComponentInfo:
     options: type[Options] = component.Options
     listed = tuple(_option(name, item, name in options.recipe_fields()) for name, item in options.model_fields.items())
     traits = _traits(component, options) if entry.kind == "defense" else None
-    return ComponentInfo(entry.kind, entry.name, summary, entry.origin, listed, traits)
+    source = str(getattr(component, "source", ""))
+    return ComponentInfo(entry.kind, entry.name, summary, entry.origin, listed, source, traits)
 
 
 def _traits(component: Any, options: type[Options]) -> Traits | None:

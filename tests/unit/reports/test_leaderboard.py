@@ -75,6 +75,21 @@ def test_a_worst_case_over_some_of_the_cells_is_marked_as_a_bound(toy):
     assert (board["dmae"].bound, board["mae-pure"].bound) == ("\N{LESS-THAN OR EQUAL TO} ", "")
 
 
+def test_an_oracle_is_shown_and_never_ranked(bench):
+    one = bench(repeats=1, n_examples=1)
+    for defense, verdict in (("amv-oracle", "1"), ("mae-pure", "0")):
+        one.add(defense, None, "1")
+        one.add(defense, "oblivious-0.2", verdict)
+    one.add("mae-pure", "bpda-0.2", "0")
+    one.refuse("amv-oracle", "bpda-0.2", "it is shown the clean image.")
+    board = only(read_leaderboard(one.write()))
+    oracle, ranked = rows(board)["amv-oracle"], rows(board)["mae-pure"]
+    assert (oracle.rank, oracle.unranked) == (None, "analysis only: it is shown the clean image")
+    assert oracle.worst.accuracy.share == 1.0
+    assert (ranked.rank, ranked.worst.accuracy.share) == (1, 0.0)
+    assert board.rows == (ranked, oracle)
+
+
 def test_the_undefended_classifier_is_the_reference_and_stands_last(toy):
     board = only(read_leaderboard(toy.write()))
     assert [row.defense for row in board.rows] == ["mae-pure", "dmae", "none"]

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from harness import bounds
+from harness.core.contracts import Traits
 from harness.core.result import MEASURES
 from harness.core.threat import Knowledge, Norm, ThreatModel
 from harness.draws import Draws
@@ -32,6 +33,8 @@ class Bright(nn.Module):
 
 
 class Same:
+    traits = Traits(random=False, differentiable=True)
+
     def purify(self, x, nets, draws):
         return x.clone()
 
@@ -39,8 +42,19 @@ class Same:
 class Shuffle:
     """Replaces each image by a dark or a bright one, by lot."""
 
+    traits = Traits(random=True, differentiable=True)
+
     def purify(self, x, nets, draws):
         return (0.25 + 0.5 * (draws.uniform(1, 1, 1) < 0.5)).expand_as(x)
+
+
+class Restore:
+    """Gives the clean image back, which only the judge can show it."""
+
+    traits = Traits(random=False, differentiable=False, oracle=True)
+
+    def purify(self, x, nets, draws, clean=None):
+        return clean.clone()
 
 
 def batch(level=0.45):
@@ -142,6 +156,12 @@ def test_a_random_defense_draws_afresh_in_every_repeat():
     for example in IDS.tolist():
         assert {row.prediction for row in rows if row.example == example} == {0, 1}
     assert judge(None, None, defense=Shuffle(), repeats=16) == rows
+
+
+def test_an_oracle_is_shown_the_clean_images_and_nobody_else_is():
+    proposed = batch().x + EPS
+    assert [row.prediction for row in judge(proposed)] == [1] * 4
+    assert [row.prediction for row in judge(proposed, defense=Restore())] == [0] * 4
 
 
 def test_a_repeat_is_the_same_in_whatever_range_it_is_asked_for():
