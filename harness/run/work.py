@@ -118,8 +118,18 @@ def build(spec: Spec) -> Any:
 
 
 def dataset(spec: Spec) -> Dataset:
-    """Build a dataset from its spec."""
+    """Build a dataset from its spec.
+
+    Raises:
+        UserError: if its content is not the one that was planned with, as on another machine with other files.
+    """
     built: Dataset = build(spec)
+    planned, found = spec.params["content"], built.card.sha256
+    if planned != found:
+        raise UserError(
+            f"expected {spec.use} with content hash {planned[:12]}, as it was planned, got {found[:12]}; "
+            "put the same files on every machine"
+        )
     return built
 
 
