@@ -70,9 +70,9 @@ class FromFile:
         file: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*\.safetensors$", description="name, without a folder")
         sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="hash of the file")
         mean: Channels | None = Field(
-            None, description="of pixels in [0, 1]; what the network's published weights want"
+            None, description="of pixels in [0, 1]; by default what the published weights want"
         )
-        std: Channels | None = Field(None, description="of pixels in [0, 1]; what the network's published weights want")
+        std: Channels | None = Field(None, description="of pixels in [0, 1]; by default what the published weights want")
 
         @model_validator(mode="before")
         @classmethod
