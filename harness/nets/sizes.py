@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from harness.options import Options
+from harness.options import Eps, Number, Options
 
 
 class CNNSize(Options):
@@ -28,6 +28,31 @@ class MAESize(Options):
     decoder_dim: int = Field(64, ge=8, description="decoder width")
     decoder_depth: int = Field(2, ge=1, description="decoder blocks")
     decoder_heads: int = Field(4, ge=1, description="decoder heads")
+    positions: Literal["sincos", "sincos-columns-first", "learned"] = Field(
+        "sincos",
+        description="fixed sine-cosine with the row in the first half of the channels, the same with the column "
+        "there (the authors' code), or a learned table",
+    )
+    class_token: bool = Field(False, description="a learned token beside the patches, as the authors' code has")
+    targets: Literal["raw", "normalised"] = Field(
+        "raw", description="predict pixels, or pixels minus their patch's mean over its standard deviation"
+    )
+    mean: tuple[Number, ...] = Field((0.5,), min_length=1, description="subtracted from pixels, per channel or for all")
+    std: tuple[Eps, ...] = Field((0.5,), min_length=1, description="what pixels are divided by then")
+    norm_eps: Number = Field(
+        1e-5, gt=0, description="added to the variance in the blocks' layer norms; the authors' code: 1e-6"
+    )
+
+
+class DIRSize(Options):
+    """DIR's purifier (Zhou et al. 2023): a masked autoencoder that sees both halves of the patches, one at a time."""
+
+    use: Literal["dir"]
+    patch: int = Field(2, ge=1, description="side of a square patch in pixels")
+    dim: int = Field(192, ge=8, description="width; a multiple of the pixels of a patch, channels counted")
+    depth: int = Field(8, ge=1, description="encoder blocks")
+    heads: int = Field(3, ge=1, description="heads of encoder and decoder")
+    decoder_depth: int = Field(2, ge=1, description="decoder blocks")
 
 
 class UNetSize(Options):
@@ -39,4 +64,12 @@ class UNetSize(Options):
     groups: int = Field(8, ge=1, description="groups of each group norm; must divide every width")
 
 
-NetSize = CNNSize | MAESize | UNetSize
+class JointSize(Options):
+    """A purifier and the classifier behind it, trained together and kept in one checkpoint."""
+
+    use: Literal["joint"]
+    purifier: Annotated[MAESize | DIRSize, Field(discriminator="use")] = Field(description="what purifies")
+    classifier: CNNSize = Field(description="what classifies the purified images")
+
+
+NetSize = CNNSize | MAESize | DIRSize | UNetSize | JointSize
