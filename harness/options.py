@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fractions
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
@@ -41,7 +41,8 @@ class Options(BaseModel):
     """Base of every component's options.
 
     Fields are keyword-only, checked, immutable; an unknown key is an error. A field annotated ``Recipe`` names
-    a network that has to be trained first and becomes a part of the component under the field's name.
+    a network that has to be trained first and becomes a part of the component under the field's name; one annotated
+    ``Recipe | None`` may name none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False)
@@ -52,8 +53,13 @@ class Options(BaseModel):
         return tuple(
             name
             for name, item in cls.model_fields.items()
-            if any(isinstance(mark, RecipeName) for mark in item.metadata)
+            if any(isinstance(mark, RecipeName) for mark in (*item.metadata, *_within(item.annotation)))
         )
+
+
+def _within(annotation: Any) -> tuple[Any, ...]:
+    """Return the marks of the branches of a union."""
+    return tuple(mark for branch in get_args(annotation) for mark in getattr(branch, "__metadata__", ()))
 
 
 class NoOptions(Options):

@@ -94,17 +94,25 @@ class Cell:
             made_of["defense"] = None
         return made_of
 
+    def networks(self) -> Iterator[Spec]:
+        """Yield the recipes of the networks that this cell runs, each once."""
+        parts = (self.dataset, self.classifier, self.defense, self.attack, self.probe)
+        found = {recipe.digest: recipe for spec in parts if spec for recipe in spec.stands_on()}
+        yield from found.values()
+
     def recipes(self) -> Iterator[Spec]:
-        """Yield every network that must be trained before this cell can run, each once."""
-        seen: set[str] = set()
-        stack = [self.dataset, self.classifier, self.defense]
-        stack += [spec for spec in (self.attack, self.probe) if spec]
-        while stack:
-            spec = stack.pop()
-            stack += [part for _, part in spec.parts]
-            if spec.kind == "recipe" and spec.digest not in seen:
-                seen.add(spec.digest)
-                yield spec
+        """Yield every recipe behind this cell, each once: what one stands on comes before it."""
+        found: dict[str, Spec] = {}
+        for recipe in self.networks():
+            _collect(recipe, found)
+        yield from found.values()
+
+
+def _collect(recipe: Spec, found: dict[str, Spec]) -> None:
+    if recipe.digest not in found:
+        for other in recipe.stands_on():
+            _collect(other, found)
+        found[recipe.digest] = recipe
 
 
 @dataclass(frozen=True)

@@ -129,9 +129,9 @@ class Defense(Component, Protocol):
 
     A defense may have ``source: ClassVar[str]``, the paper it comes from, which ``purebench ls`` shows.
 
-    A defense whose trait is ``own_classifier`` has a method ``classifier(nets) -> nn.Module`` besides: one of its
-    networks, or a part of one, which takes the place of the cell's classifier behind it. An attacker who knows of the
-    defense faces that one too; an oblivious attacker keeps the cell's.
+    It may have a method ``classifier(nets) -> nn.Module | None``, and the trait ``own_classifier`` if that returns
+    one of its networks: from pixels to logits, in place of the cell's classifier behind it. An attacker who knows of
+    the defense faces that one too; an oblivious attacker keeps the cell's.
     """
 
     def __init__(self, options: Any) -> None: ...

@@ -26,8 +26,8 @@ class Train:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Digests of the jobs that must have ended well before."""
-        return ()
+        """Digests of the jobs that must have ended well before: those of the recipes that this one stands on."""
+        return tuple(dict.fromkeys(recipe.digest for recipe in self.recipe.stands_on()))
 
     def __str__(self) -> str:
         """Name the recipe as people see it."""
@@ -56,8 +56,8 @@ class Craft:
     def needs(self) -> tuple[str, ...]:
         """An oblivious attack needs the classifier alone, an adaptive one the defense's networks too."""
         oblivious = self.cell.threat is not None and not self.cell.threat.adaptive
-        stands_on = [self.cell.classifier] if oblivious else [self.cell.classifier, self.cell.defense]
-        return tuple(part.digest for spec in stands_on for _, part in spec.parts if part.kind == "recipe")
+        victim = [self.cell.classifier] if oblivious else [self.cell.classifier, self.cell.defense]
+        return tuple(dict.fromkeys(recipe.digest for spec in victim for recipe in spec.stands_on()))
 
     def __str__(self) -> str:
         """Name what is attacked, with what, and which shard."""
@@ -97,7 +97,7 @@ class Evaluate:
     @property
     def needs(self) -> tuple[str, ...]:
         """Every network of the cell, and the adversarial batch."""
-        trained = tuple(recipe.digest for recipe in self.cell.recipes())
+        trained = tuple(recipe.digest for recipe in self.cell.networks())
         return trained if self.craft is None else (*trained, self.craft.digest)
 
     def __str__(self) -> str:

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 
 def canonical_json(value: Any) -> str:
@@ -81,6 +81,14 @@ class Spec:
             KeyError: if no part has that role.
         """
         return dict(self.parts)[role]
+
+    def stands_on(self) -> Iterator[Spec]:
+        """Yield the recipes whose networks this needs at hand; not those that these were trained beside."""
+        for _, part in self.parts:
+            if part.kind == "recipe":
+                yield part
+            else:
+                yield from part.stands_on()
 
     def as_dict(self) -> dict[str, Any]:
         """Return what the digest is made of, in plain JSON types."""

@@ -14,12 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from harness.core.contracts import own_classifier
 from harness.core.errors import UserError
 from harness.core.job import Craft, Evaluate, Job, Terms, Train
 from harness.core.registry import find
 from harness.core.result import Artifact, Cost, Done, Failed, Outcome
 from harness.core.threat import Knowledge
 from harness.draws import Draws
+from harness.nets import build_net
+from harness.nets.joint import parts_of
 from harness.nets.mae import MAE
 from harness.run.environment import environment
 from harness.run.evaluate import Batch, Judge
@@ -27,7 +30,7 @@ from harness.run.meter import Meter
 from harness.run.metrics.attention import Probe
 from harness.run.victim import DefendedVictim
 from harness.suite.components import BESIDE_OPTIONS
-from harness.training.loop import build_net, train
+from harness.training.loop import train
 from harness.training.recipe import TrainingPlan
 
 if TYPE_CHECKING:
@@ -133,6 +136,21 @@ def dataset(spec: Spec) -> Dataset:
     return built
 
 
+def networks(spec: Spec, folder: Folder, used: dict[str, Artifact]) -> dict[str, nn.Module]:
+    """Return the trained networks that a component or a recipe names, by role; ``used`` gets their description.
+
+    They are in eval mode, and their weights ask for no gradients.
+    """
+    found = {}
+    for role, recipe in spec.parts:
+        if recipe.kind == "recipe":
+            tensors, _, used[recipe.digest] = folder.load("weights", recipe.digest, recipe.label)
+            net = build_net(TrainingPlan.model_validate(recipe.params).net, dataset(recipe.part("dataset")).card)
+            net.load_state_dict(tensors)
+            found[role] = net.eval().requires_grad_(False)
+    return found
+
+
 class Bench:
     """The networks of one job, loaded once, with a meter on each and the hashes of their weights."""
 
@@ -144,29 +162,27 @@ class Bench:
         self.classifier = self._classifier()
         self.meter.attach(self.classifier, purifier=False)
 
-    def _net(self, recipe: Spec) -> nn.Module:
-        tensors, _, artifact = self.folder.load("weights", recipe.digest, recipe.label)
-        self.used[recipe.digest] = artifact
-        plan = TrainingPlan.model_validate(recipe.params)
-        net = build_net(plan.net, dataset(recipe.part("dataset")).card)
-        net.load_state_dict(tensors)
-        return net.eval().requires_grad_(False).to(**self.place)
-
     def _nets(self, spec: Spec) -> dict[str, nn.Module]:
-        return {role: self._net(part) for role, part in spec.parts if part.kind == "recipe"}
+        return {role: net.to(**self.place) for role, net in networks(spec, self.folder, self.used).items()}
 
     def _classifier(self) -> nn.Module:
         source: Classifier = build(self.cell.classifier)
         loaded = source.load(self._nets(self.cell.classifier), self.data.card)
         return loaded.eval().requires_grad_(False).to(**self.place)
 
-    def defense(self) -> tuple[Defense, dict[str, nn.Module]]:
-        """Build the defense with its networks, each under the meter."""
+    def defense(self) -> tuple[Defense, dict[str, nn.Module], nn.Module]:
+        """Build the defense with its networks, each under the meter, and say which classifier stands behind it.
+
+        That is the cell's, unless the defense brings its own, whose passes count as a classifier's.
+        """
         built: Defense = build(self.cell.defense)
         nets = self._nets(self.cell.defense)
-        for net in nets.values():
-            self.meter.attach(net, purifier=True)
-        return built, nets
+        own = own_classifier(built, nets)
+        for part in {part for net in nets.values() for part in parts_of(net)} - {own}:
+            self.meter.attach(part, purifier=True)
+        if own is not None:
+            self.meter.attach(own, purifier=False)
+        return built, nets, self.classifier if own is None else own
 
     def probe(self) -> tuple[Probe | None, frozenset[str]]:
         """Build the probe, outside the meter: measuring is not part of anyone's cost."""
@@ -207,10 +223,19 @@ class Bench:
 def _train(recipe: Spec, folder: Folder, device: torch.device, progress: Progress) -> Done:
     plan = TrainingPlan.model_validate(recipe.params)
     data = dataset(recipe.part("dataset"))
-    trained = train(plan, data.card, data.load("train"), progress, device)
-    about = {"recipe": recipe.as_dict(), "curve": trained.curve, "environment": environment(str(device))}
+    used: dict[str, Artifact] = {}
+    nets = networks(recipe, folder, used)
+    opponent = dict(recipe.parts).get("attack")
+    attack: Attack | None = None if opponent is None else build(opponent)
+    trained = train(plan, data.card, data.load("train"), progress, device, nets, attack)
+    about = {
+        "recipe": recipe.as_dict(),
+        "curve": trained.curve,
+        "environment": environment(str(device)),
+        "weights": {item.digest: item.sha256 for item in used.values()},
+    }
     artifact = folder.save("weights", recipe.digest, _state(trained.net), about, recipe.label)
-    return Done(artifacts=(artifact,))
+    return Done(artifacts=(*used.values(), artifact))
 
 
 def _state(net: nn.Module) -> dict[str, Tensor]:
@@ -224,7 +249,7 @@ def _craft(job: Craft, folder: Folder, terms: Terms, progress: Progress) -> Done
     bench = Bench(cell, folder, terms)
     attack: Attack = build(cell.attack)
     oblivious = cell.threat.knowledge is Knowledge.OBLIVIOUS
-    defense, nets = (None, {}) if oblivious else bench.defense()
+    defense, nets, classifier = (None, {}, bench.classifier) if oblivious else bench.defense()
     whole = bench.batch(job.shard)
     size = terms.batch_size or len(whole)
     # an attack that looks at a batch as a whole gets the shard; its victim then works through it in parts
@@ -237,7 +262,7 @@ def _craft(job: Craft, folder: Folder, terms: Terms, progress: Progress) -> Done
             progress((done + fraction) / len(parts))
 
         knowledge, n_classes = cell.threat.knowledge, bench.data.card.n_classes
-        victim = DefendedVictim(bench.classifier, defense, nets, knowledge, n_classes, share, size)
+        victim = DefendedVictim(classifier, defense, nets, knowledge, n_classes, share, size)
         with bench.meter.measure(len(part)) as spent:
             found = attack.propose(victim, part.x, part.y, cell.threat, Draws(("craft", job.stream), part.ids))
         proposed.append(found.to("cpu", part.x.dtype))
@@ -249,7 +274,7 @@ def _craft(job: Craft, folder: Folder, terms: Terms, progress: Progress) -> Done
 
 def _evaluate(job: Evaluate, folder: Folder, terms: Terms, progress: Progress) -> Done:
     bench = Bench(job.cell, folder, terms)
-    defense, nets = bench.defense()
+    defense, nets, classifier = bench.defense()
     probe, metrics = bench.probe()
     whole = bench.batch(job.shard)
     proposed, attack_cost = None, None
@@ -257,7 +282,7 @@ def _evaluate(job: Evaluate, folder: Folder, terms: Terms, progress: Progress) -
     if job.craft is not None:
         tensors, about, artifact = folder.load("adversarial", job.craft.digest, str(job.craft))
         proposed, attack_cost, made = tensors["proposed"].to(**bench.place), Cost(**about["cost"]), (artifact,)
-    judge = Judge(bench.classifier, defense, nets, probe, metrics, bench.meter)
+    judge = Judge(classifier, defense, nets, probe, metrics, bench.meter)
     repeats = range(job.first_repeat, job.stop_repeat)
     parts = whole.split(terms.batch_size or len(whole))
     proposals = [None] * len(parts) if proposed is None else torch.split(proposed, [len(part) for part in parts])

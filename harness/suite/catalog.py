@@ -112,7 +112,8 @@ def _component(entry: registry.Entry) -> ComponentInfo:
 
 def _traits(component: Any, options: type[Options]) -> Traits | None:
     try:
-        built = component(options.model_validate(dict.fromkeys(options.recipe_fields(), "recipe")))
+        named = [name for name in options.recipe_fields() if options.model_fields[name].is_required()]
+        built = component(options.model_validate(dict.fromkeys(named, "recipe")))
     except ValidationError:
         return None
     traits: Traits = built.traits

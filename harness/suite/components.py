@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path as FilePath
+from typing import Any
 
 from harness.core import registry
+from harness.core.contracts import Setting, Traits
 from harness.core.errors import Problem, UserError, nearest
 from harness.core.spec import Spec
 from harness.suite import shipped
@@ -14,11 +16,8 @@ from harness.suite.sentences import check
 from harness.suite.source import Document, Path, parse
 from harness.training.recipe import RecipeFile
 
-if TYPE_CHECKING:
-    from pathlib import Path as FilePath
-
-#: identity keys beside the options: the distribution of a plug-in, the hash of a dataset's content
-BESIDE_OPTIONS = ("origin", "content")
+#: identity keys beside the options: a plug-in's distribution, a dataset's content hash, whose classifier is judged
+BESIDE_OPTIONS = ("origin", "content", "own_classifier")
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class Resolver:
     """Resolves entries and recipes of one suite, and keeps every problem that it meets.
 
     Attributes:
-        folder: what paths of recipes start from.
+        folder: what paths of recipes start from; those in a recipe start from the recipe's own.
         problems: in the order met; a recipe that is named twice is read, and complained about, once.
     """
 
@@ -62,6 +61,7 @@ class Resolver:
         self.folder = folder
         self.problems: list[Problem] = []
         self._recipes: dict[str, Spec | None] = {}
+        self._reading: dict[str, str] = {}
 
     def component(
         self, kind: str, use: str, params: Any, document: Document, path: Path, label: str = ""
@@ -85,39 +85,49 @@ class Resolver:
             return None
         try:
             built = component(options)
-            beside = {"content": built.card.sha256} if kind == "dataset" else {}
+            beside: dict[str, Any] = {"content": built.card.sha256} if kind == "dataset" else {}
         except UserError as error:
             self._note(error, document, (*path, "params"))
             return None
         if entry.origin.split()[0] != "purebench":
             beside["origin"] = entry.origin
-        roles = options.recipe_fields()
+        if kind == "defense" and built.traits.own_classifier:
+            beside["own_classifier"] = True
+        roles = [role for role in options.recipe_fields() if getattr(options, role) is not None]
         parts = {role: self.recipe(getattr(options, role), document, (*path, "params", role)) for role in roles}
         found = {role: part for role, part in parts.items() if part is not None}
         if len(found) < len(parts):
             return None
-        identity = {**options.model_dump(mode="json", exclude=set(roles)), **beside}
+        identity = {**options.model_dump(mode="json", exclude=set(options.recipe_fields())), **beside}
         return Resolved(Spec.of(kind, use, component.version, identity, found, label), built, path)
 
-    def recipe(self, text: str, document: Document, path: Path) -> Spec | None:
+    def recipe(self, text: str, document: Document, path: Path, folder: FilePath | None = None) -> Spec | None:
         """Resolve the recipe that the option at ``path`` names; None after noting what is wrong."""
         known = shipped.recipes()
         file = known.get(text)
-        name = str(file) if file is not None else text
+        name = key = str(file) if file is not None else text
         if file is None:
-            local = self.folder / text
+            local = (folder or self.folder) / text
             if not text.endswith((".yaml", ".yml")):
                 sentence = f"expected the name of a shipped recipe or a path ending in .yaml, got {text!r}"
                 self.problems.append(document.problem(path, sentence, nearest(text, known)))
                 return None
             if not local.is_file():
                 sentence = f"expected a recipe file at {local}, found none"
-                self.problems.append(document.problem(path, sentence, "paths start from the folder of the suite file"))
+                remedy = f"paths start from the folder of the {'recipe' if self._reading else 'suite'} file"
+                self.problems.append(document.problem(path, sentence, remedy))
                 return None
-            file, name = local, str(local)
-        if name not in self._recipes:
-            self._recipes[name] = self._read_recipe(file, name)
-        return self._recipes[name]
+            file, name, key = local, str(local), str(local.resolve())
+        if key in self._reading:
+            circle = " -> ".join([*list(self._reading.values())[list(self._reading).index(key) :], name])
+            sentence = f"expected recipes that do not stand on themselves, got {circle}"
+            self.problems.append(document.problem(path, sentence, "name a recipe that can be trained before this one"))
+            return None
+        if key not in self._recipes:
+            self._reading[key] = name
+            self._recipes[key] = self._read_recipe(file, name)
+            del self._reading[key]
+        return self._recipes[key]
 
     def _read_recipe(self, file: FilePath | Any, name: str) -> Spec | None:
         try:
@@ -135,8 +145,60 @@ class Resolver:
         if not isinstance(params, dict):
             return None
         dataset = self.component("dataset", data["use"], params, document, ("dataset",))
-        return recipe.spec(dataset.spec) if recipe is not None and dataset is not None else None
+        if recipe is None:
+            return None
+        parts = {
+            role: self.recipe(named, document, (role,), FilePath(str(file)).parent)
+            for role, named in recipe.roles.items()
+        }
+        if dataset is None:
+            return None
+        if recipe.attack is not None:
+            parts["attack"] = self._opponent(recipe, dataset, document)
+        found = {role: part for role, part in parts.items() if part is not None}
+        if len(found) < len(parts) or not self._fit(recipe, dataset, found, document):
+            return None
+        return recipe.spec({"dataset": dataset.spec, **found})
+
+    def _opponent(self, recipe: RecipeFile, dataset: Resolved, document: Document) -> Spec | None:
+        """Return the attack that a recipe trains against, unless it refuses."""
+        told, path = recipe.attack, ("attack",)
+        if told is None or recipe.threat_model is None:
+            return None
+        attack = self.component("attack", told.use, told.params, document, path)
+        if attack is None:
+            return None
+        through = recipe.threat_model.params.knowledge == "full"
+        setting = Setting(dataset.built.card, recipe.threat_model.threat, Traits(random=through, differentiable=True))
+        reason = attack.built.refuses(setting)
+        if reason is not None:
+            sentence = f"expected an attack that can be trained against, got {told.use}: {reason.rstrip('.')}"
+            self.problems.append(document.problem(path, sentence))
+            return None
+        return attack.spec
+
+    def _fit(self, recipe: RecipeFile, dataset: Resolved, found: Mapping[str, Spec], document: Document) -> bool:
+        """Whether the recipes that one stands on fit it: trained on the same data, weights to start from of its net."""
+        before = len(self.problems)
+        nets = recipe.model_dump(mode="json")["net"]
+        wanted = {"init": nets}
+        if nets["use"] == "joint":
+            wanted |= {"purifier": nets["purifier"], "classifier": nets["classifier"]}
+        for role in recipe.roles:
+            part = found[role]
+            if part.part("dataset").digest != dataset.spec.digest:
+                sentence = f"expected a recipe that trains on the same data, got {part.label!r} on other data"
+                self.problems.append(document.problem((role,), sentence))
+            elif role in wanted and part.params["net"] != wanted[role]:
+                sentence = f"expected weights to start from of the same net, got {part.label!r} of another"
+                differs = ", ".join(_differing(part.params["net"], wanted[role]))
+                self.problems.append(document.problem((role,), sentence, f"they differ in {differs}"))
+        return len(self.problems) == before
 
     def _note(self, error: UserError, document: Document, path: Path) -> None:
         for problem in error.problems:
             self.problems.append(document.problem(path, problem.sentence, problem.remedy))
+
+
+def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    return sorted(key for key in {*one, *other} if one.get(key) != other.get(key))

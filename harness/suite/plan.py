@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from harness.core.cell import Cell, Labels, Shard
 from harness.core.errors import UserError, nearest
 from harness.core.job import Craft, Evaluate, Job, Train
-from harness.core.spec import short
+from harness.core.spec import Spec, short
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from harness.artifacts import Folder
     from harness.store.store import Covered, Member, Store
     from harness.suite.suite import Suite
+
+
+#: in place of the hash of weights that stand on weights that have changed since: they are trained again
+OUTDATED = "outdated"
 
 
 class Verdict(StrEnum):
@@ -124,10 +128,17 @@ class _State:
         self._hashes: dict[str, str | None] = {}
 
     def weights(self, recipe: str) -> str | None:
-        """Return the hash of a checkpoint, or None where it has still to be trained."""
+        """Return the hash of a checkpoint, OUTDATED, or None where it is not there."""
         if recipe not in self._hashes:
             self._hashes[recipe] = self.folder.sha256("weights", recipe)
+            if self._hashes[recipe] is not None and not self._stands(recipe):
+                self._hashes[recipe] = OUTDATED
         return self._hashes[recipe]
+
+    def _stands(self, recipe: str) -> bool:
+        """Whether what a checkpoint was trained beside is still the same, as far as that is there."""
+        about = self.folder.about("weights", recipe) or {}
+        return all(self.weights(part) in (None, sha256) for part, sha256 in about.get("weights", {}).items())
 
     def current(self, rows: Iterable[Covered]) -> tuple[list[Covered], bool]:
         """Return the rows that were measured with the weights that are there now, and whether others were left out."""
@@ -205,18 +216,17 @@ def _differences(before: dict[str, Any], now: dict[str, Any], path: str = "") ->
 def _jobs(cells: tuple[Planned, ...], here: _State) -> tuple[tuple[Job, ...], tuple[Job, ...]]:
     """Return every job that has to be done, each once, and those behind them that need not be done.
 
-    Long trainings come first, then crafts, then evaluations.
+    Trainings come first, then crafts, then evaluations; of the trainings, those at the head of a long chain.
     """
-    trains: dict[str, Train] = {}
-    at_hand: dict[str, Job] = {}
+    networks: dict[str, Spec] = {}
     crafts: dict[str, Craft] = {}
     evaluations: dict[str, Evaluate] = {}
     for planned in cells:
         for job in planned.evaluations:
             evaluations.setdefault(job.digest, job)
-            for recipe in job.cell.recipes():
-                missing = here.weights(recipe.digest) is None
-                (trains if missing else at_hand).setdefault(recipe.digest, Train(recipe))
+            networks |= {recipe.digest: recipe for recipe in job.cell.networks()}
+    trains, there = _trainings(networks.values(), here)
+    at_hand: dict[str, Job] = {**there}
     for job in evaluations.values():
         craft = job.craft
         if craft is None or craft.digest in crafts:
@@ -225,9 +235,43 @@ def _jobs(cells: tuple[Planned, ...], here: _State) -> tuple[tuple[Job, ...], tu
             crafts[craft.digest] = craft
         else:
             at_hand[craft.digest] = craft
-    longest_first = sorted(trains.values(), key=lambda job: -job.recipe.params["steps"])
+    ahead: dict[str, int] = {}
+    longest_first = sorted(trains.values(), key=lambda job: -_ahead(job, trains, ahead))
     # adaptive attacks take longest: begun first, they do not hold up the end
     adaptive_first = sorted(
         crafts.values(), key=lambda job: not (job.cell.threat is not None and job.cell.threat.adaptive)
     )
     return (*longest_first, *adaptive_first, *evaluations.values()), tuple(at_hand.values())
+
+
+def _ahead(job: Train, trains: dict[str, Train], known: dict[str, int]) -> int:
+    """Return the steps of a training and of the longest chain of those that stand on it, each counted once more."""
+    if job.digest not in known:
+        after = (_ahead(other, trains, known) for other in trains.values() if job.digest in other.needs)
+        known[job.digest] = job.recipe.params["steps"] + 1 + max(after, default=0)
+    return known[job.digest]
+
+
+def _trainings(networks: Iterable[Spec], here: _State) -> tuple[dict[str, Train], dict[str, Train]]:
+    """Return the trainings that are to be done for some networks, and those whose weights are there.
+
+    What is there needs nothing before it; but what stands on weights that are made anew is made anew as well.
+    """
+    trains: dict[str, Train] = {}
+    there: dict[str, Train] = {}
+    todo = list(networks)
+    while todo:
+        while todo:
+            recipe = todo.pop()
+            if recipe.digest not in trains and here.weights(recipe.digest) in (None, OUTDATED):
+                there.pop(recipe.digest, None)
+                trains[recipe.digest] = Train(recipe)
+                todo += recipe.stands_on()
+            elif recipe.digest not in trains:
+                there[recipe.digest] = Train(recipe)
+        for digest, job in list(there.items()):
+            if any(need in trains for need in job.needs):
+                del there[digest]
+                trains[digest] = job
+                todo += job.recipe.stands_on()
+    return trains, there

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,14 +10,17 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from harness.nets import TABLE
-from harness.training.objectives import loss_of
+from harness.core.errors import UserError
+from harness.draws import Draws
+from harness.nets import build_net
+from harness.nets.joint import Joint
+from harness.training.beside import Batch, Beside
+from harness.training.objectives import LOSSES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-    from harness.core.contracts import DataCard, Split
-    from harness.nets.sizes import NetSize
+    from harness.core.contracts import Attack, DataCard, Split
     from harness.training.recipe import TrainingPlan
 
 #: losses are kept as the mean over this share of the steps
@@ -38,35 +40,38 @@ class Trained:
     curve: tuple[tuple[int, float], ...]
 
 
-def build_net(size: NetSize, data: DataCard) -> nn.Module:
-    """Return the untrained network of a size."""
-    module, _, name = TABLE[size.use].partition(":")
-    net: nn.Module = getattr(importlib.import_module(module), name)(size, data)
-    return net
-
-
 def train(
     plan: TrainingPlan,
     data: DataCard,
     split: Split,
     progress: Callable[[float], Any],
     device: torch.device = torch.device("cpu"),  # noqa: B008  (a value)
+    nets: Mapping[str, nn.Module] | None = None,
+    attack: Attack | None = None,
 ) -> Trained:
-    """Train a network; the same plan, data and number of threads give the same weights, bit for bit.
+    """Train a network; the same plan, data, nets, attack and number of threads give the same weights, bit for bit.
 
     Args:
         plan: what to train and how.
         data: what is known of the dataset.
         split: what to train on.
         progress: told the share that is done, 0 to 1.
-        device: where the network is trained; random numbers are drawn on the CPU, so they are the same everywhere.
+        device: where the network is trained; random numbers come from the CPU or have addresses: the same everywhere.
+        nets: what the recipe stands on, by role, in eval mode and without gradients.
+        attack: what is trained against.
+
+    Raises:
+        UserError: if the weights to start from are those of another network.
     """
     with torch.random.fork_rng():
         torch.manual_seed(plan.seed)  # layers draw their first weights from the global generator
         net = build_net(plan.net, data).to(device)
+    threat = plan.threat_model.threat if plan.threat_model else None
+    beside = Beside({role: one.to(device) for role, one in (nets or {}).items()}, attack, threat, data.n_classes)
+    _begin(net, beside.nets)
     rng = torch.Generator().manual_seed(plan.seed + 1)
     images, labels = torch.from_numpy(split.images).to(device), torch.from_numpy(split.labels).to(device)
-    loss_fn, how = loss_of(plan.objective), plan.optimiser
+    loss_fn, how = LOSSES[plan.objective.use], plan.optimiser
 
     optimiser = torch.optim.AdamW(net.parameters(), how.lr, betas=(0.9, how.beta2), weight_decay=how.weight_decay)
     schedule = _schedule(optimiser, plan)
@@ -76,7 +81,8 @@ def train(
     net.train()
     for step, rows in enumerate(_batches(len(images), plan, rng), start=1):
         here = rows.to(device)
-        loss = loss_fn(net, images[here], labels[here], rng)
+        draws = Draws(("train", plan.seed, step), here)
+        loss = loss_fn(net, Batch(images[here], labels[here], rng, draws), plan.objective, beside)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(net.parameters(), how.clip)
@@ -89,8 +95,23 @@ def train(
             curve.append((step, sum(recent) / len(recent)))
             recent.clear()
             progress(step / plan.steps)
+    progress(1.0)
     kept = net if average is None else average.module
     return Trained(kept.eval().requires_grad_(False), tuple(curve))
+
+
+def _begin(net: nn.Module, nets: Mapping[str, nn.Module]) -> None:
+    """Start from the weights that a recipe names: of the whole network, or of the parts of a joint one."""
+    halves = {"purifier": net.purifier, "classifier": net.classifier} if isinstance(net, Joint) else {}
+    for role, one in {"init": net, **halves}.items():
+        if role in nets:
+            try:
+                one.load_state_dict(nets[role].state_dict())
+            except RuntimeError as error:
+                raise UserError(
+                    f"expected the weights under `{role}` to be those of the network that is trained, got another's: "
+                    f"{' '.join(str(error).split())[:200]}; name a recipe of the same net"
+                ) from None
 
 
 def _averaging(decay: float) -> Any:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.artifacts import Folder
 from harness.core.errors import UserError
-from harness.core.job import Craft, Evaluate, Job, Terms
+from harness.core.job import Evaluate, Job, Terms
 from harness.core.result import Done, Failed
 from harness.run.devices import ONE_THREAD, REPEATABLE
 from harness.run.executors.local import attempt
@@ -153,8 +153,6 @@ class RayExecutor:
 
 def needed(job: Job) -> list[tuple[str, str]]:
     """Return kind and digest of the artifacts that a job reads."""
-    if not isinstance(job, Craft | Evaluate):
-        return []
     crafted = job.craft.digest if isinstance(job, Evaluate) and job.craft else None
     found = [("weights", digest) for digest in job.needs if digest != crafted]
     return [*found, ("adversarial", crafted)] if crafted else found

@@ -1,12 +1,16 @@
 import subprocess
 import sys
+from typing import get_args
 
 import pytest
 
 from harness.core.errors import UserError
+from harness.nets.sizes import NetSize
 from harness.suite import shipped
 from harness.suite.load import load_suite, read_suite
 from harness.suite.source import parse
+
+NETS = [get_args(size.model_fields["use"].annotation)[0] for size in get_args(NetSize)]
 
 
 def test_a_good_file_becomes_a_suite(read, suite_text):
@@ -202,7 +206,7 @@ def test_all_mistakes_come_at_once_sorted_by_line(complaints, folder):
     assert told == [
         f"{folder}/bad.yaml:1: steps: expected the key 'steps', got none",
         f"{folder}/bad.yaml:2: dataset.use: expected a registered dataset, got 'dotz'; did you mean 'dots'?",
-        f"{folder}/bad.yaml:3: net.use: expected one of cnn, mae, unet, got 'cnnn'; did you mean 'cnn'?",
+        f"{folder}/bad.yaml:3: net.use: expected one of {', '.join(NETS)}, got 'cnnn'; did you mean 'cnn'?",
         f"{folder}/bad.yaml:4: objective.rate: unknown key 'rate'; known: use",
         "suite.yaml:2: titel: unknown key 'titel'; did you mean 'title'?",
         "suite.yaml:4: datasets[0].params.n_tests: unknown key 'n_tests'; did you mean 'n_test'?",
@@ -228,7 +232,7 @@ def test_all_mistakes_come_at_once_sorted_by_line(complaints, folder):
         "suite.yaml:20: evaluation.n_examples: expected the key 'n_examples', got none",
         "suite.yaml:20: evaluation.repeats: expected a number of at least 1, got 0",
         "suite.yaml:20: evaluation.decision: expected one of mean, any, majority, got 'men'; did you mean 'mean'?",
-        "suite.yaml:21: metrics.names[1]: expected one of distances, reconstruction, amv, got 'foo'",
+        "suite.yaml:21: metrics.names[1]: expected one of distances, reconstruction, amv, amv-by-head, got 'foo'",
         "suite.yaml:21: metrics.probe.masks: expected a number of at least 1, got 0",
         f"suite.yaml:21: metrics.probe.recipe: expected a recipe file at {folder}/lost.yaml, found none; "
         "paths start from the folder of the suite file",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import torch
 
 from harness.artifacts import Folder
 from harness.core.cell import Cell, Labels, Shard
@@ -211,3 +212,81 @@ def test_a_limit_below_one_is_refused(folder):
 
 def test_slices_cover_every_place_once():
     assert [(s.start, s.stop) for s in Shard.slices(5, 2)] == [(0, 2), (2, 4), (4, 5)]
+
+
+# ---------------------------------------------------------------------- recipes that stand on others
+
+BASE = Spec.of("recipe", "cnn", 1, {"steps": 4}, label="base")
+ASIDE = Spec.of("recipe", "mae", 1, {"steps": 9}, label="aside")
+TUNED = Spec.of("recipe", "mae", 1, {"steps": 5}, {"classifier": BASE, "init": ASIDE}, label="tuned")
+
+
+def tuned(**how):
+    return replace(cell(**how), defense=Spec.of("defense", "blur", 1, {}, {"net": TUNED}))
+
+
+def keep(folder, recipe, content, **stood_on):
+    """Lay weights of a recipe into the folder; what they stand on is told by hash."""
+    return folder.save("weights", recipe.digest, {"w": torch.tensor([content])}, {"weights": stood_on}).sha256
+
+
+def trainings(plan):
+    return [str(job) for job in plan.jobs_of("train")]
+
+
+def test_what_a_recipe_stands_on_is_trained_before_it(folder):
+    plan = make_plan(suite(tuned()), None, folder)
+    assert trainings(plan) == ["aside", "base", "tuned", "toy-cnn"]
+    job = next(job for job in plan.jobs if str(job) == "tuned")
+    assert set(job.needs) == {BASE.digest, ASIDE.digest}
+
+
+def test_weights_that_are_there_need_nothing_before_them(folder):
+    keep(folder, TUNED, 1.0)
+    plan = make_plan(suite(tuned()), None, folder)
+    assert trainings(plan) == ["toy-cnn"]
+    assert [str(job) for job in plan.at_hand] == ["tuned"]
+
+
+def test_weights_that_stand_on_weights_that_have_changed_are_trained_again(folder, store):
+    base, aside = keep(folder, BASE, 1.0), keep(folder, ASIDE, 1.0)
+    keep(folder, RECIPE, 1.0)
+    sha256 = keep(folder, TUNED, 1.0, **{BASE.digest: base, ASIDE.digest: aside})
+    made = suite(tuned(attacked=False))
+    assert trainings(make_plan(made, store, folder)) == []
+    jobs = make_plan(made, store, folder).jobs_of("evaluate")
+    store.declare(made.declaration())
+    for job in jobs:
+        seen = tuple(Outcome(place, place, 0, 1, 1, True) for place in range(job.shard.start, job.shard.stop))
+        weights = (Artifact(TUNED.digest, "weights", sha256, 1),)
+        assert store.finish(store.board.claim(job), job, Done(weights, seen, Cost(images=1)))
+    assert make_plan(made, store, folder).cells[0].verdict is Verdict.DONE
+    keep(folder, ASIDE, 2.0)
+    plan = make_plan(made, store, folder)
+    assert (plan.cells[0].verdict, plan.cells[0].reason) == (
+        Verdict.STALE,
+        "the weights it was measured with have changed",
+    )
+    assert trainings(plan) == ["tuned"]
+    assert {str(job) for job in plan.at_hand} == {"toy-cnn", "aside", "base"}
+
+
+def test_weights_that_stand_on_what_is_trained_anew_are_trained_again(folder):
+    keep(folder, TUNED, 1.0)
+    both = replace(tuned(), classifier=Spec.of("classifier", "recipe", 1, {}, {"recipe": BASE}))
+    plan = make_plan(suite(both), None, folder)
+    assert trainings(plan) == ["aside", "base", "tuned"]
+    assert plan.at_hand == ()
+
+
+def test_examples_that_were_crafted_against_outdated_weights_are_crafted_again(folder):
+    base, other = keep(folder, BASE, 1.0), keep(folder, ASIDE, 1.0)
+    cnn = keep(folder, RECIPE, 1.0)
+    stood_on = {BASE.digest: base, ASIDE.digest: other}
+    sha256 = keep(folder, TUNED, 1.0, **stood_on)
+    made = suite(tuned(knowledge=Knowledge.BPDA), n_examples=4)
+    (craft,) = make_plan(made, None, folder).jobs_of("craft")
+    folder.save("adversarial", craft.digest, {}, {"weights": {TUNED.digest: sha256, RECIPE.digest: cnn}})
+    assert make_plan(made, None, folder).jobs_of("craft") == []
+    keep(folder, BASE, 2.0)
+    assert make_plan(made, None, folder).jobs_of("craft") == [craft]
