@@ -69,10 +69,8 @@ class FromFile:
         net: Net = Field(description="architecture; resnet20 to resnet56 are those of He et al. for CIFAR-10")
         file: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*\.safetensors$", description="name, without a folder")
         sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="hash of the file")
-        mean: Channels | None = Field(
-            None, description="of pixels in [0, 1]; by default what the published weights want"
-        )
-        std: Channels | None = Field(None, description="of pixels in [0, 1]; by default what the published weights want")
+        mean: Channels | None = Field(None, description="of pixels in [0, 1]; by default that of the published weights")
+        std: Channels | None = Field(None, description="of pixels in [0, 1]; by default that of the published weights")
 
         @model_validator(mode="before")
         @classmethod
