@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 
 from harness.core.result import AMV_AXES
-from harness.nets.mae import MAE, masked_loss
 
 if TYPE_CHECKING:
     from harness.draws import Draws
+    from harness.nets.mae import MAE
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Probe:
         for mask in range(self.masks):
             order = draws.at("probe", mask).permutation(self.mae.n_patches)
             found = self.mae(x, order, self.mask_ratio, attention=True)
-            losses.append(masked_loss(found.patches, self.mae.patchify(x), found.hidden))
+            losses.append(self.mae.loss(found, x))  # in the units that the probe was trained in
             maps.append(list(found.attention))
         return Seen(torch.stack(losses).mean(0), maps)
 

@@ -214,10 +214,13 @@ def test_learned_positions_are_weights_and_learn(x, order):
     net = with_options(positions="learned", class_token=True).requires_grad_(True)
     assert net.positions.shape == (13, 16)
     assert net.decoder_positions.shape == (13, 8)
-    net.loss(net(x, order, 0.5), x).mean().backward()
-    for table in (net.positions, net.decoder_positions):
+    found = net(x, order, 0.5)
+    net.loss(found, x).mean().backward()
+    seen = torch.tensor([True, *(~found.hidden).any(0).tolist()])  # the class token's, and what one image shows
+    assert not bool(seen.all())
+    for table, learns in ((net.positions, seen), (net.decoder_positions, torch.ones(13, dtype=torch.bool))):
         assert 0.01 < float(table.detach().std()) < 0.03
-        assert bool((table.grad.abs().sum(1) > 0).all())
+        assert torch.equal(table.grad.abs().sum(1) > 0, learns)
 
 
 def test_attention_has_a_place_for_the_class_token(x, order):
