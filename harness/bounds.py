@@ -30,8 +30,14 @@ def size(delta: Tensor, norm: Norm) -> Tensor:
 
 
 def clip(x: Tensor) -> Tensor:
-    """Return images with every pixel in [0, 1]."""
-    return x.clamp(LOW, HIGH)
+    """Return images with every pixel in [0, 1]; the gradient passes where a pixel was inside, the ends included.
+
+    Torch's own clamp lets none pass at an end itself, where an image has many of its pixels: whoever differentiates
+    through a defense would leave them alone.
+    """
+    if not x.requires_grad:
+        return x.clamp(LOW, HIGH)
+    return torch.where((x < LOW) | (x > HIGH), x.detach().clamp(LOW, HIGH), x)
 
 
 def project(x_adv: Tensor, x: Tensor, eps: float, norm: Norm) -> Tensor:

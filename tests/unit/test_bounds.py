@@ -118,3 +118,11 @@ def test_sizes_are_those_of_the_definition():
     delta = torch.tensor([[[[3.0, -4.0]]], [[[0.0, 0.5]]]])
     assert bounds.size(delta, Norm.LINF).tolist() == [4.0, 0.5]
     assert bounds.size(delta, Norm.L2).tolist() == [5.0, 0.5]
+
+
+def test_clipping_lets_the_gradient_pass_at_the_ends_and_not_beyond():
+    x = torch.tensor([-0.5, 0.0, 0.5, 1.0, 1.5], requires_grad=True)
+    clipped = bounds.clip(x)
+    assert clipped.tolist() == [0.0, 0.0, 0.5, 1.0, 1.0] == bounds.clip(x.detach()).tolist()
+    (gradient,) = torch.autograd.grad(clipped.sum(), x)
+    assert gradient.tolist() == [0.0, 1.0, 1.0, 1.0, 0.0]
