@@ -184,11 +184,11 @@ class _Clock:
         """Time the kind of a job, unless that was done before."""
         if kind(job) not in self.timings:
             if isinstance(job, Train):
-                most = job.recipe.params["steps"]
+                most, needed = max(1, job.recipe.params["steps"]), job.recipe.stands_on()
             else:
-                most = min(self.batch_size or job.shard.size, job.shard.size)
-                for recipe in job.cell.recipes():
-                    self._furnish(recipe)
+                most, needed = min(self.batch_size or job.shard.size, job.shard.size), job.cell.networks()
+            for recipe in needed:
+                self._furnish(recipe)
             self.timings[kind(job)] = self._measured(job, most)
         return self.timings[kind(job)]
 
@@ -233,6 +233,8 @@ class _Clock:
             source, first = there, _steps(recipe, 1)
             digest = first.digest
             if not source.has("weights", digest):
+                for other in recipe.stands_on():
+                    self._furnish(other)
                 self._do(Train(first), 1)
         there.place("weights", recipe.digest, source.path("weights", digest).read_bytes())
 

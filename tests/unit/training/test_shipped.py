@@ -1,0 +1,46 @@
+"""The recipes that come with the package: each can be read, and those of the digits take a step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.core.contracts import Split
+from harness.nets import build_net
+from harness.run.work import build, dataset
+from harness.suite import shipped
+from harness.suite.components import Resolver
+from harness.suite.source import Document
+from harness.training.loop import train
+from harness.training.recipe import TrainingPlan
+
+DIGITS = [name for name in shipped.recipes() if name.startswith("digits-")]
+
+
+def resolved(name):
+    resolver = Resolver(Path())
+    spec = resolver.recipe(name, Document("", {}, {}), ())
+    assert resolver.problems == []
+    return spec
+
+
+@pytest.mark.parametrize("name", DIGITS)
+def test_a_recipe_of_the_digits_takes_a_step(name):
+    spec = resolved(name)
+    assert spec.label == name
+    card = dataset(spec.part("dataset")).card
+    rng = np.random.default_rng(0)
+    images, labels = rng.random((8, *card.shape), np.float32), rng.integers(0, card.n_classes, 8)
+    nets = {
+        role: build_net(TrainingPlan.model_validate(part.params).net, card).eval().requires_grad_(False)
+        for role, part in spec.parts
+        if part.kind == "recipe"
+    }
+    attack = build(spec.part("attack")) if "attack" in dict(spec.parts) else None
+    plan = TrainingPlan.model_validate(spec.params)
+    short = plan.model_copy(update={"steps": min(1, plan.steps), "batch_size": 4})
+    made = train(short, card, Split(images, labels, np.arange(8)), lambda share: None, nets=nets, attack=attack)
+    assert [step for step, _ in made.curve] == list(range(1, short.steps + 1))
+    assert all(np.isfinite(loss) for _, loss in made.curve)
