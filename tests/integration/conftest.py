@@ -64,3 +64,11 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 def tiny_bench() -> type[Bench]:
     """The class, for tests that want benches of their own."""
     return Bench
+
+
+@pytest.fixture(scope="session")
+def standing(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """A suite whose network stands on others, run with one worker more than there is to begin with."""
+    bench = Bench.at(tmp_path_factory.mktemp("standing"))
+    bench.run("standing", "--workers", "3")
+    return bench
