@@ -403,13 +403,13 @@ def worked_out(net, image, kept):
         return rows @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
 
     def block(rows, name):
-        q, k, v = np.split(linear(norm(rows, f"{name}.norm1", 1e-3), f"{name}.attn.qkv"), 3, axis=1)
+        q, k, v = np.split(linear(norm(rows, f"{name}.norm1", 0.25), f"{name}.attn.qkv"), 3, axis=1)
         mixed = np.zeros_like(q)
         for i in range(len(rows)):
             scores = np.array([np.exp(q[i] @ k[j] / math.sqrt(q.shape[1])) for j in range(len(rows))])
             mixed[i] = sum(scores[j] / scores.sum() * v[j] for j in range(len(rows)))
         rows = rows + linear(mixed, f"{name}.attn.proj")
-        hidden = linear(norm(rows, f"{name}.norm2", 1e-3), f"{name}.mlp.fc1")
+        hidden = linear(norm(rows, f"{name}.norm2", 0.25), f"{name}.mlp.fc1")
         gelu = np.vectorize(lambda value: value * 0.5 * (1.0 + math.erf(value / math.sqrt(2.0))))
         return rows + linear(gelu(hidden), f"{name}.mlp.fc2")
 
@@ -430,7 +430,7 @@ def worked_out(net, image, kept):
 def test_a_net_of_four_tokens_and_one_block_gives_what_is_worked_out(ratio, n_kept):
     size = SIZE.model_copy(
         update={"dim": 4, "depth": 1, "heads": 1, "decoder_dim": 2, "decoder_depth": 1, "decoder_heads": 1}
-        | {"positions": "learned", "class_token": True, "norm_eps": 1e-3}
+        | {"positions": "learned", "class_token": True, "norm_eps": 0.25}
     )
     rng = torch.Generator().manual_seed(3)
     net = MAE(size, DataCard((1, 4, 4), 10, 1, "0" * 64)).eval().requires_grad_(False)

@@ -253,6 +253,15 @@ def test_names_say_what_is_predicted():
     assert size_of("facebook/vit-mae-large").heads == 16
 
 
+@pytest.mark.parametrize("name", names())
+def test_every_name_has_the_norms_and_the_pixels_that_its_training_had(name):
+    """Neither shows in a file's shapes."""
+    size = size_of(name)
+    assert (size.mean, size.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    assert size.norm_eps == 1e-6
+    assert (size.heads, size.decoder_heads) == (12 if "base" in name else 16, 16)
+
+
 def test_a_size_from_a_name_survives_yaml():
     size = size_of("mae_visualize_vit_base")
     assert MAESize.model_validate(size.model_dump(mode="json")) == size
