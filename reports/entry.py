@@ -40,6 +40,7 @@ class Entry:
         id: the first twelve digits of the cell's digest; None where the cell was refused.
         undefended: whether the defense does nothing.
         oracle: whether the defense is shown the clean image, which makes it an analysis.
+        own_classifier: whether the defense brings a classifier in place of the board's.
         status: ``done``, ``partial``, ``missing`` or ``skipped``.
         reason: why it was skipped, or why its last attempt failed.
         n: examples seen, of ``wanted``.
@@ -61,6 +62,7 @@ class Entry:
     threat_model: str
     undefended: bool
     oracle: bool
+    own_classifier: bool
     norm: str | None
     eps: float | None
     knowledge: str | None
@@ -115,7 +117,15 @@ class Entry:
         return (self.suite, *self.row, self.attack, self.threat_model)
 
 
-def entry_of(record: Mapping[str, Any], anchor: str, failure: str | None, *, undefended: bool, oracle: bool) -> Entry:
+def entry_of(
+    record: Mapping[str, Any],
+    anchor: str,
+    failure: str | None,
+    *,
+    undefended: bool,
+    oracle: bool,
+    own_classifier: bool,
+) -> Entry:
     """Read one row of the frame of cells, with None where it has nothing.
 
     Args:
@@ -124,6 +134,7 @@ def entry_of(record: Mapping[str, Any], anchor: str, failure: str | None, *, und
         failure: why the cell's last attempt failed, if it did.
         undefended: see ``Entry``.
         oracle: see ``Entry``.
+        own_classifier: see ``Entry``.
     """
 
     def per_image(side: str) -> PerImage:
@@ -144,6 +155,7 @@ def entry_of(record: Mapping[str, Any], anchor: str, failure: str | None, *, und
         threat_model=record["threat_model"],
         undefended=undefended,
         oracle=oracle,
+        own_classifier=own_classifier,
         norm=record["norm"],
         eps=record["eps"],
         knowledge=record["knowledge"],

@@ -64,6 +64,7 @@ def _board(board: Board) -> str:
     notes += [
         f"* {row.defense}: {row.caveat}; rows beside it may have been attacked harder." for row in ranked if row.caveat
     ]
+    notes += [f"{row.defense} {row.remark}." for row in ranked if row.remark]
     notes += [f"{_reason(entry)}." for entry in board.notes]
     caption = f"{board.title}. Accuracy in per cent with its 95 % Wilson interval; time and evaluations per image."
     return _table(head, body, " ".join([caption, *notes]), left=2)

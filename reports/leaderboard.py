@@ -105,6 +105,12 @@ class Row:
         return f"not attacked in {', '.join(refused)}: refused" if refused and not self.reference else ""
 
     @property
+    def remark(self) -> str:
+        """What sets the row apart from the others, or nothing: it may not stand on the board's classifier."""
+        own = any(entry.own_classifier for entry in self.entries)
+        return "brings a classifier of its own; oblivious attackers see the board's" if own else ""
+
+    @property
     def place(self) -> str:
         """The rank, with a star where the row has a caveat; empty where there is none."""
         return f"{self.rank}{'*' if self.caveat else ''}" if self.rank else ""
@@ -233,7 +239,9 @@ def _entries(cells: pd.DataFrame, origin: Provenance) -> list[Entry]:
         facts = origin.cells.get(cell) if cell else None
         row = (record["suite"], record["defense"])
         failure = facts.failure if facts else None
-        found.append(entry_of(record, anchor, failure, undefended=row in undefended, oracle=row in oracles))
+        own = bool(facts and facts.spec["defense"]["params"].get("own_classifier"))
+        flags = {"undefended": row in undefended, "oracle": row in oracles, "own_classifier": own}
+        found.append(entry_of(record, anchor, failure, **flags))
     return found
 
 

@@ -89,6 +89,9 @@ def _notes(board: Board) -> list[str]:
     ]
     if caveats:
         blocks.append("\n".join(caveats))
+    remarks = [f"- {escaped(row.defense)} {escaped(row.remark)}" for row in board.rows if row.remark]
+    if remarks:
+        blocks.append("\n".join(remarks))
     if board.notes:
         blocks.append(_reasons(board.notes))
     return blocks

@@ -118,7 +118,7 @@ def _footnote(section: Section, row: Row) -> str:
         f"Measured by purebench. Examples: {entries[0].n}; repeats: {repeats}; decision: {section.suite.decision}; "
         f"external is the worst case per example over clean input, {attacks}."
     )
-    return f"{said} {row.caveat[0].upper()}{row.caveat[1:]}." if row.caveat else said
+    return " ".join([said, *(f"{one[0].upper()}{one[1:]}." for one in (row.caveat, row.remark) if one)])
 
 
 def _percent(share: float) -> str:

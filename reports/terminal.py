@@ -28,6 +28,8 @@ def _table(board: Board) -> Table:
     for row in board.rows:
         if row.unranked and not row.reference:
             caption.append(f"\n{row.defense} is not ranked: {row.unranked}")
+        if row.remark:
+            caption.append(f"\n{row.defense} {row.remark}")
         if row.caveat:
             caption.append(f"\n* {row.defense}: {row.caveat}; rows beside it may have been attacked harder")
     for entry in board.notes:

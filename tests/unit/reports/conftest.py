@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,12 +38,21 @@ class Bench:
     title: str = "A toy"
     text: str = "suite: toy\n"
 
-    def cell(self, defense: str, threat: str | None, *, dataset: str = "digits", use: str | None = None) -> Cell:
+    def cell(
+        self,
+        defense: str,
+        threat: str | None,
+        *,
+        dataset: str = "digits",
+        use: str | None = None,
+        own_classifier: bool = False,
+    ) -> Cell:
         classifier = Spec.of("recipe", "classifier", 1, {"width": 8})
+        params = {"steps": 10, **({"own_classifier": True} if own_classifier else {})}
         return Cell(
             dataset=Spec.of("dataset", "digits", 1, {}),
             classifier=Spec.of("classifier", "trained", 1, {}, {"net": classifier}),
-            defense=Spec.of("defense", use or defense.split("<")[0], 1, {"steps": 10}),
+            defense=Spec.of("defense", use or defense.split("<")[0], 1, params),
             attack=Spec.of("attack", "pgd", 1, {"steps": 20}) if threat else None,
             threat=THREATS[threat] if threat else None,
             seed=0,
@@ -50,7 +60,7 @@ class Bench:
             labels=Labels(dataset, "cnn", defense, *(("pgd", threat) if threat else ())),
         )
 
-    def add(self, defense: str, threat: str | None, *correct: str, **options: str) -> Cell:
+    def add(self, defense: str, threat: str | None, *correct: str, **options: Any) -> Cell:
         """Add a cell; ``correct`` holds a word per example with a digit per repeat, none if it was not run."""
         cell = self.cell(defense, threat, **options)
         self.members.append(Member(cell.labels, cell, random=cell.defense.use != "none"))

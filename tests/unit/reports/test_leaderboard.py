@@ -1,7 +1,11 @@
 import pytest
 
 from harness.core.errors import UserError
+from reports.html import html
+from reports.latex import latex
 from reports.leaderboard import read_leaderboard
+from reports.markdown import markdown
+from reports.terminal import leaderboard_tables
 
 
 def only(board):
@@ -88,6 +92,22 @@ def test_an_oracle_is_shown_and_never_ranked(bench):
     assert oracle.worst.accuracy.share == 1.0
     assert (ranked.rank, ranked.worst.accuracy.share) == (1, 0.0)
     assert board.rows == (ranked, oracle)
+
+
+def test_a_defense_that_brings_its_own_classifier_says_so_in_every_report(bench):
+    one = bench(repeats=1, n_examples=1)
+    for defense, own in (("dir", True), ("dmae", False)):
+        for threat in (None, "bpda-0.2"):
+            one.add(defense, threat, "1", own_classifier=own)
+    found = read_leaderboard(one.write())
+    board = rows(only(found))
+    assert (board["dir"].rank, board["dmae"].rank, board["dmae"].remark) == (1, 1, "")
+    said = "brings a classifier of its own; oblivious attackers see the board's"
+    assert board["dir"].remark == said
+    for text in (markdown(found), latex(found), html(found)):
+        assert text.replace("&#39;", "'").count(said) == 1
+    (table,) = leaderboard_tables(found)
+    assert f"dir {said}" in str(table.caption)
 
 
 def test_the_undefended_classifier_is_the_reference_and_stands_last(toy):
