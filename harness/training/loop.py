@@ -15,7 +15,9 @@ from harness.draws import Draws
 from harness.nets import build_net
 from harness.nets.joint import Joint
 from harness.training.beside import Batch, Beside
+from harness.training.imported import import_into
 from harness.training.objectives import LOSSES
+from harness.training.recipe import PublishedObjective
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -61,7 +63,7 @@ def train(
         attack: what is trained against.
 
     Raises:
-        UserError: if the weights to start from are those of another network.
+        UserError: if the weights to start from are those of another network, or published ones are not at hand.
     """
     with torch.random.fork_rng():
         torch.manual_seed(plan.seed)  # layers draw their first weights from the global generator
@@ -69,9 +71,11 @@ def train(
     threat = plan.threat_model.threat if plan.threat_model else None
     beside = Beside({role: one.to(device) for role, one in (nets or {}).items()}, attack, threat, data.n_classes)
     _begin(net, beside.nets)
+    if isinstance(plan.objective, PublishedObjective):
+        import_into(net, plan.net, data, plan.objective)
     rng = torch.Generator().manual_seed(plan.seed + 1)
     images, labels = torch.from_numpy(split.images).to(device), torch.from_numpy(split.labels).to(device)
-    loss_fn, how = LOSSES[plan.objective.use], plan.optimiser
+    how = plan.optimiser
 
     optimiser = torch.optim.AdamW(net.parameters(), how.lr, betas=(0.9, how.beta2), weight_decay=how.weight_decay)
     schedule = _schedule(optimiser, plan)
@@ -82,7 +86,7 @@ def train(
     for step, rows in enumerate(_batches(len(images), plan, rng), start=1):
         here = rows.to(device)
         draws = Draws(("train", plan.seed, step), here)
-        loss = loss_fn(net, Batch(images[here], labels[here], rng, draws), plan.objective, beside)
+        loss = LOSSES[plan.objective.use](net, Batch(images[here], labels[here], rng, draws), plan.objective, beside)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(net.parameters(), how.clip)

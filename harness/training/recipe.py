@@ -131,6 +131,14 @@ class SmoothClassifyObjective(Options):
     entropy: Number = Field(0.5, ge=0, description="weight (eta) of the entropy of that average")
 
 
+class PublishedObjective(Options):
+    """Trains nothing: the weights are published ones, from a file in the weights folder (He et al. 2022 and copies)."""
+
+    use: Literal["published"]
+    file: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", description="name of the file, without a folder")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="hash of the file")
+
+
 Objective = (
     ClassifyObjective
     | ReconstructObjective
@@ -145,6 +153,7 @@ Objective = (
     | RestoreObjective
     | DIRObjective
     | SmoothClassifyObjective
+    | PublishedObjective
 )
 
 #: roles of the recipes that a recipe may stand on
@@ -254,6 +263,11 @@ class RecipeFile(TrainingPlan):
         idle = [name for name in (*ROLES, *_AGAINST) if name not in welcome and getattr(self, name) is not None]
         if idle:
             raise ValueError(f"expected no {' and no '.join(idle)} with the objective {use!r}, which has no use for it")
+        if use == "published" and (self.steps or self.init):
+            raise ValueError(
+                "expected steps: 0 and no init with the objective 'published', which trains nothing; "
+                "to train on, name this recipe under `init` in another one"
+            )
         return self
 
     @property
