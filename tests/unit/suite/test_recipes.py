@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
+
 import pytest
+from pydantic import Field
+
+from harness.core.contracts import Traits
+from harness.options import Options, Recipe
+from harness.suite import catalog
 
 CNN = """
 name: small-cnn
@@ -205,3 +213,46 @@ steps: 20
     (found,) = wrong(joint.replace("classifier: {use: cnn}", "classifier: {use: cnn, width: 5}"))
     assert "classifier: expected weights to start from of the same net" in found
     assert found.endswith("they differ in width")
+
+
+class Maybe:
+    """A defense that may name a classifier of its own."""
+
+    version = 1
+
+    class Options(Options):
+        net: Recipe = Field(description="what purifies")
+        own: Recipe | None = Field(None, description="what classifies then")
+
+    def __init__(self, options):
+        self.options = options
+
+    @property
+    def traits(self):
+        return Traits(random=False, differentiable=True, own_classifier=self.options.own is not None)
+
+    def refuses(self, setting):
+        return None
+
+
+def test_a_recipe_that_may_be_left_out_is_a_part_where_it_is_named(read, components):
+    module = sys.modules["purebench_stand_ins"]
+    module.Maybe = Maybe
+    entry = components["defense"]["blur"]
+    components["defense"]["maybe"] = replace(entry, name="maybe", target=f"{module.__name__}:Maybe")
+    text = SUITE.replace(
+        "{name: blur, params: {net: maep.yaml}}", "{name: maybe, params: {net: mae.yaml, own: cnn.yaml}}"
+    )
+    named, left_out = (
+        next(cell.defense for cell in read(one).cells if cell.labels.defense == "maybe")
+        for one in (text, text.replace(", own: cnn.yaml", ""))
+    )
+    assert [role for role, _ in named.parts] == ["net", "own"]
+    assert [role for role, _ in left_out.parts] == ["net"]
+    assert (named.params, left_out.params) == ({"own_classifier": True}, {})
+    (shown,) = (one for one in catalog.components("defense") if one.name == "maybe")
+    assert [(option.name, option.type, option.default) for option in shown.options] == [
+        ("net", "recipe", None),
+        ("own", "recipe", "nothing"),
+    ]
+    assert shown.traits == Traits(random=False, differentiable=True)
