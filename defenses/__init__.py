@@ -2,8 +2,20 @@
 
 #: registered name -> where the class is
 TABLE = {
+    "amv-oracle": "defenses.amv_oracle:AMVOracle",
+    "bit-depth": "defenses.transforms:BitDepth",
+    "blur": "defenses.transforms:Blur",
     "diffpure": "defenses.diffpure:DiffPure",
+    "dir": "defenses.dir:DIR",
     "dmae": "defenses.dmae:DMAE",
+    "jpeg": "defenses.transforms:JPEG",
     "mae-pure": "defenses.mae_pure:MAEPure",
+    "maep": "defenses.maep:MAEP",
+    "nim-mae": "defenses.nim_mae:NIMMAE",
+    "noise": "defenses.controls:Noise",
     "none": "defenses.none:Undefended",
+    "random-sign": "defenses.controls:RandomSign",
+    "resize-pad": "defenses.transforms:ResizePad",
+    "rmae-pure": "defenses.mae_pure:RMAEPure",
+    "soap": "defenses.soap:SOAP",
 }

@@ -27,6 +27,7 @@ class DiffPure:
     """Forward noise to t*, reverse by DDPM or DDIM with a noise-predicting U-Net."""
 
     version: ClassVar[int] = 1
+    source: ClassVar[str] = "Nie et al., Diffusion Models for Adversarial Purification, ICML 2022"
 
     class Options(BaseOptions):
         """Steps are those of the training schedule, of 1000."""
@@ -78,4 +79,4 @@ class DiffPure:
             else:
                 noise = draws.at("reverse", step).normal(*shape)
                 state = scheduler.step(predicted, step, state, eta=1.0, variance_noise=noise).prev_sample
-        return clip((state + 1.0) / 2.0)
+        return clip((state + 1.0) / 2.0).to(x.dtype)

@@ -16,7 +16,7 @@ from harness.options import Number, Recipe
 from harness.options import Options as BaseOptions
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from harness.core.contracts import Nets
     from harness.draws import Draws
@@ -26,6 +26,7 @@ class DMAE:
     """Gaussian noise, then one pass of a denoising masked autoencoder."""
 
     version: ClassVar[int] = 1
+    source: ClassVar[str] = "Wu et al., Denoising Masked Autoencoders Help Robust Classification, ICLR 2023"
 
     class Options(BaseOptions):
         """Units: pixels in [0, 1]."""
@@ -48,17 +49,31 @@ class DMAE:
 
     def purify(self, x: Tensor, nets: Nets, draws: Draws) -> Tensor:
         """Return the denoised images; differentiable in ``x`` when gradients are on."""
-        import torch
+        noisy = x + self.options.sigma * draws.at("noise").normal(*x.shape[1:])
+        return one_pass(nets["dmae"], noisy, self.options.mask_ratio, draws if self.traits.random else None).to(x.dtype)
 
-        from harness.bounds import clip
 
-        dmae, options = nets["dmae"], self.options
-        noisy = x + options.sigma * draws.at("noise").normal(*x.shape[1:])
-        n_patches = int(dmae.n_patches)  # type: ignore[arg-type]
-        if self.traits.random:
-            order = draws.at("mask").permutation(n_patches)
-        else:  # an order that is drawn changes the order of additions, and so the last digits
-            order = torch.arange(n_patches, device=x.device).expand(len(x), -1)
-        found = dmae(noisy, order, options.mask_ratio)
-        image: Tensor = dmae.unpatchify(found.patches)  # type: ignore[operator]
-        return clip(image)
+def one_pass(net: nn.Module, x: Tensor, mask_ratio: float, draws: Draws | None, like: Tensor | None = None) -> Tensor:
+    """Return what an autoencoder makes of images ``(B, C, H, W)`` in one pass, clipped to [0, 1].
+
+    All patches are the net's own, visible ones included.
+
+    Args:
+        net: a masked autoencoder.
+        x: what it sees.
+        mask_ratio: share of the patches that is removed; 0 without draws.
+        draws: of the mask; None keeps the patches in their order, so that nothing is left to chance.
+        like: images whose patches lend mean and deviation to normalised predictions; default ``x``.
+    """
+    import torch
+
+    from harness.bounds import clip
+
+    n_patches = int(net.n_patches)  # type: ignore[arg-type]
+    if draws is not None:
+        order = draws.at("mask").permutation(n_patches)
+    else:  # an order that is drawn changes the order of additions, and so the last digits
+        order = torch.arange(n_patches, device=x.device).expand(len(x), -1)
+    found = net(x, order, mask_ratio)
+    image: Tensor = net.pixels(found.patches, x if like is None else like)  # type: ignore[operator]
+    return clip(image)

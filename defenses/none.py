@@ -18,6 +18,7 @@ class Undefended:
     """The classifier alone."""
 
     version: ClassVar[int] = 1
+    source: ClassVar[str] = "what every defense is compared with"
     Options = NoOptions
 
     def __init__(self, options: NoOptions) -> None:

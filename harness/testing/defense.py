@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 import random
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from harness import bounds
-from harness.core.contracts import Setting
+from harness.core.contracts import Oracle, Setting
 from harness.core.threat import Knowledge, Norm, ThreatModel
 from harness.draws import Draws
+from harness.nets.joint import parts_of
 from harness.testing.nets import CARD
 
 if TYPE_CHECKING:
@@ -121,7 +124,7 @@ class DefenseContract:
         defense, nets, x = self.make(), self.nets(), self.images()
         before, python = torch.random.get_rng_state(), random.getstate()
         with torch.no_grad():
-            defense.purify(x, nets, self._draws(len(x)))
+            self._call(defense, x, nets, self._draws(len(x)))
         assert torch.equal(torch.random.get_rng_state(), before) and random.getstate() == python, (  # noqa: PT018
             "expected the global generators as they were, but the defense drew from them or seeded them; "
             "take every random number from draws, or wrap a library in torch.random.fork_rng()"
@@ -143,7 +146,8 @@ class DefenseContract:
             nets = self.nets()
             before = {role: _state(net) for role, net in nets.items()}
             with torch.set_grad_enabled(with_gradient):
-                self.make().purify(self.images().requires_grad_(with_gradient), nets, self._draws(len(self.images())))
+                x = self.images().requires_grad_(with_gradient)
+                self._call(self.make(), x, nets, self._draws(len(x)))
             for role, net in nets.items():
                 changed = [name for name, kept in before[role].items() if not _equal(kept, _state(net).get(name))]
                 assert not changed, (
@@ -153,19 +157,47 @@ class DefenseContract:
     # ------------------------------------------------------------------ batches and gradients
 
     def test_a_batch_of_one_works(self) -> None:
-        """An image alone is purified as within a batch, but for the order of additions."""
-        x = self.images()
-        row = slice(2, 3)
-        draws = self._draws(len(x))
+        """An image alone comes back as one, finite and in range."""
+        x, row = self.images(), slice(2, 3)
         with torch.no_grad():
-            batch = self.make().purify(x, self.nets(), draws)
-            alone = self.make().purify(x[row], self.nets(), draws.take(row))
+            alone = self._call(self.make(), x[row], self.nets(), self._draws(len(x)).take(row))
         assert alone.shape == x[row].shape, (
             f"expected shape {tuple(x[row].shape)} for a batch of one, got {tuple(alone.shape)}"
         )
-        assert torch.allclose(alone, batch[row], atol=1e-5), (
-            "expected an image to be purified alike alone and within a batch, got a difference of "
-            f"{float((alone - batch[row]).abs().max())}; average nothing over the batch, draw by example"
+        assert bool(((alone >= 0.0) & (alone <= 1.0)).all()), (
+            f"expected pixels in [0, 1] from a batch of one, got {float(alone.min())} to {float(alone.max())}"
+        )
+
+    def test_the_flag_batchwise_is_honest(self) -> None:
+        """True exactly if an image is purified otherwise alone than within a batch, by more than the last digits.
+
+        Sums over a batch of another size are added in another order, so equality to the bit is not asked for.
+        """
+        x, apart = self.images(), 0.0
+        draws = self._draws(len(x))
+        with torch.no_grad():
+            batch = self._call(self.make(), x, self.nets(), draws)
+            for row in (slice(0, 1), slice(2, 3), slice(1, 4)):
+                part = self._call(self.make(), x[row], self.nets(), draws.take(row))
+                apart = max(apart, float((part - batch[row]).abs().max()))
+        differ, claimed = apart > 1e-5, self.make().traits.batchwise
+        assert claimed is differ, (
+            f"expected traits.batchwise = {differ}, since an image alone and within a batch is purified "
+            f"{apart} apart, but the defense says {claimed}; average nothing over the batch, draw by example"
+        )
+
+    def test_the_flag_stateful_is_honest(self) -> None:
+        """True exactly if what was purified before changes the result of the same object."""
+        defense, nets, x = self.make(), self.nets(), self.images()
+        draws, others = self._draws(len(x)), self._draws(len(x), 1)
+        with torch.no_grad():
+            first = self._call(defense, x, nets, draws)
+            self._call(defense, 1.0 - x.flip(0), nets, others)
+            second = self._call(defense, x, nets, draws)
+        differ, claimed = not torch.equal(first, second), defense.traits.stateful
+        assert claimed is differ, (
+            f"expected traits.stateful = {differ}, since after other images the same ones give "
+            f"{'another' if differ else 'the same'} result, but the defense says {claimed}"
         )
 
     def test_gradients_on_or_off_make_no_difference(self) -> None:
@@ -173,7 +205,8 @@ class DefenseContract:
         x = self.images()
         off = self._purify(x)
         with torch.enable_grad():
-            on = self.make().purify(x.clone().requires_grad_(True), self.nets(), self._draws(len(x))).detach()
+            at = x.clone().requires_grad_(True)
+            on = self._call(self.make(), at, self.nets(), self._draws(len(x))).detach()
         assert torch.allclose(on, off, atol=1e-5), (
             f"expected the same result with gradients on and off, got a difference of {float((on - off).abs().max())}"
         )
@@ -188,11 +221,97 @@ class DefenseContract:
         """True exactly if autograd is run inside ``purify``."""
         x = self.images()
         with torch.no_grad(), _watching_autograd() as runs:
-            self.make().purify(x, self.nets(), self._draws(len(x)))
+            self._call(self.make(), x, self.nets(), self._draws(len(x)))
         optimises, claimed = bool(runs), self.make().traits.optimises
         assert claimed is optimises, (
             f"expected traits.optimises = {optimises}, since purify ran autograd {len(runs)} times, "
             f"but the defense says {claimed}"
+        )
+
+    # ------------------------------------------------------------------ how it is run
+
+    def test_a_recomputed_forward_is_the_same(self) -> None:
+        """Under ``torch.utils.checkpoint`` the forward pass is run again for the backward one, on the same numbers.
+
+        Torch's generators are not wound back for it; the draws need no such help.
+        """
+        x = self.images()
+        draws = self._draws(len(x))
+        weights = draws.at("weights").normal(*x.shape[1:])
+
+        def run(at: Tensor) -> Tensor:
+            return self._call(self.make(), at, self.nets(), draws)
+
+        results: list[tuple[Tensor, Tensor | None]] = []
+        for again in (False, True):
+            at = x.clone().requires_grad_(True)
+            with torch.enable_grad():
+                found = checkpoint(run, at, use_reentrant=False, preserve_rng_state=False) if again else run(at)
+            gradient = None
+            if found.requires_grad:
+                (gradient,) = torch.autograd.grad((found * weights).sum(), at, allow_unused=True)
+            results.append((found.detach(), gradient))
+        (once, gradient), (twice, regained) = results
+        assert torch.equal(once, twice), "expected the same images under torch.utils.checkpoint, got others"
+        assert (gradient is None) == (regained is None), "expected a gradient under torch.utils.checkpoint as without"
+        if gradient is not None and regained is not None:
+            assert torch.allclose(gradient, regained, rtol=1e-4, atol=1e-6), (
+                "expected the same gradient where the forward pass is recomputed, got a difference of "
+                f"{float((gradient - regained).abs().max())}; take every random number from draws"
+            )
+
+    def test_half_precision_inside_does_not_show(self) -> None:
+        """Under bfloat16 autocast the result is finite, in range, and of the images' own shape and dtype."""
+        x = self.images()
+        with torch.autocast(x.device.type, torch.bfloat16):
+            found = self._purify(x)
+        assert found.shape == x.shape, f"expected shape {tuple(x.shape)} under autocast, got {tuple(found.shape)}"
+        assert found.dtype == x.dtype, (
+            f"expected dtype {x.dtype} under autocast, got {found.dtype}; return the result with .to(x.dtype)"
+        )
+        assert bool(torch.isfinite(found).all()), "expected finite pixels under autocast, got some that are not"
+        assert bool(((found >= 0.0) & (found <= 1.0)).all()), (
+            f"expected pixels in [0, 1] under autocast, got {float(found.min())} to {float(found.max())}"
+        )
+
+    def test_the_flag_oracle_is_honest(self) -> None:
+        """True exactly if ``purify`` takes the clean images and heeds them."""
+        defense, x = self.make(), self.images()
+        claimed = defense.traits.oracle
+        takes = "clean" in inspect.signature(defense.purify).parameters
+        heeds = False
+        if takes:
+            with torch.no_grad():
+                seen = [
+                    cast("Oracle", defense).purify(x, self.nets(), self._draws(len(x)), clean=self._clean(x, share))
+                    for share in (0.0, 0.5)
+                ]
+            heeds = not torch.equal(*seen)
+        assert claimed is heeds, (
+            f"expected traits.oracle = {heeds}, since purify {'heeds' if heeds else 'does not heed'} the clean images, "
+            f"but the defense says {claimed}"
+        )
+
+    def test_the_flag_own_classifier_is_honest(self) -> None:
+        """True exactly if ``classifier`` returns one of the defense's networks, from pixels to logits."""
+        defense, nets, x = self.make(), self.nets(), self.images()
+        method = getattr(defense, "classifier", None)
+        brought = None if method is None else method(nets)
+        claimed = defense.traits.own_classifier
+        assert claimed is (brought is not None), (
+            f"expected traits.own_classifier = {brought is not None}, since the defense brings "
+            f"{'none' if brought is None else 'one'}, but it says {claimed}"
+        )
+        if brought is None:
+            return
+        assert any(brought is part for net in nets.values() for part in parts_of(net)), (
+            f"expected the classifier to be one of the defense's networks, got another {type(brought).__name__}; "
+            "name its recipe in an option, so that its weights are part of the identity"
+        )
+        with torch.no_grad():
+            logits = brought(x)
+        assert logits.ndim == 2 and logits.shape[0] == len(x), (  # noqa: PT018
+            f"expected logits (B, K) of {len(x)} images from the defense's classifier, got {tuple(logits.shape)}"
         )
 
     # ------------------------------------------------------------------ planning
@@ -208,6 +327,11 @@ class DefenseContract:
                     assert why, (
                         "expected a defense that is not differentiable to refuse the knowledge 'full', with a why"
                     )
+                if knowledge is not Knowledge.OBLIVIOUS and defense.traits.oracle:
+                    assert why, (
+                        f"expected an oracle to refuse the knowledge {knowledge.value!r}, with a why: no attacker "
+                        "has the clean image behind the defense"
+                    )
 
     # ------------------------------------------------------------------ helpers
 
@@ -217,7 +341,17 @@ class DefenseContract:
     def _purify(self, x: Tensor, seed: int = 0) -> Tensor:
         """Purify as the judge does."""
         with torch.no_grad():
-            return self.make().purify(x, self.nets(), self._draws(len(x), seed))
+            return self._call(self.make(), x, self.nets(), self._draws(len(x), seed))
+
+    def _call(self, defense: Defense, x: Tensor, nets: dict[str, nn.Module], draws: Draws) -> Tensor:
+        """Call ``purify``; an oracle is shown images that are a little smoother for the clean ones."""
+        if not defense.traits.oracle:
+            return defense.purify(x, nets, draws)
+        return cast("Oracle", defense).purify(x, nets, draws, clean=self._clean(x))
+
+    def _clean(self, x: Tensor, share: float = 0.1) -> Tensor:
+        mean = x.detach().mean((1, 2, 3), keepdim=True)
+        return bounds.clip((1.0 - share) * x.detach() + share * mean)
 
     def _gradient_says_something(self) -> tuple[bool, str]:
         """Compare the gradient of a random linear function of the result with finite differences along directions."""
@@ -227,7 +361,7 @@ class DefenseContract:
         cotangent = draws.at("cotangent").normal(*shape)
         at = x.clone().requires_grad_(True)
         with torch.enable_grad():
-            found = self.make().purify(at, self.nets(), draws)
+            found = self._call(self.make(), at, self.nets(), draws)
         gradient = None
         if found.requires_grad:
             (gradient,) = torch.autograd.grad((found * cotangent).sum(), at, allow_unused=True)

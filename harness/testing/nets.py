@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import torch
 from torch import nn
@@ -11,6 +11,8 @@ from harness.core.contracts import DataCard
 
 if TYPE_CHECKING:
     from harness.nets.cnn import CNN
+    from harness.nets.dir import DIR
+    from harness.nets.joint import Joint
     from harness.nets.mae import MAE
     from harness.nets.unet import UNet
 
@@ -31,12 +33,38 @@ def tiny_cnn(seed: int = 0) -> CNN:
     return _still(net)
 
 
-def tiny_mae(seed: int = 0) -> MAE:
-    """Return a masked autoencoder with 16 patches."""
+def tiny_mae(seed: int = 0, targets: Literal["raw", "normalised"] = "raw") -> MAE:
+    """Return a masked autoencoder with 16 patches, which predicts pixels or pixels normalised by patch."""
     from harness.nets.mae import build
     from harness.nets.sizes import MAESize
 
-    size = MAESize(use="mae", patch=2, dim=16, depth=1, heads=2, decoder_dim=16, decoder_depth=2, decoder_heads=2)
+    size = MAESize(
+        use="mae", patch=2, dim=16, depth=1, heads=2, decoder_dim=16, decoder_depth=2, decoder_heads=2, targets=targets
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        net = build(size, CARD)
+    return _still(net)
+
+
+def tiny_dir(seed: int = 0) -> DIR:
+    """Return DIR's purifier with 16 patches."""
+    from harness.nets.dir import build
+    from harness.nets.sizes import DIRSize
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        net = build(DIRSize(use="dir", patch=2, dim=16, depth=1, heads=2, decoder_depth=1), CARD)
+    return _still(net)
+
+
+def tiny_joint(seed: int = 0) -> Joint:
+    """Return DIR's purifier with the classifier that it was trained with."""
+    from harness.nets.joint import build
+    from harness.nets.sizes import CNNSize, DIRSize, JointSize
+
+    purifier = DIRSize(use="dir", patch=2, dim=16, depth=1, heads=2, decoder_depth=1)
+    size = JointSize(use="joint", purifier=purifier, classifier=CNNSize(use="cnn", width=8, hidden=16))
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         net = build(size, CARD)

@@ -112,6 +112,84 @@ class SaysOptimising(Good):
     traits = Traits(random=True, differentiable=True, optimises=True)
 
 
+class Squeezing(Good):
+    """Loses the axis of a batch of one."""
+
+    def purify(self, x, nets, draws):
+        return super().purify(x, nets, draws).squeeze(0)
+
+
+class SaysBatchwise(Good):
+    traits = Traits(random=True, differentiable=True, batchwise=True)
+
+
+class KeepsState(Good):
+    """Adds a little more every time."""
+
+    calls = 0
+
+    def purify(self, x, nets, draws):
+        self.calls += 1
+        return bounds.clip(super().purify(x, nets, draws) + 1e-4 * self.calls)
+
+
+class SaysStateful(Good):
+    traits = Traits(random=True, differentiable=True, stateful=True)
+
+
+class UnseededScale(Good):
+    """Takes its randomness from the global generator, where it decides the gradient."""
+
+    def purify(self, x, nets, draws):
+        return super().purify(x, nets, draws) * torch.rand(len(x), 1, 1, 1)
+
+
+class HalfPrecision(Good):
+    """Hands on what the network computed in, under autocast."""
+
+    def purify(self, x, nets, draws):
+        return bounds.clip(nets["net"](x.flatten(1)).reshape(x.shape) * 0.1)
+
+
+class SecretOracle(Good):
+    """Takes the clean image where it can get it."""
+
+    def purify(self, x, nets, draws, clean=None):
+        return super().purify(x if clean is None else clean, nets, draws)
+
+
+class BlindOracle(Good):
+    """Says oracle, and does not look."""
+
+    traits = Traits(random=True, differentiable=True, oracle=True)
+
+    def refuses(self, setting):
+        return "only the judge has the clean image." if setting.threat.adaptive else None
+
+    def purify(self, x, nets, draws, clean=None):
+        return super().purify(x, nets, draws)
+
+
+class AttackedOracle(SecretOracle):
+    traits = Traits(random=True, differentiable=True, oracle=True)
+
+
+class SecretlyBringing(Good):
+    """Brings a classifier without a word in its traits."""
+
+    def classifier(self, nets):
+        return nets["net"]
+
+
+class StrangersClassifier(Good):
+    """Brings a classifier that is not among its networks, so that nothing knows of its weights."""
+
+    traits = Traits(random=True, differentiable=True, own_classifier=True)
+
+    def classifier(self, nets):
+        return nn.Linear(64, 10)
+
+
 class AcrossTheBatch(Good):
     def purify(self, x, nets, draws):
         return bounds.clip(super().purify(x - 0.1 * x.mean(0), nets, draws))
@@ -156,7 +234,18 @@ BROKEN = [
     (SecretlyDifferentiable, "the_flag_differentiable_is_honest", "expected traits.differentiable = True"),
     (SecretlyOptimising, "the_flag_optimises_is_honest", "expected traits.optimises = True"),
     (SaysOptimising, "the_flag_optimises_is_honest", "expected traits.optimises = False"),
-    (AcrossTheBatch, "a_batch_of_one_works", "alike alone and within a batch"),
+    (SecretlyBringing, "the_flag_own_classifier_is_honest", "expected traits.own_classifier = True"),
+    (StrangersClassifier, "the_flag_own_classifier_is_honest", "to be one of the defense's networks"),
+    (Squeezing, "a_batch_of_one_works", "for a batch of one"),
+    (AcrossTheBatch, "the_flag_batchwise_is_honest", "expected traits.batchwise = True"),
+    (SaysBatchwise, "the_flag_batchwise_is_honest", "expected traits.batchwise = False"),
+    (KeepsState, "the_flag_stateful_is_honest", "expected traits.stateful = True"),
+    (SaysStateful, "the_flag_stateful_is_honest", "expected traits.stateful = False"),
+    (UnseededScale, "a_recomputed_forward_is_the_same", "expected the same"),
+    (HalfPrecision, "half_precision_inside_does_not_show", "got torch.bfloat16"),
+    (SecretOracle, "the_flag_oracle_is_honest", "expected traits.oracle = True"),
+    (BlindOracle, "the_flag_oracle_is_honest", "expected traits.oracle = False"),
+    (AttackedOracle, "a_refusal_is_a_sentence", "expected an oracle to refuse the knowledge 'bpda'"),
     (Backward, "the_networks_are_left_alone", "the gradient of weight"),
     (TrainingMode, "the_networks_are_left_alone", "the training mode of itself"),
     (GradientDependent, "gradients_on_or_off_make_no_difference", "gradients on and off"),

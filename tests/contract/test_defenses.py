@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from defenses.amv_oracle import AMVOracle
+from defenses.controls import Noise, RandomSign
 from defenses.diffpure import DiffPure
+from defenses.dir import DIR
 from defenses.dmae import DMAE
-from defenses.mae_pure import MAEPure
+from defenses.mae_pure import MAEPure, RMAEPure
+from defenses.maep import MAEP
+from defenses.nim_mae import NIMMAE
 from defenses.none import Undefended
+from defenses.soap import SOAP
+from defenses.transforms import JPEG, BitDepth, Blur, ResizePad
 from harness.core.threat import Norm
 from harness.options import NoOptions
 from harness.testing import DefenseContract
-from harness.testing.nets import tiny_mae, tiny_unet
+from harness.testing.nets import tiny_cnn, tiny_dir, tiny_joint, tiny_mae, tiny_unet
 
 
 class TestUndefended(DefenseContract):
@@ -38,6 +45,28 @@ class TestMAEPureWithFixedMasks(TestMAEPureWithFreshMasks):
 
 class TestMAEPureWithHalvedSteps(TestMAEPureWithFreshMasks):
     how: ClassVar = {"halve_step": True, "mask_ratio": 0.5}
+
+
+class TestMAEPureThroughTheVisibleInput(TestMAEPureWithFreshMasks):
+    how: ClassVar = {"gradient": "visible", "ratio_is": "kept"}
+
+
+class TestMAEPureThroughTheMaskedTarget(TestMAEPureWithFreshMasks):
+    how: ClassVar = {"gradient": "target", "units": "normalised"}
+
+
+class TestMAEPureOfANetWithNormalisedTargets(TestMAEPureWithFreshMasks):
+    def nets(self):
+        return {"mae": tiny_mae(targets="normalised")}
+
+
+class TestMAEPureInPixelsOfANetWithNormalisedTargets(TestMAEPureOfANetWithNormalisedTargets):
+    how: ClassVar = {"units": "raw"}
+
+
+class TestRMAEPure(TestMAEPureWithFreshMasks):
+    def make(self):
+        return RMAEPure(RMAEPure.Options(mae="tiny", steps=3, eps=0.1))
 
 
 class TestDiffPureByDDPM(DefenseContract):
@@ -70,3 +99,156 @@ class TestDMAEWithMasks(TestDMAE):
 
 class TestDMAEWithoutNoise(TestDMAE):
     how: ClassVar = {"sigma": 0.0}
+
+
+class TestMAEP(DefenseContract):
+    how: ClassVar = {}
+
+    def make(self):
+        return MAEP(MAEP.Options(maep="tiny", **self.how))
+
+    def nets(self):
+        return {"maep": tiny_mae()}
+
+
+class TestMAEPWithMasks(TestMAEP):
+    how: ClassVar = {"mask_ratio": 0.5}
+
+
+class TestNIMMAE(DefenseContract):
+    how: ClassVar = {}
+    targets = "raw"
+
+    def make(self):
+        return NIMMAE(NIMMAE.Options(nim="tiny", **self.how))
+
+    def nets(self):
+        return {"nim": tiny_mae(targets=self.targets)}
+
+
+class TestNIMMAEWithStatisticsOfTheInput(TestNIMMAE):
+    targets = "normalised"
+
+
+class TestNIMMAEWithStatisticsOfTheNoisyImage(TestNIMMAE):
+    how: ClassVar = {"statistics": "noisy"}
+    targets = "normalised"
+
+
+class TestNIMMAEWithoutNoise(TestNIMMAE):
+    how: ClassVar = {"sigma": 0.0}
+
+
+class TestDIR(DefenseContract):
+    def make(self):
+        return DIR(DIR.Options(dir="tiny"))
+
+    def nets(self):
+        return {"dir": tiny_dir()}
+
+
+class TestDIRWithItsClassifier(DefenseContract):
+    def make(self):
+        return DIR(DIR.Options(dir="tiny", classifier="joint"))
+
+    def nets(self):
+        return {"dir": tiny_joint()}
+
+
+class TestDIRTrainedJointlyBeforeTheCellsClassifier(TestDIRWithItsClassifier):
+    def make(self):
+        return DIR(DIR.Options(dir="tiny"))
+
+
+class TestNIMMAEWithItsClassifier(TestNIMMAE):
+    how: ClassVar = {"classifier": "tiny"}
+
+    def nets(self):
+        return {"nim": tiny_mae(), "classifier": tiny_cnn()}
+
+
+class TestSOAPByReconstruction(DefenseContract):
+    how: ClassVar = {}
+
+    def make(self):
+        return SOAP(SOAP.Options(net="tiny", steps=2, eps=0.1, radii=3, **self.how))
+
+    def nets(self):
+        return {"net": tiny_mae()}
+
+    def ball(self):
+        return Norm.LINF, 0.1
+
+
+class TestSOAPByMaskedReconstruction(TestSOAPByReconstruction):
+    how: ClassVar = {"mask_ratio": 0.5}
+
+
+class TestSOAPByConsistency(TestSOAPByReconstruction):
+    how: ClassVar = {"auxiliary": "consistency", "flip": True}
+
+    def nets(self):
+        return {"net": tiny_cnn()}
+
+
+class TestAMVOracle(DefenseContract):
+    how: ClassVar = {}
+
+    def make(self):
+        return AMVOracle(AMVOracle.Options(mae="tiny", steps=3, eps=0.1, **self.how))
+
+    def nets(self):
+        return {"mae": tiny_mae()}
+
+    def ball(self):
+        return Norm.LINF, 0.1
+
+
+class TestAMVOracleOfTheLastLayer(TestAMVOracle):
+    how: ClassVar = {"layers": "last", "masks": 2, "mask_mode": "fixed", "halve_step": True}
+
+
+class TestRandomSign(DefenseContract):
+    def make(self):
+        return RandomSign(RandomSign.Options(eps=0.1))
+
+    def ball(self):
+        return Norm.LINF, 0.1
+
+
+class TestNoise(DefenseContract):
+    def make(self):
+        return Noise(Noise.Options(sigma=0.05))
+
+
+class TestJPEG(DefenseContract):
+    def make(self):
+        return JPEG(JPEG.Options(quality=50))
+
+
+class TestBitDepth(DefenseContract):
+    def make(self):
+        return BitDepth(BitDepth.Options(bits=3))
+
+    def ball(self):
+        return Norm.LINF, 1 / 14
+
+
+class TestBlur(DefenseContract):
+    def make(self):
+        return Blur(Blur.Options(sigma=0.7))
+
+
+class TestResizePad(DefenseContract):
+    how: ClassVar = {}
+
+    def make(self):
+        return ResizePad(ResizePad.Options(**({"scale": 0.6} | self.how)))
+
+
+class TestResizePadByInterpolation(TestResizePad):
+    how: ClassVar = {"interpolation": "bilinear"}
+
+
+class TestResizePadOfTheWholeSize(TestResizePad):
+    how: ClassVar = {"scale": 1.0}

@@ -1,0 +1,98 @@
+"""AMV oracle: restore the attention itself, having been shown the clean image; for analysis, never a defense.
+
+MAE-Pure lowers a reconstruction loss in place of the attention-matrix variation (AMV), which nobody can know without
+the clean image (submission 21073 of NeurIPS 2025, section 3: the bound says that changed attention costs loss, not that
+less loss restores attention). This one lowers the AMV by the same signed steps. What it reaches is what a purifier
+would gain if the proxy were perfect; what MAE-Pure falls short of it is the proxy's.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from defenses.descent import descend
+from harness.core.contracts import Setting, Traits
+from harness.options import Eps, Number, Recipe
+from harness.options import Options as BaseOptions
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harness.core.contracts import Nets
+    from harness.draws import Draws
+
+
+class AMVOracle:
+    """Signed-gradient steps that bring a masked autoencoder's attention back to the clean image's, which they see."""
+
+    version: ClassVar[int] = 1
+    source: ClassVar[str] = "analysis of MAE-Pure, NeurIPS 2025 submission 21073, section 3 and theorem 3.2"
+
+    class Options(BaseOptions):
+        """Units: pixels in [0, 1]. The defaults are those of mae-pure, with the ratio of the paper's attack curves."""
+
+        mae: Recipe = Field(description="recipe of the masked autoencoder")
+        steps: int = Field(10, ge=1, description="iterations")
+        step_size: Eps = Field(0.04, description="length of a step in every pixel")
+        halve_step: bool = Field(False, description="halve the step after half of the iterations")
+        eps: Eps = Field(0.2, description="radius of the Linf ball around the input that the result stays in")
+        mask_ratio: Number = Field(0.5, ge=0, lt=1, description="share of the patches that is removed")
+        masks: int = Field(1, ge=1, description="masks whose variations are averaged in a step")
+        mask_mode: Literal["fresh", "fixed"] = Field("fresh", description="draw masks anew in each iteration, or once")
+        layers: Literal["last", "all"] = Field(
+            "all", description="decoder layers: the one that the figures show, or the mean that the theorem bounds"
+        )
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    @property
+    def traits(self) -> Traits:
+        """Random through its masks, a signed descent, and shown the clean image."""
+        return Traits(random=True, differentiable=False, optimises=True, oracle=True)
+
+    def refuses(self, setting: Setting) -> str | None:
+        """Refuse whoever knows of the defense: nobody can attack through a clean image that only the judge has."""
+        if setting.threat.adaptive:
+            return (
+                "amv-oracle is shown the clean image, which no attacker's victim has, so it meets clean input and "
+                "oblivious attacks only; use knowledge: oblivious"
+            )
+        return None
+
+    def purify(self, x: Tensor, nets: Nets, draws: Draws, clean: Tensor | None = None) -> Tensor:
+        """Return images within ``eps`` of ``x`` whose attention is nearer to that of ``clean``."""
+        if clean is None:
+            raise ValueError(f"expected the clean images beside {len(x)} attacked ones, got none; the judge has them")
+        known, options = clean.detach(), self.options
+
+        def loss(at: Tensor, step: int) -> Tensor:
+            return self.variation(at, known, nets, draws.at("mask", step if options.mask_mode == "fresh" else 0))
+
+        return descend(
+            x,
+            loss,
+            steps=options.steps,
+            step_size=options.step_size,
+            eps=options.eps,
+            halve_step=options.halve_step,
+        )
+
+    def variation(self, x: Tensor, clean: Tensor, nets: Nets, draws: Draws) -> Tensor:
+        """Return the AMV ``(B * masks,)`` of images against the clean ones, through the same masks.
+
+        The Frobenius norm of the difference of each head's attention matrix, averaged over heads and layers.
+        """
+        import torch
+
+        mae, options = nets["mae"], self.options
+        n_patches = int(mae.n_patches)  # type: ignore[arg-type]
+        order = torch.stack([draws.at(mask).permutation(n_patches) for mask in range(options.masks)], 1).flatten(0, 1)
+        with torch.no_grad():
+            aims = mae(clean.repeat_interleave(options.masks, 0), order, options.mask_ratio, attention=True).attention
+        maps = mae(x.repeat_interleave(options.masks, 0), order, options.mask_ratio, attention=True).attention
+        pairs = list(zip(maps, aims, strict=True))[-1 if options.layers == "last" else 0 :]
+        norms = [torch.linalg.matrix_norm((a - b).to(x.dtype)).mean(1) for a, b in pairs]
+        return torch.stack(norms).mean(0)

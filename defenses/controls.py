@@ -1,0 +1,84 @@
+"""Controls: random changes of the input that know nothing of images; what a purifier has to be better than."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
+
+from harness.core.contracts import Setting, Traits
+from harness.core.threat import Norm
+from harness.options import Eps, Number
+from harness.options import Options as BaseOptions
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harness.core.contracts import Nets
+    from harness.draws import Draws
+
+
+class RandomSign:
+    """Negative control: every pixel moves by eps, up or down by lot, and is clipped to [0, 1].
+
+    The furthest corner of the ball that a signed descent of the same eps may walk in. A purifier that beats no lot owes
+    its robustness to the size of its change, not to its direction.
+    """
+
+    version: ClassVar[int] = 1
+    source: ClassVar[str] = "negative control of this benchmark"
+
+    class Options(BaseOptions):
+        """Units: pixels in [0, 1]."""
+
+        eps: Eps = Field(0.2, description="size of the change in every pixel; that of the purifier it is compared with")
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    @property
+    def traits(self) -> Traits:
+        """Random; its Jacobian is the identity, but for clipping, and that is its true one."""
+        return Traits(random=True, differentiable=True)
+
+    def refuses(self, setting: Setting) -> str | None:
+        """Refuse nothing."""
+        return None
+
+    def purify(self, x: Tensor, nets: Nets, draws: Draws) -> Tensor:
+        """Return the images after one random step to a corner of the ball."""
+        from harness.bounds import project
+
+        up = draws.at("sign").uniform(*x.shape[1:]) < 0.5
+        step = self.options.eps * (2.0 * up.to(x.dtype) - 1.0)
+        return project(x + step, x, self.options.eps, Norm.LINF)
+
+
+class Noise:
+    """Gaussian noise on every pixel, clipped to [0, 1]; nothing takes it away again."""
+
+    version: ClassVar[int] = 1
+    source: ClassVar[str] = "the noise of Cohen et al., ICML 2019, without the vote"
+
+    class Options(BaseOptions):
+        """Units: pixels in [0, 1]."""
+
+        sigma: Number = Field(0.1, gt=0, description="standard deviation of the noise before clipping")
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    @property
+    def traits(self) -> Traits:
+        """Random; its Jacobian is the identity, but for clipping, and that is its true one."""
+        return Traits(random=True, differentiable=True)
+
+    def refuses(self, setting: Setting) -> str | None:
+        """Refuse nothing."""
+        return None
+
+    def purify(self, x: Tensor, nets: Nets, draws: Draws) -> Tensor:
+        """Return the noisy images."""
+        from harness.bounds import clip
+
+        return clip(x + self.options.sigma * draws.at("noise").normal(*x.shape[1:]).to(x.dtype))

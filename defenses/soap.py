@@ -1,0 +1,146 @@
+"""SOAP: purify by lowering a self-supervised loss of the input, in balls of several radii, and keep the best.
+
+Source: Shi, Holtz and Mishne, "Online Adversarial Purification based on Self-Supervised Learning", ICLR 2021,
+section 3: signed steps on the input against the auxiliary loss, within each of several radii from 0 on; of the results,
+the one of smallest auxiliary loss goes to the classifier.
+
+Where it departs: the authors train classifier and auxiliary head jointly, on one body. Here the auxiliary network
+stands apart, so that the classifier is the one that all defenses share:
+
+- ``reconstruction``: the mean squared error of an autoencoder's output. The authors' narrows in its middle; a masked
+  autoencoder or a denoising one does not, so ``mask_ratio`` may hide patches, whose error alone is then the loss.
+- ``consistency``: the mean squared difference between a classifier's logits of the image and of its enlarged centre,
+  mirrored where ``flip`` says so. The recipe may be the suite's own classifier; it was not trained for consistency.
+
+Predicting rotations, the third task of the paper, wants a head of its own and is left out.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from defenses.descent import descend, refuse_full
+from harness.core.contracts import Setting, Traits
+from harness.core.errors import UserError
+from harness.options import Eps, Number, Recipe
+from harness.options import Options as BaseOptions
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harness.core.contracts import Nets
+    from harness.draws import Draws
+
+
+class SOAP:
+    """Signed-gradient steps that lower an auxiliary loss, within the radius that lowers it most."""
+
+    version: ClassVar[int] = 1
+    source: ClassVar[str] = "Shi et al., Online Adversarial Purification, ICLR 2021, section 3"
+
+    class Options(BaseOptions):
+        """Units: pixels in [0, 1].
+
+        The authors' code takes 11 radii, 0 to 40/255 by 4/255, with 5 steps of 4/255 in each; as many suit the digits.
+        """
+
+        net: Recipe = Field(description="recipe of the auxiliary network: an autoencoder, or a classifier")
+        auxiliary: Literal["reconstruction", "consistency"] = Field(
+            "reconstruction", description="the self-supervised loss"
+        )
+        steps: int = Field(5, ge=1, description="iterations within each radius")
+        step_size: Eps = Field(0.04, description="length of a step in every pixel")
+        eps: Eps = Field(0.2, description="largest radius of the Linf ball around the input")
+        radii: int = Field(10, ge=1, description="radii that are tried: eps / radii, 2 eps / radii, ..., and no change")
+        mask_ratio: Number = Field(
+            0.0, ge=0, lt=1, description="reconstruction: share of the patches that is removed; 0 is the error of all"
+        )
+        crop: Number = Field(0.75, gt=0, le=1, description="consistency: side of the centre that is enlarged")
+        flip: bool = Field(False, description="consistency: mirror the centre; not where that changes the class")
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    @property
+    def traits(self) -> Traits:
+        """Random where masks are drawn; a signed descent."""
+        return Traits(random=self._masked, differentiable=False, optimises=True)
+
+    @property
+    def _masked(self) -> bool:
+        return self.options.auxiliary == "reconstruction" and self.options.mask_ratio > 0
+
+    def refuses(self, setting: Setting) -> str | None:
+        """Refuse the exact gradient: it would only repeat BPDA under a stronger name."""
+        return refuse_full("soap", setting)
+
+    def purify(self, x: Tensor, nets: Nets, draws: Draws) -> Tensor:
+        """Return images within ``eps`` of ``x`` with the smallest auxiliary loss of those that were tried."""
+        import torch
+
+        options = self.options
+
+        def loss(at: Tensor, step: int) -> Tensor:
+            return self.loss(at, nets, draws)
+
+        best = x.detach().clone()
+        with torch.no_grad():
+            least = loss(best, 0)
+        for radius in range(1, options.radii + 1):
+            eps = options.eps * radius / options.radii
+            found = descend(x, loss, steps=options.steps, step_size=options.step_size, eps=eps)
+            with torch.no_grad():
+                here = loss(found, 0)
+            better = here < least
+            best = torch.where(better.reshape(-1, 1, 1, 1), found, best)
+            least = torch.where(better, here, least)
+        return best
+
+    def loss(self, x: Tensor, nets: Nets, draws: Draws) -> Tensor:
+        """Return the auxiliary loss of each image, ``(B,)``; the masks are the same at every call.
+
+        Raises:
+            UserError: if the network is not one that the loss can be taken of.
+        """
+        return (
+            self._reconstruction(x, nets, draws) if self.options.auxiliary == "reconstruction" else self._views(x, nets)
+        )
+
+    def _reconstruction(self, x: Tensor, nets: Nets, draws: Draws) -> Tensor:
+        import torch
+
+        from harness.nets.mae import MAE
+
+        net = nets["net"]
+        if not isinstance(net, MAE):
+            raise UserError(
+                f"expected a masked autoencoder as auxiliary network, got {type(net).__name__}; "
+                "name the recipe of one, or use auxiliary: consistency"
+            )
+        if self._masked:
+            order = draws.at("mask").permutation(net.n_patches)
+        else:
+            order = torch.arange(net.n_patches, device=x.device).expand(len(x), -1)
+        found = net(x, order, self.options.mask_ratio)
+        return net.loss(found, x, "masked" if self._masked else "all")
+
+    def _views(self, x: Tensor, nets: Nets) -> Tensor:
+        from torch.nn import functional as F
+        from torchvision.transforms.v2.functional import center_crop
+
+        from harness.nets.mae import MAE
+
+        net = nets["net"]
+        if isinstance(net, MAE):
+            raise UserError(
+                "expected a classifier as auxiliary network, got a masked autoencoder; "
+                "name the recipe of a classifier, or use auxiliary: reconstruction"
+            )
+        height, width = x.shape[2:]
+        side = [max(1, round(self.options.crop * length)) for length in (height, width)]
+        centre = center_crop(x.flip(3) if self.options.flip else x, side)
+        enlarged = F.interpolate(centre, (height, width))
+        difference: Tensor = net(x) - net(enlarged)
+        return (difference**2).mean(1)
