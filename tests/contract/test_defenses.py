@@ -15,6 +15,7 @@ from defenses.nim_mae import NIMMAE
 from defenses.none import Undefended
 from defenses.soap import SOAP
 from defenses.transforms import JPEG, BitDepth, Blur, ResizePad
+from harness.core.registry import entries
 from harness.core.threat import Norm
 from harness.options import NoOptions
 from harness.testing import DefenseContract
@@ -252,3 +253,13 @@ class TestResizePadByInterpolation(TestResizePad):
 
 class TestResizePadOfTheWholeSize(TestResizePad):
     how: ClassVar = {"scale": 1.0}
+
+
+def test_every_shipped_defense_is_held_to_the_contract():
+    held = {type(case().make()) for case in globals().values() if isinstance(case, type) and is_case(case)}
+    shipped = {entry.load() for entry in entries("defense").values() if entry.origin.startswith("purebench ")}
+    assert shipped <= held
+
+
+def is_case(case):
+    return issubclass(case, DefenseContract) and case is not DefenseContract

@@ -502,10 +502,11 @@ SLOWLY = """
 """
 
 
-def interrupted(command: list[str], environment: dict[str, str], signals: list[int], after: int = 2) -> Said:
+def interrupted(command: list[str], environment: dict[str, str], signals: list[int], db: Path, after: int = 2) -> Said:
     """Run a command and signal it as a terminal does, workers and all.
 
-    The first signal comes once so many jobs have ended, the second once the run has said that it is stopping.
+    The first signal comes once so many jobs have ended and another is under way, the second once the run has said
+    that it is stopping.
     """
     left = list(signals)
     with subprocess.Popen(
@@ -517,6 +518,8 @@ def interrupted(command: list[str], environment: dict[str, str], signals: list[i
             told.append(line)
             due = line.startswith(f"[{after}/") if len(left) == len(signals) else line.startswith("stopping")
             if left and due:
+                while "running" not in statuses(db):
+                    time.sleep(0.02)
                 os.killpg(driver.pid, left.pop(0))
     return Said(driver.returncode, "", "".join(told))
 
@@ -538,7 +541,7 @@ def test_a_signal_ends_a_run_that_can_be_continued(tiny_bench: type[Bench], tmp_
         textwrap.dedent(SLOWLY),
         *bench.command("run", TINY, "--db", str(bench.db))[4:],
     ]
-    said = interrupted(command, bench.environment, signals)
+    said = interrupted(command, bench.environment, signals, bench.db)
     assert said.code == 130, said.err
     assert said.sentence == "interrupted; the same command continues where it stopped"
     found = statuses(bench.db)
@@ -553,7 +556,7 @@ def test_a_run_that_is_signalled_in_every_way_ends_as_an_undisturbed_one(tiny: B
     bench = type(tiny).at(tmp_path)
     command = bench.command("run", TINY, "--db", str(bench.db), "--workers", "2")
     for signals in ([signal.SIGINT], [signal.SIGINT, signal.SIGINT], [signal.SIGTERM]):
-        said = interrupted(command, bench.environment, signals)
+        said = interrupted(command, bench.environment, signals, bench.db)
         assert said.code == 130, said.err
     bench.run("tiny", "--workers", "2")
     pd.testing.assert_frame_equal(examples(bench.db), examples(tiny.db), check_exact=True)
