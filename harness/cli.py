@@ -195,6 +195,7 @@ def ls(
         typer.Argument(metavar="[KIND]", help="suites, recipes, datasets, classifiers, defenses or attacks"),
     ] = None,
     schema: Annotated[bool, typer.Option("--schema", help="print the JSON Schema of a suite file")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="print components as a Markdown table")] = False,
 ) -> None:
     """List what is shipped and installed: suites, recipes, components with their options."""
     from harness import screen
@@ -211,7 +212,9 @@ def ls(
     if kind is not None and kind not in known:
         raise UserError(f"expected one of {', '.join(known)}, got {kind!r}; {nearest(kind, known)}")
     for name in known if kind is None else [kind]:
-        if name in shown:
+        if markdown and name not in shown:
+            sys.stdout.write(screen.components_markdown(name[:-1], catalog.components(name[:-1])))
+        elif name in shown:
             _out().print(screen.files_table(name, shown[name]()))
         else:
             _out().print(screen.components_table(name[:-1], catalog.components(name[:-1])))

@@ -105,11 +105,27 @@ def components_table(kind: str, components: Sequence[ComponentInfo]) -> Table:
             + (f" [dim]{escape(option.description)}[/]" if option.description else "")
             for option in one.options
         ]
-        traits = [name for name, holds in vars(one.traits).items() if holds] if one.traits else []
         about = [escape(one.fault or one.summary)]
-        about += [f"[dim]{escape(line)}[/]" for line in (one.source, ", ".join(traits)) if line]
+        about += [f"[dim]{escape(line)}[/]" for line in (one.source, ", ".join(_flags(one))) if line]
         table.add_row(escape(one.name), "\n".join(about), "\n".join(options) or "[dim]none[/]")
     return table
+
+
+def _flags(one: ComponentInfo) -> list[str]:
+    return [name.replace("_", " ") for name, holds in vars(one.traits).items() if holds] if one.traits else []
+
+
+def components_markdown(kind: str, components: Sequence[ComponentInfo]) -> str:
+    """Return the same as a Markdown table, for a page: name, what it does, options with defaults, flags, source."""
+    lines = [f"| {kind} | what it does | is | options, with their defaults | from |", "|---|---|---|---|---|"]
+    for one in components:
+        options = [
+            f"`{option.name}`" + (" (required)" if option.default is None else f" {option.default}")
+            for option in one.options
+        ]
+        cells = (f"`{one.name}`", one.fault or one.summary, ", ".join(_flags(one)), ", ".join(options), one.source)
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") or "–" for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def files_table(title: str, files: Sequence[FileInfo]) -> Table:

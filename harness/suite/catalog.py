@@ -131,7 +131,15 @@ def _default(value: Any) -> str:
         return str(value).lower()
     if value is None:
         return "nothing"
+    if isinstance(value, float):
+        return _number(value)
     return str(value.value) if isinstance(value, Enum) else str(value)
+
+
+def _number(value: float) -> str:
+    """Return a number as a suite would have it: in grey levels where it has no short decimal form."""
+    levels = value * 255
+    return f"{levels:.0f}/255" if len(str(value)) > 8 and abs(levels - round(levels)) < 1e-9 else str(value)
 
 
 def _type(annotation: Any) -> str:
