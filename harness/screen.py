@@ -124,7 +124,7 @@ def components_markdown(kind: str, components: Sequence[ComponentInfo]) -> str:
             for option in one.options
         ]
         cells = (f"`{one.name}`", one.fault or one.summary, ", ".join(_flags(one)), ", ".join(options), one.source)
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") or "–" for cell in cells) + " |")
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") or "-" for cell in cells) + " |")
     return "\n".join(lines) + "\n"
 
 

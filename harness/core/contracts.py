@@ -60,7 +60,9 @@ class Traits:
         optimises: runs an optimisation at inference (AutoAttack's "dynamic" flag).
         own_classifier: brings a classifier that was trained with it, in place of the cell's.
         batchwise: what becomes of an image depends on the others of its batch, by more than the order of additions.
-        stateful: what becomes of an image depends on what the same object purified before.
+            Shards are then handed over whole, whatever batch size a run has.
+        stateful: what becomes of an image depends on what the same object purified before; no cell can have such a
+            defense.
         oracle: is shown the clean image as ``purify(..., clean=...)``. For analysis: no attacker can have such a
             victim, so whoever knows of the defense is refused, and reports never rank it.
     """

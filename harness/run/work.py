@@ -251,7 +251,7 @@ def _craft(job: Craft, folder: Folder, terms: Terms, progress: Progress) -> Done
     oblivious = cell.threat.knowledge is Knowledge.OBLIVIOUS
     defense, nets, classifier = (None, {}, bench.classifier) if oblivious else bench.defense()
     whole = bench.batch(job.shard)
-    size = terms.batch_size or len(whole)
+    size = _at_a_time(whole, terms, defense)
     # an attack that looks at a batch as a whole gets the shard; its victim then works through it in parts
     parts = whole.split(size) if getattr(attack, "by_example", False) else [whole]
     proposed: list[Tensor] = []
@@ -284,7 +284,7 @@ def _evaluate(job: Evaluate, folder: Folder, terms: Terms, progress: Progress) -
         proposed, attack_cost, made = tensors["proposed"].to(**bench.place), Cost(**about["cost"]), (artifact,)
     judge = Judge(classifier, defense, nets, probe, metrics, bench.meter)
     repeats = range(job.first_repeat, job.stop_repeat)
-    parts = whole.split(terms.batch_size or len(whole))
+    parts = whole.split(_at_a_time(whole, terms, defense))
     proposals = [None] * len(parts) if proposed is None else torch.split(proposed, [len(part) for part in parts])
     outcomes: list[Outcome] = []
     cost = Cost()
@@ -305,6 +305,12 @@ def _evaluate(job: Evaluate, folder: Folder, terms: Terms, progress: Progress) -
         attack_cost=attack_cost,
         code=_code(job.cell),
     )
+
+
+def _at_a_time(whole: Batch, terms: Terms, defense: Defense | None) -> int:
+    """Return how many images go through the networks at a time: all, where a defense looks across its batch."""
+    together = defense is not None and defense.traits.batchwise
+    return len(whole) if together else terms.batch_size or len(whole)
 
 
 def _code(cell: Cell) -> dict[str, str]:

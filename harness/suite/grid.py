@@ -105,6 +105,11 @@ class Grid:
         return Member(labels, None, random, reason, threat)
 
     def _refusal(self, labels: Labels) -> str | None:
+        if self.shelf.defenses[labels.defense].built.traits.stateful:
+            return (
+                f"{labels.defense} keeps state by its own account, so what it does to an image would depend on which "
+                "images share its job; let it begin anew in each call of purify"
+            )
         if labels.attack == CLEAN:
             return None
         attack, defense = self.shelf.attacks[labels.attack].built, self.shelf.defenses[labels.defense].built

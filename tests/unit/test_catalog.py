@@ -47,4 +47,4 @@ def test_a_default_in_grey_levels_is_shown_as_one():
 def test_a_line_of_the_table_keeps_its_cells_when_a_text_has_a_bar():
     info = catalog.ComponentInfo("defense", "odd", "This | that.", "purebench 0", source="here")
     row = screen.components_markdown("defense", [info]).splitlines()[2]
-    assert row == "| `odd` | This \\| that. | – | – | here |"
+    assert row == "| `odd` | This \\| that. | - | - | here |"

@@ -3,6 +3,7 @@ import sys
 import pytest
 
 from harness.core.cell import Labels
+from harness.core.contracts import Traits
 
 EXTRA = """
 name: wide
@@ -161,6 +162,17 @@ def test_a_defense_without_a_gradient_is_refused_in_full_even_if_it_does_not_say
     monkeypatch.setattr(blur, "refuses", lambda self, setting: None)
     text = suite_text.replace("knowledge: bpda", "knowledge: full")
     assert any("blur is not differentiable by its own account" in told for told in complaints(text))
+
+
+def test_a_defense_that_keeps_state_has_no_cells_not_even_on_clean_input(complaints, suite_text, monkeypatch):
+    from harness.core import registry
+
+    monkeypatch.setattr(registry.find("defense", "blur").load(), "traits", Traits(True, False, stateful=True))
+    told = complaints(suite_text)
+    assert [one.partition("got ")[2].partition(":")[0] for one in told] == [
+        f"dots/small/blur/{where}" for where in ("clean/-", "push/hidden", "push/known")
+    ]
+    assert all("blur keeps state by its own account" in one for one in told)
 
 
 def test_an_attack_may_refuse_too(complaints, suite_text):
