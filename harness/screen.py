@@ -112,7 +112,8 @@ def components_table(kind: str, components: Sequence[ComponentInfo]) -> Table:
 
 
 def _flags(one: ComponentInfo) -> list[str]:
-    return [name.replace("_", " ") for name, holds in vars(one.traits).items() if holds] if one.traits else []
+    traits = vars(one.traits) if one.traits else {}
+    return [name.replace("_", " ") for name, holds in traits.items() if holds is True]
 
 
 def components_markdown(kind: str, components: Sequence[ComponentInfo]) -> str:

@@ -65,6 +65,8 @@ class Traits:
             defense.
         oracle: is shown the clean image as ``purify(..., clean=...)``. For analysis: no attacker can have such a
             victim, so whoever knows of the defense is refused, and reports never rank it.
+        votes: how many times an image is purified, with draws of their own, to be classified by majority; metrics are
+            taken of the first.
     """
 
     random: bool
@@ -74,6 +76,7 @@ class Traits:
     batchwise: bool = False
     stateful: bool = False
     oracle: bool = False
+    votes: int = 1
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from harness import bounds
 from harness.core.result import Cost, Outcome
 from harness.core.threat import Norm, ThreatModel
 from harness.run.metrics.attention import Probe, Seen, by_head, last_and_mean, variation
+from harness.run.voting import ballot, copies
 
 if TYPE_CHECKING:
     from harness.core.contracts import Defense, Nets, Oracle
@@ -99,13 +100,17 @@ class Judge:
         for done, repeat in enumerate(repeats, start=1):
             here = draws.at("repeat", repeat)
             with self.meter.measure(len(batch.x)) as spent:
-                purified = self._purify(adversarial, batch.x, here)
-                logits = self.classifier(purified)
+                purified, logits = self._classify(adversarial, batch.x, here)
             total = total + spent.cost
             seen = self._measure(batch, adversarial, purified, clean_seen, adversarial_seen, masks)
             rows += _rows(batch, repeat, logits, faults, seen)
             progress(done / len(repeats))
         return rows, total
+
+    def _classify(self, x: Tensor, clean: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+        """Return the purified images, the first where there are several, and what speaks for each class."""
+        found = [self._purify(x, clean, one) for one in copies(draws, self.defense.traits.votes)]
+        return found[0], ballot(torch.stack([self.classifier(one) for one in found]))
 
     def _purify(self, x: Tensor, clean: Tensor, draws: Draws) -> Tensor:
         """Return the purified images; an oracle, and nobody else, is shown the clean ones."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from harness.core.threat import Knowledge
+from harness.run.voting import pooled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,8 +65,12 @@ class DefendedVictim:
         """Return logits ``(B, K)``, with the gradient that the attacker can have.
 
         ``oblivious``: of the classifier alone. ``bpda``: the defense's output forwards, the identity backwards.
-        ``full``: autograd through the defense.
+        ``full``: autograd through the defense. Of a defense that votes: the mean over its copies.
         """
+        votes = 1 if self.defense is None else self.defense.traits.votes
+        return pooled(lambda copy: self._copy(x, copy), draws, votes)
+
+    def _copy(self, x: Tensor, draws: Draws) -> Tensor:
         size = self.batch_size
         if size is None or len(x) <= size:
             return self._logits(x, draws)

@@ -31,6 +31,15 @@ class Oracle(nn.Module):
         return (state - kept.sqrt() * self.point) / (1.0 - kept).sqrt()
 
 
+class ByTime(Oracle):
+    """The same on the continuous schedule: abar(t) = exp(-(0.1 t + 9.95 t^2)), t = (step + 1) / 1000."""
+
+    def forward(self, state, step):
+        time = (step.double() + 1.0) / 1000.0
+        kept = torch.exp(-(0.1 * time + 9.95 * time**2)).to(state.dtype).reshape(-1, 1, 1, 1)
+        return (state - kept.sqrt() * self.point) / (1.0 - kept).sqrt()
+
+
 @pytest.mark.parametrize("sampler", ["ddpm", "ddim"])
 @pytest.mark.parametrize(("t_star", "steps"), [(100, 10), (100, 100), (40, 1), (1000, 20)])
 def test_diffpure_returns_the_one_image_that_there_is(x, sampler, t_star, steps):
@@ -56,6 +65,40 @@ def test_diffpure_keeps_the_marginals_of_the_diffusion(sampler):
         assert float(state.var()) == pytest.approx(1.0 - float(oracle.kept[step[0]]), rel=0.05)
 
 
+@pytest.mark.parametrize("sampler", ["sde", "torchsde", "ode"])
+def test_diffpure_by_time_returns_the_one_image_that_there_is(x, sampler):
+    """The score pulls ever harder towards it, so that a hundred steps end within a few of their own lengths."""
+    image = 0.1 + 0.8 * Draws(("image",), torch.arange(1)).uniform(1, 8, 8)
+    defense = DiffPure(DiffPure.Options(unet="tiny", t_star=100, steps=100, sampler=sampler))
+    found = defense.purify(x, {"unet": ByTime(image)}, DRAWS)
+    assert torch.allclose(found, image.expand_as(x), atol=0.05)
+
+
+def test_rounds_go_one_after_the_other_each_with_noise_of_its_own(x):
+    oracle = Oracle(Draws(("image",), torch.arange(1)).uniform(1, 8, 8))
+    defense = DiffPure(DiffPure.Options(unet="tiny", t_star=[30, 30, 50], steps=[3, 1, 2]))
+    defense.purify(x, {"unet": oracle}, DRAWS)
+    assert oracle.steps == [29, 19, 9, 29, 49, 24]
+
+    class Still(nn.Module):
+        """Says that there is no noise, so that what a round adds can be seen."""
+
+        def forward(self, state, step):
+            states.append(state)
+            return torch.zeros_like(state)
+
+    states = []
+    DiffPure(DiffPure.Options(unet="tiny", t_star=[10, 10], steps=1, sampler="ddim")).purify(
+        x, {"unet": Still()}, DRAWS
+    )
+    kept = oracle.kept[9]
+    first = (states[0] - kept.sqrt() * (2 * x - 1)) / (1 - kept).sqrt()
+    second = (states[1] - kept.sqrt() * (states[0] / kept.sqrt())) / (1 - kept).sqrt()
+    assert float(first.std()) == pytest.approx(1.0, abs=0.15)
+    assert float(second.std()) == pytest.approx(1.0, abs=0.15)
+    assert float(torch.corrcoef(torch.stack([first.flatten(), second.flatten()]))[0, 1]) == pytest.approx(0, abs=0.2)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -64,7 +107,11 @@ def test_diffpure_keeps_the_marginals_of_the_diffusion(sampler):
         ({"t_star": 700, "steps": 1}, "a divisor of 1000"),
         ({"t_star": 0}, "greater than or equal to 1"),
         ({"t_star": 1001, "steps": 1}, "less than or equal to 1000"),
-        ({"sampler": "euler"}, "'ddpm' or 'ddim'"),
+        ({"sampler": "euler"}, "'torchsde' or 'ode'"),
+        ({"t_star": [30, 50], "steps": [30]}, "got 1 for 2 rounds"),
+        ({"t_star": [30, 50], "steps": [30, 7]}, "got 7 steps for 50"),
+        ({"t_star": []}, "at least one round"),
+        ({"votes": 0}, "greater than or equal to 1"),
     ],
 )
 def test_diffpure_checks_its_options(options, message):

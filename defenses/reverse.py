@@ -1,0 +1,239 @@
+"""The way back of a variance-preserving diffusion: from a noisy state to an image, in steps that can be replayed.
+
+States live in [-1, 1] before their noise. Two clocks tell the noise level:
+
+- the schedule's 1,000 steps, numbered from 0 (Ho et al. 2020): ``ddpm`` goes back by ancestral steps (their equations 6
+  and 7), ``ddim`` by deterministic ones (Song et al. 2021, equation 12 with eta = 0), both over equally distant steps;
+- time from 0 to 1 (Song et al. 2021, score-based models, equations 11 and 32): ``sde`` follows the reverse-time
+  stochastic equation and ``ode`` the probability flow, by Euler's method; ``torchsde`` is ``sde`` by that library.
+
+A network that predicts the noise eps gives the score, -eps / sqrt(1 - abar). Every random number has the address of its
+step, so that the same draws walk the same path again, as a backward pass that recomputes it has to.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor, nn
+
+    from harness.draws import Draws
+
+    #: state ``(B, C, H, W)``, noise level as the network takes it ``(B,)``, its prediction -> the prediction to follow
+    Guide = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+    #: state, number of the step, variance of the step -> what is added to the mean of the step
+    Shift = Callable[[Tensor, int, float], Tensor]
+
+Sampler = Literal["ddpm", "ddim", "sde", "torchsde", "ode"]
+
+#: samplers that count the schedule's steps; the others go by time
+COUNTING = ("ddpm", "ddim")
+
+#: steps of the schedule
+N_STEPS = 1000
+
+#: where the way back by time ends, as in DiffPure's code; at 0 itself the score is infinite
+END = 1e-5
+
+#: noise rate at times 0 and 1 of the variance-preserving equation (Song et al. 2021, appendix C)
+BETA_MIN, BETA_MAX = 0.1, 20.0
+
+
+def refuse_strides(t_star: int, steps: int, sampler: Sampler) -> str | None:
+    """Return why a sampler cannot go from step ``t_star`` to 0 in so many steps; None where it can."""
+    if sampler not in COUNTING:
+        return None
+    if t_star % steps:
+        return f"expected steps that divide t_star, got {steps} steps for {t_star}"
+    stride = t_star // steps
+    if N_STEPS // (N_STEPS // stride) != stride:
+        return (
+            f"expected a stride t_star / steps that the {N_STEPS}-step schedule can hold, got {stride}; "
+            "take a divisor of 1000"
+        )
+    return None
+
+
+def rate(time: float) -> float:
+    """Return beta(t), the rate at which noise comes in at a time of 0 to 1."""
+    return BETA_MIN + time * (BETA_MAX - BETA_MIN)
+
+
+def kept(time: float) -> float:
+    """Return abar(t) = exp(-integral of beta), the share of an image's variance that is left at a time."""
+    import math
+
+    return math.exp(-BETA_MIN * time - 0.5 * (BETA_MAX - BETA_MIN) * time**2)
+
+
+def diffused(image: Tensor, noise: Tensor, t_star: int, sampler: Sampler) -> Tensor:
+    """Return the state at noise level ``t_star`` of 1,000 of images in [-1, 1], by the sampler's own clock.
+
+    Args:
+        image: ``(B, C, H, W)``.
+        noise: standard normal, likewise shaped.
+        t_star: 1 to 1000 steps, or thousandths of the time.
+        sampler: how the way back will go.
+    """
+    from harness.nets.unet import add_noise, steps_like
+
+    if sampler in COUNTING:
+        return add_noise(image, noise, steps_like(image, t_star - 1))
+    share = kept(t_star / N_STEPS)
+    return share**0.5 * image + (1.0 - share) ** 0.5 * noise
+
+
+def restore(
+    state: Tensor,
+    net: nn.Module,
+    draws: Draws,
+    *,
+    t_star: int,
+    steps: int,
+    sampler: Sampler,
+    guide: Guide | None = None,
+    shift: Shift | None = None,
+) -> Tensor:
+    """Return the images in [-1, 1], unclipped, that a reverse process ends in; differentiable in ``state``.
+
+    Args:
+        state: ``(B, C, H, W)``, at noise level ``t_star``.
+        net: predicts the noise of states ``(B, C, H, W)`` at steps ``(B,)``; between two steps by time.
+        draws: those of the images; each step has an address of its own.
+        t_star: the noise level, 1 to 1000.
+        steps: how many steps to 0, equally far apart.
+        sampler: how to go back.
+        guide: changes the predicted noise at every evaluation of the network.
+        shift: moves the mean of every step; for ``ddpm`` alone, whose steps have a variance.
+
+    Raises:
+        ValueError: if there is a shift with another sampler.
+    """
+    if shift is not None and sampler != "ddpm":
+        raise ValueError(f"expected the sampler ddpm with a shift of means, got {sampler}")
+
+    def predict(at: Tensor, level: Tensor) -> Tensor:
+        predicted: Tensor = net(at, level)
+        return predicted if guide is None else guide(at, level, predicted)
+
+    if sampler in COUNTING:
+        return _count_down(state, predict, draws, t_star, t_star // steps, sampler, shift)
+    return _integrate(state, predict, draws, t_star / N_STEPS, steps, sampler)
+
+
+def _count_down(
+    state: Tensor,
+    predict: Callable[[Tensor, Tensor], Tensor],
+    draws: Draws,
+    t_star: int,
+    stride: int,
+    sampler: Sampler,
+    shift: Shift | None,
+) -> Tensor:
+    from harness.nets.unet import schedule, steps_like
+
+    scheduler = schedule()
+    scheduler.num_inference_steps = N_STEPS // stride  # tells its step how far apart steps are
+    shape = tuple(state.shape[1:])
+    for step in range(t_star - 1, -1, -stride):
+        predicted = predict(state, steps_like(state, step))
+        moved = None if shift is None else shift(state, step, _variance(scheduler, step, stride))
+        if sampler == "ddim":
+            state = scheduler.step(predicted, step, state, eta=0.0).prev_sample
+        else:
+            noise = draws.at("reverse", step).normal(*shape).to(state.dtype)
+            state = scheduler.step(predicted, step, state, eta=1.0, variance_noise=noise).prev_sample
+        if moved is not None:
+            state = state + moved
+    return state
+
+
+def _variance(scheduler: Any, step: int, stride: int) -> float:
+    """Return the variance of an ancestral step over ``stride`` steps (Ho et al. 2020, equation 7)."""
+    here = float(scheduler.alphas_cumprod[step])
+    there = float(scheduler.alphas_cumprod[step - stride]) if step >= stride else 1.0
+    return (1.0 - there) / (1.0 - here) * (1.0 - here / there)
+
+
+def _integrate(
+    state: Tensor,
+    predict: Callable[[Tensor, Tensor], Tensor],
+    draws: Draws,
+    start: float,
+    steps: int,
+    sampler: Sampler,
+) -> Tensor:
+    shape = tuple(state.shape[1:])
+    length = (start - END) / steps
+
+    def drift(at: Tensor, time: float) -> Tensor:
+        """Per unit of time that is left: beta (x / 2 + score), half the score for the flow."""
+        weight = 0.5 if sampler == "ode" else 1.0
+        predicted = predict(at, _level(at, time))
+        return rate(time) * (0.5 * at - weight * predicted / (1.0 - kept(time)) ** 0.5)
+
+    if sampler == "torchsde":
+        return _by_torchsde(state, drift, draws, start, steps)
+    for step in range(steps):
+        time = start - step * length
+        moved = state + length * drift(state, time)
+        if sampler == "sde":
+            noise = draws.at("reverse", step).normal(*shape).to(state.dtype)
+            moved = moved + (rate(time) * length) ** 0.5 * noise
+        state = moved
+    return state
+
+
+def _level(at: Tensor, time: float) -> Tensor:
+    """Return ``(B,)``: the step that has the noise of a time; between two steps a fraction."""
+    import torch
+
+    return torch.full((len(at),), max(time * N_STEPS - 1.0, 0.0), dtype=at.dtype, device=at.device)
+
+
+def _by_torchsde(
+    state: Tensor, drift: Callable[[Tensor, float], Tensor], draws: Draws, start: float, steps: int
+) -> Tensor:
+    """Integrate by the library's Euler solver, over the same increments as our own loop.
+
+    Time runs forwards for the library, from 1 - start, and in float64: in float32 its clock loses the last steps.
+    """
+    import torch
+    import torchsde
+
+    shape = tuple(state.shape[1:])
+    length = (start - END) / steps
+    flat = state.flatten(1)
+
+    class Increments(torchsde.BaseBrownian):  # type: ignore[misc]
+        """A Brownian path whose increment over each step has that step's address."""
+
+        dtype, device, shape = flat.dtype, flat.device, flat.shape
+        levy_area_approximation = "none"
+
+        def __repr__(self) -> str:
+            return "Increments()"
+
+        def __call__(self, ta: Any, tb: Any, **areas: Any) -> Tensor:
+            step = round((float(ta) - (1.0 - start)) / length)
+            noise = draws.at("reverse", step).normal(*shape).to(flat.dtype).flatten(1)
+            return (float(tb) - float(ta)) ** 0.5 * noise
+
+    class Reverse:
+        """The reverse-time equation, as the library asks for one."""
+
+        noise_type, sde_type = "diagonal", "ito"
+
+        def f(self, t: Any, y: Tensor) -> Tensor:
+            return drift(y.reshape(state.shape), 1.0 - float(t)).flatten(1)
+
+        def g(self, t: Any, y: Tensor) -> Tensor:
+            return torch.full_like(y, rate(1.0 - float(t)) ** 0.5)
+
+    times = torch.tensor([1.0 - start, 1.0 - END], dtype=torch.float64)
+    found = torchsde.sdeint(Reverse(), flat, times, bm=Increments(), method="euler", dt=length)
+    return found[-1].reshape(state.shape)
