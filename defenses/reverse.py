@@ -13,6 +13,7 @@ step, so that the same draws walk the same path again, as a backward pass that r
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -65,8 +66,6 @@ def rate(time: float) -> float:
 
 def kept(time: float) -> float:
     """Return abar(t) = exp(-integral of beta), the share of an image's variance that is left at a time."""
-    import math
-
     return math.exp(-BETA_MIN * time - 0.5 * (BETA_MAX - BETA_MIN) * time**2)
 
 
@@ -84,7 +83,7 @@ def diffused(image: Tensor, noise: Tensor, t_star: int, sampler: Sampler) -> Ten
     if sampler in COUNTING:
         return add_noise(image, noise, steps_like(image, t_star - 1))
     share = kept(t_star / N_STEPS)
-    return share**0.5 * image + (1.0 - share) ** 0.5 * noise
+    return math.sqrt(share) * image + math.sqrt(1.0 - share) * noise
 
 
 def restore(
@@ -174,7 +173,7 @@ def _integrate(
         """Per unit of time that is left: beta (x / 2 + score), half the score for the flow."""
         weight = 0.5 if sampler == "ode" else 1.0
         predicted = predict(at, _level(at, time))
-        return rate(time) * (0.5 * at - weight * predicted / (1.0 - kept(time)) ** 0.5)
+        return rate(time) * (0.5 * at - weight * predicted / math.sqrt(1.0 - kept(time)))
 
     if sampler == "torchsde":
         return _by_torchsde(state, drift, draws, start, steps)
@@ -183,7 +182,7 @@ def _integrate(
         moved = state + length * drift(state, time)
         if sampler == "sde":
             noise = draws.at("reverse", step).normal(*shape).to(state.dtype)
-            moved = moved + (rate(time) * length) ** 0.5 * noise
+            moved = moved + math.sqrt(rate(time) * length) * noise
         state = moved
     return state
 
@@ -221,7 +220,7 @@ def _by_torchsde(
         def __call__(self, ta: Any, tb: Any, **areas: Any) -> Tensor:
             step = round((float(ta) - (1.0 - start)) / length)
             noise = draws.at("reverse", step).normal(*shape).to(flat.dtype).flatten(1)
-            return (float(tb) - float(ta)) ** 0.5 * noise
+            return math.sqrt(float(tb) - float(ta)) * noise
 
     class Reverse:
         """The reverse-time equation, as the library asks for one."""
@@ -232,8 +231,9 @@ def _by_torchsde(
             return drift(y.reshape(state.shape), 1.0 - float(t)).flatten(1)
 
         def g(self, t: Any, y: Tensor) -> Tensor:
-            return torch.full_like(y, rate(1.0 - float(t)) ** 0.5)
+            return torch.full_like(y, math.sqrt(rate(1.0 - float(t))))
 
     times = torch.tensor([1.0 - start, 1.0 - END], dtype=torch.float64)
     found = torchsde.sdeint(Reverse(), flat, times, bm=Increments(), method="euler", dt=length)
-    return found[-1].reshape(state.shape)
+    end: Tensor = found[-1]
+    return end.reshape(state.shape)
