@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
     from harness.draws import Draws
 
-    #: state ``(B, C, H, W)``, noise level as the network takes it ``(B,)``, its prediction -> the prediction to follow
-    Guide = Callable[[Tensor, Tensor, Tensor], Tensor]
+    #: state ``(B, C, H, W)``, its abar, the noise that is predicted in it -> the prediction to follow
+    Guide = Callable[[Tensor, float, Tensor], Tensor]
 
-    #: state, number of the step, variance of the step -> what is added to the mean of the step
-    Shift = Callable[[Tensor, int, float], Tensor]
+    #: state, number of its step, its abar, variance of the step -> what is added to the mean of the step
+    Shift = Callable[[Tensor, int, float, float], Tensor]
 
 Sampler = Literal["ddpm", "ddim", "sde", "torchsde", "ode"]
 
@@ -115,9 +115,9 @@ def restore(
     if shift is not None and sampler != "ddpm":
         raise ValueError(f"expected the sampler ddpm with a shift of means, got {sampler}")
 
-    def predict(at: Tensor, level: Tensor) -> Tensor:
+    def predict(at: Tensor, level: Tensor, share: float) -> Tensor:
         predicted: Tensor = net(at, level)
-        return predicted if guide is None else guide(at, level, predicted)
+        return predicted if guide is None else guide(at, share, predicted)
 
     if sampler in COUNTING:
         return _count_down(state, predict, draws, t_star, t_star // steps, sampler, shift)
@@ -126,7 +126,7 @@ def restore(
 
 def _count_down(
     state: Tensor,
-    predict: Callable[[Tensor, Tensor], Tensor],
+    predict: Callable[[Tensor, Tensor, float], Tensor],
     draws: Draws,
     t_star: int,
     stride: int,
@@ -139,8 +139,9 @@ def _count_down(
     scheduler.num_inference_steps = N_STEPS // stride  # tells its step how far apart steps are
     shape = tuple(state.shape[1:])
     for step in range(t_star - 1, -1, -stride):
-        predicted = predict(state, steps_like(state, step))
-        moved = None if shift is None else shift(state, step, _variance(scheduler, step, stride))
+        share = float(scheduler.alphas_cumprod[step])
+        predicted = predict(state, steps_like(state, step), share)
+        moved = None if shift is None else shift(state, step, share, _variance(scheduler, step, stride))
         if sampler == "ddim":
             state = scheduler.step(predicted, step, state, eta=0.0).prev_sample
         else:
@@ -160,7 +161,7 @@ def _variance(scheduler: Any, step: int, stride: int) -> float:
 
 def _integrate(
     state: Tensor,
-    predict: Callable[[Tensor, Tensor], Tensor],
+    predict: Callable[[Tensor, Tensor, float], Tensor],
     draws: Draws,
     start: float,
     steps: int,
@@ -172,7 +173,7 @@ def _integrate(
     def drift(at: Tensor, time: float) -> Tensor:
         """Per unit of time that is left: beta (x / 2 + score), half the score for the flow."""
         weight = 0.5 if sampler == "ode" else 1.0
-        predicted = predict(at, _level(at, time))
+        predicted = predict(at, _level(at, time), kept(time))
         return rate(time) * (0.5 * at - weight * predicted / math.sqrt(1.0 - kept(time)))
 
     if sampler == "torchsde":

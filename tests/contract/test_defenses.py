@@ -6,9 +6,11 @@ from typing import ClassVar
 
 from defenses.amv_oracle import AMVOracle
 from defenses.controls import Noise, RandomSign
+from defenses.coup import COUP
 from defenses.diffpure import DiffPure
 from defenses.dir import DIR
 from defenses.dmae import DMAE
+from defenses.gdmp import GDMP
 from defenses.mae_pure import MAEPure, RMAEPure
 from defenses.maep import MAEP
 from defenses.nim_mae import NIMMAE
@@ -82,6 +84,65 @@ class TestDiffPureByDDPM(DefenseContract):
 
 class TestDiffPureByDDIM(TestDiffPureByDDPM):
     sampler = "ddim"
+
+
+class TestDiffPureByTheStochasticEquation(TestDiffPureByDDPM):
+    sampler = "sde"
+
+
+class TestDiffPureByTheLibrary(TestDiffPureByDDPM):
+    sampler = "torchsde"
+
+
+class TestDiffPureByTheFlow(TestDiffPureByDDPM):
+    sampler = "ode"
+
+
+class TestDiffPureInRoundsWithVotes(TestDiffPureByDDPM):
+    def make(self):
+        return DiffPure(DiffPure.Options(unet="tiny", t_star=[10, 20], steps=[2, 1], votes=3))
+
+
+class TestGDMP(DefenseContract):
+    how: ClassVar = {}
+
+    def make(self):
+        return GDMP(
+            GDMP.Options(**({"unet": "tiny", "t_star": 20, "steps": 2, "rounds": 2, "guide_scale": 1250} | self.how))
+        )
+
+    def nets(self):
+        return {"unet": tiny_unet()}
+
+
+class TestGDMPBySimilarity(TestGDMP):
+    how: ClassVar = {"guide": "ssim", "guide_scale": 20}
+
+
+class TestGDMPWithADetachedGuide(TestGDMP):
+    how: ClassVar = {"path": "detached", "guide": "ssim", "rounds": 1}
+
+
+class TestCOUP(DefenseContract):
+    how: ClassVar = {}
+
+    def make(self):
+        return COUP(COUP.Options(**({"unet": "tiny", "guide": "tiny", "t_star": 20, "steps": 2} | self.how)))
+
+    def nets(self):
+        return {"unet": tiny_unet(), "guide": tiny_cnn()}
+
+
+class TestCOUPByTheFlow(TestCOUP):
+    how: ClassVar = {"sampler": "ode"}
+
+
+class TestCOUPAfterForwardNoise(TestCOUP):
+    how: ClassVar = {"sampler": "ddim", "forward_noise": True}
+
+
+class TestCOUPWithADetachedGuide(TestCOUP):
+    how: ClassVar = {"path": "detached", "weight": 1e5}
 
 
 class TestDMAE(DefenseContract):

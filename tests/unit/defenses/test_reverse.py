@@ -114,8 +114,9 @@ def test_an_ancestral_step_has_the_posteriors_mean_and_variance(t_star, stride):
 def test_a_shift_is_added_to_the_mean_of_a_step_and_told_its_variance():
     told = []
 
-    def shift(state, step, variance):
+    def shift(state, step, share, variance):
         told.append((step, variance))
+        assert share == pytest.approx(KEPT[step], rel=1e-5)
         return torch.full_like(state, 0.25)
 
     state, plain, moved = numbers(4, "state"), Gaussian(False), Gaussian(False)
@@ -194,8 +195,7 @@ def test_the_exact_guide_of_a_linear_classifier_shifts_the_mean_by_the_covarianc
     """Data tilted by exp(w x_0) are N(m + S w, S); the tilt's score at x_t is known too."""
     n, weights = 20_000, torch.tensor([0.8, -0.6], dtype=torch.float64)
 
-    def guide(state, level, predicted):
-        share = float(KEPT[int(level[0])])
+    def guide(state, share, predicted):
         marginal = share * COVARIANCE + (1 - share) * torch.eye(2, dtype=torch.float64)
         score = math.sqrt(share) * torch.linalg.solve(marginal, COVARIANCE @ weights)
         return predicted - math.sqrt(1 - share) * score
@@ -212,9 +212,8 @@ def test_a_constant_guide_shifts_the_mean_as_the_equation_says():
     """With the score s(x) + w, the mean obeys a linear equation of its own, solved here by scipy."""
     n, weights = 20_000, np.array([0.8, -0.6])
 
-    def guide(state, level, predicted):
-        time = (float(level[0]) + 1) / 1000
-        return predicted - math.sqrt(1 - kept(time)) * torch.from_numpy(weights)
+    def guide(state, share, predicted):
+        return predicted - math.sqrt(1 - share) * torch.from_numpy(weights)
 
     start = torch.tensor([0.2, 0.1], dtype=torch.float64).expand(n, 1, 1, 2)
     found = restore(start, Gaussian(True), draws(n), t_star=100, steps=1000, sampler="sde", guide=guide)

@@ -1,0 +1,100 @@
+"""COUP: the reverse process from the input itself, guided by how sure a classifier is.
+
+Source: Zhang et al., "Classifier Guidance Enhances Diffusion-based Adversarial Purification by Preserving Predictive
+Information", ECAI 2024. The reverse equation starts at the input, which gets no noise, and its score gets ``weight``
+(1 in all of the authors' scripts) times the gradient of log max_y p(y | x), the classifier's being the attacked one.
+
+Where it departs from the authors' code: the gradient of the guidance is part of the graph (``path: attached``); theirs
+is taken at a detached copy, which hides it from an attack through the purifier. The noise of each step has an address.
+The guide is a recipe of its own, so that a row says whose confidence it preserves.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field, model_validator
+
+from defenses.guidance import PATH, Path, gradient, refuse_detached
+from defenses.reverse import N_STEPS, Sampler, refuse_strides
+from harness.core.contracts import Setting, Traits
+from harness.options import Number, Recipe
+from harness.options import Options as BaseOptions
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from harness.core.contracts import Nets
+    from harness.draws import Draws
+
+
+class COUP:
+    """The reverse process from the input, without forward noise, guided by a classifier's confidence."""
+
+    version: ClassVar[int] = 1
+    source: ClassVar[str] = "Zhang et al., Classifier Guidance Enhances Diffusion-based Purification, ECAI 2024"
+
+    class Options(BaseOptions):
+        """Noise levels are those of the training schedule, of 1000."""
+
+        unet: Recipe = Field(description="recipe of the noise-predicting U-Net")
+        guide: Recipe = Field(description="recipe of the classifier; the paper's is the one that is attacked")
+        weight: Number = Field(1.0, ge=0, description="of the guidance beside the score")
+        forward_noise: bool = Field(False, description="noise the input first, as DiffPure does")
+        t_star: int = Field(100, ge=1, le=N_STEPS, description="noise level; 100 for CIFAR-10 at Linf 8/255")
+        steps: int = Field(100, ge=1, description="reverse steps from t* to 0, equally far apart")
+        sampler: Sampler = Field("sde", description="the stochastic equation, by Euler's method, in the paper")
+        path: Path = Field("attached", description=PATH)
+
+        @model_validator(mode="after")
+        def _possible(self) -> COUP.Options:
+            reason = refuse_strides(self.t_star, self.steps, self.sampler)
+            if reason is not None:
+                raise ValueError(reason)
+            return self
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    @property
+    def traits(self) -> Traits:
+        """Random through its steps or its forward noise; exact gradients unless the guidance is cut off."""
+        noisy = self.options.forward_noise or self.options.sampler not in ("ddim", "ode")
+        return Traits(random=noisy, differentiable=self.options.path == "attached", optimises=self.options.weight > 0)
+
+    def refuses(self, setting: Setting) -> str | None:
+        """Refuse the exact gradient where a part of it is cut off."""
+        return refuse_detached("coup", self.options.path, setting)
+
+    def purify(self, x: Tensor, nets: Nets, draws: Draws) -> Tensor:
+        """Return the images after the way back; differentiable in ``x`` when gradients are on."""
+        from defenses.reverse import diffused, restore
+        from harness.bounds import clip
+
+        options = self.options
+        state = 2.0 * x - 1.0
+        if options.forward_noise:
+            noise = draws.at("forward").normal(*x.shape[1:]).to(x.dtype)
+            state = diffused(state, noise, options.t_star, options.sampler)
+
+        def guide(at: Tensor, share: float, predicted: Tensor) -> Tensor:
+            towards = gradient(lambda here: confidence(nets["guide"], here), at, options.path)
+            return predicted - math.sqrt(1.0 - share) * options.weight * towards
+
+        image = restore(
+            state,
+            nets["unet"],
+            draws,
+            t_star=options.t_star,
+            steps=options.steps,
+            sampler=options.sampler,
+            guide=guide if options.weight else None,
+        )
+        return clip((image + 1.0) / 2.0).to(x.dtype)
+
+
+def confidence(classifier: nn.Module, state: Tensor) -> Tensor:
+    """Return log max_y p(y | x) of states in [-1, 1], ``(B,)``; the classifier takes pixels, unclipped here."""
+    logits: Tensor = classifier((state + 1.0) / 2.0)
+    return logits.log_softmax(1).amax(1)

@@ -1,0 +1,231 @@
+"""Guided ways back: what pulls, how far, and that an attacker's gradient goes through it."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from scipy import integrate
+from torch import nn
+
+from defenses.coup import COUP, confidence
+from defenses.gdmp import C1, C2, GDMP, similarity
+from defenses.guidance import gradient
+from defenses.reverse import END, kept, rate
+from harness.draws import Draws
+
+KEPT = np.cumprod(1.0 - np.linspace(1e-4, 2e-2, 1000))
+
+
+def draws(n):
+    return Draws(("guided",), torch.arange(n))
+
+
+def images(n, *shape):
+    return (0.2 + 0.6 * draws(n).at("x").uniform(*shape)).double()
+
+
+class Bent(nn.Module):
+    """A noise prediction that is not linear in the state."""
+
+    def forward(self, state, level):
+        return torch.tanh(1.3 * state) * (1.0 + 1e-3 * level.to(state.dtype).reshape(-1, 1, 1, 1))
+
+
+class Still(nn.Module):
+    """Says that there is no noise; keeps what it was shown."""
+
+    def __init__(self):
+        super().__init__()
+        self.states = []
+
+    def forward(self, state, level):
+        self.states.append(state)
+        return torch.zeros_like(state)
+
+
+class Judge(nn.Module):
+    """A classifier of three classes, smooth and not linear."""
+
+    def forward(self, x):
+        flat = x.flatten(1)
+        return torch.stack([flat.sum(1), (flat**2).sum(1), 1.5 - flat.prod(1)], 1)
+
+
+# ---------------------------------------------------------------------- the gradient itself
+
+
+def test_a_guidance_gradient_is_the_same_with_gradients_on_or_off():
+    at = images(3, 1, 2, 2)
+    with torch.no_grad():
+        off = gradient(lambda x: (x**3).flatten(1).sum(1), at, "attached")
+    on = gradient(lambda x: (x**3).flatten(1).sum(1), at.clone().requires_grad_(True), "attached")
+    assert torch.allclose(off, 3 * at**2)
+    assert torch.equal(off, on)
+    assert not off.requires_grad
+
+
+@pytest.mark.parametrize(("path", "second"), [("attached", True), ("detached", False)])
+def test_only_an_attached_guidance_has_a_derivative(path, second):
+    at = images(3, 1, 2, 2).requires_grad_(True)
+    found = gradient(lambda x: (x**3).flatten(1).sum(1), at * 1.0, path)
+    assert found.requires_grad == second
+    if second:
+        (again,) = torch.autograd.grad(found.sum(), at)
+        assert torch.allclose(again, 6 * at)
+
+
+# ---------------------------------------------------------------------- GDMP
+
+
+def test_the_squared_error_pulls_each_step_by_its_variance_and_strength():
+    """Worked out from the paper's formula, with a network that finds no noise."""
+    x, net = images(4, 1, 3, 3), Still()
+    options = GDMP.Options(unet="tiny", t_star=20, steps=2, rounds=1, guide_scale=500.0, eps=0.2)
+    GDMP(options).purify(x, {"unet": net}, draws(4))
+    here, there = KEPT[19], KEPT[9]
+    variance = (1 - there) / (1 - here) * (1 - here / there)
+    strength = math.sqrt(1 - here) / (2 * 0.2 / 3 / 500.0 * math.sqrt(here))
+    first = net.states[0]
+    noised = draws(4).at("round", 0).at("guide", 19).normal(1, 3, 3).double()
+    target = math.sqrt(here) * (2 * x - 1) + math.sqrt(1 - here) * noised
+    pulled = variance * strength * -2 * (first - target) / 9
+    image = first / math.sqrt(here)
+    mean = math.sqrt(there) * image + math.sqrt(1 - there - variance) * 0.0
+    noise = draws(4).at("round", 0).at("reverse", 19).normal(1, 3, 3).double()
+    assert torch.allclose(net.states[1], mean + math.sqrt(variance) * noise + pulled, atol=1e-6)
+    assert float(pulled.abs().max()) > 1e-3
+
+
+def test_the_pull_of_the_squared_error_is_its_gradient():
+    state, target = images(2, 3, 4, 4), images(2, 3, 4, 4).flip(0)
+    found = GDMP(GDMP.Options(unet="tiny")).pull(state, target)
+    wanted = gradient(lambda at: -((at - target) ** 2).flatten(1).mean(1), state, "detached")
+    assert torch.allclose(found, wanted)
+
+
+def test_the_similarity_is_what_a_loop_over_windows_gives():
+    one, other = images(1, 1, 13, 12), images(1, 1, 12, 13).transpose(2, 3) * 0.9
+    padded = [np.pad(image[0, 0].numpy(), 5) for image in (one, other)]
+    places = np.arange(11) - 5
+    window = np.exp(-(places[:, None] ** 2 + places[None] ** 2) / (2 * 1.5**2))
+    window /= window.sum()
+    values = []
+    for row in range(13):
+        for column in range(12):
+            a, b = (image[row : row + 11, column : column + 11] for image in padded)
+            mean_a, mean_b = (window * a).sum(), (window * b).sum()
+            var_a, var_b = (window * a**2).sum() - mean_a**2, (window * b**2).sum() - mean_b**2
+            joint = (window * a * b).sum() - mean_a * mean_b
+            top = (2 * mean_a * mean_b + C1) * (2 * joint + C2)
+            values.append(top / ((mean_a**2 + mean_b**2 + C1) * (var_a + var_b + C2)))
+    assert float(similarity(one, other)) == pytest.approx(np.mean(values), rel=1e-9)
+    assert float(similarity(one, one)) == pytest.approx(1.0)
+
+
+def test_all_rounds_are_pulled_towards_the_input():
+    x, net = images(8, 1, 4, 4), Still()
+    strong = GDMP(GDMP.Options(unet="tiny", t_star=20, steps=20, rounds=3, guide_scale=3000.0, eps=0.2))
+    weak = GDMP(GDMP.Options(unet="tiny", t_star=20, steps=20, rounds=3, guide_scale=0.0, eps=0.2))
+    near, far = (one.purify(x, {"unet": net}, draws(8)) for one in (strong, weak))
+    assert float((near - x).abs().mean()) < 0.7 * float((far - x).abs().mean())
+
+
+@pytest.mark.parametrize("guide", ["mse", "ssim"])
+def test_gdmp_has_the_gradient_of_finite_differences(guide):
+    options = GDMP.Options(unet="tiny", t_star=6, steps=3, rounds=2, guide=guide, guide_scale=400.0, eps=0.2)
+    x = images(2, 1, 2, 3).requires_grad_(True)
+    assert torch.autograd.gradcheck(
+        lambda at: GDMP(options).purify(at, {"unet": Bent()}, draws(2)), (x,), eps=1e-6, atol=1e-7, rtol=1e-5
+    )
+
+
+def test_a_detached_guidance_hides_a_part_of_the_gradient():
+    x = images(2, 1, 2, 3).requires_grad_(True)
+    found = []
+    for path in ("attached", "detached"):
+        options = GDMP.Options(unet="tiny", t_star=60, steps=6, rounds=1, guide_scale=400.0, eps=0.2, path=path)
+        purified = GDMP(options).purify(x, {"unet": Bent()}, draws(2))
+        found.append((purified.detach(), torch.autograd.grad(purified.sum(), x)[0]))
+    assert torch.equal(found[0][0], found[1][0])
+    assert float((found[0][1] - found[1][1]).abs().max()) > 0.01
+
+
+# ---------------------------------------------------------------------- COUP
+
+
+def test_confidence_is_the_log_of_the_largest_probability():
+    state = 2 * images(3, 1, 2, 2) - 1
+    wanted = Judge()((state + 1) / 2).softmax(1).max(1).values.log()
+    assert torch.allclose(confidence(Judge(), state), wanted)
+
+
+def test_coup_without_a_guide_starts_at_the_input_and_adds_no_noise_before():
+    net = Still()
+    x = images(3, 1, 2, 2)
+    COUP(COUP.Options(unet="tiny", guide="cnn", weight=0, t_star=10, steps=1)).purify(x, {"unet": net}, draws(3))
+    assert torch.allclose(net.states[0], 2 * x - 1)
+    noisy = COUP(COUP.Options(unet="tiny", guide="cnn", weight=0, t_star=10, steps=1, forward_noise=True))
+    noisy.purify(x, {"unet": net}, draws(3))
+    assert float((net.states[1] - math.sqrt(kept(0.01)) * (2 * x - 1)).abs().min()) > 0
+
+
+def test_a_linear_classifier_shifts_the_mean_as_the_equation_says():
+    """Two classes with p = exp(a + w x), 1 - p: the log of the larger is linear, so the mean's equation is known."""
+    n, weights, offset = 20_000, np.array([0.6, -0.5]), -0.25
+    mean, variance = np.array([0.1, -0.1]), 0.04
+
+    class Linear(nn.Module):
+        def forward(self, pixels):
+            value = offset + (2 * pixels.flatten(1) - 1) @ torch.from_numpy(weights) * 0.25
+            value = value.clamp(-0.6, -0.02)
+            return torch.stack([value, torch.log1p(-value.exp())], 1)
+
+    class Exact(nn.Module):
+        def forward(self, state, level):
+            share = kept((float(level[0]) + 1) / 1000)
+            spread = share * variance + 1 - share
+            return math.sqrt(1 - share) * (state - math.sqrt(share) * torch.from_numpy(mean)) / spread
+
+    x = torch.from_numpy((np.array([0.15, 0.0]) + 1) / 2).expand(n, 1, 1, 2)
+    nets = {"unet": Exact(), "guide": Linear()}
+    found = 2 * COUP(COUP.Options(unet="u", guide="g", weight=8.0, t_star=50, steps=200)).purify(x, nets, draws(n)) - 1
+
+    def moves(left, at):
+        time = 0.05 - left
+        share = kept(time)
+        score = -(at - math.sqrt(share) * mean) / (share * variance + 1 - share) + 8.0 * 0.25 * weights
+        return rate(time) * (0.5 * at + score)
+
+    wanted = integrate.solve_ivp(moves, (0.0, 0.05 - END), np.array([0.15, 0.0]), rtol=1e-8, atol=1e-10).y[:, -1]
+    unguided = integrate.solve_ivp(
+        lambda left, at: moves(left, at) - rate(0.05 - left) * 2.0 * weights, (0.0, 0.05 - END), [0.15, 0.0]
+    ).y[:, -1]
+    reached = found.reshape(n, 2).mean(0).numpy()
+    assert reached == pytest.approx(wanted, abs=5 * math.sqrt(0.03 / n) + 1e-3)
+    assert abs(wanted - unguided).min() > 0.02
+
+
+@pytest.mark.parametrize("sampler", ["sde", "ddim"])
+def test_coup_has_the_gradient_of_finite_differences(sampler):
+    options = COUP.Options(unet="tiny", guide="cnn", t_star=20, steps=4, weight=1.5, sampler=sampler)
+    x = images(2, 1, 2, 2).requires_grad_(True)
+    nets = {"unet": Bent(), "guide": Judge()}
+    assert torch.autograd.gradcheck(
+        lambda at: COUP(options).purify(at, nets, draws(2)), (x,), eps=1e-6, atol=1e-7, rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("build", "options", "message"),
+    [
+        (GDMP, {"unet": "u", "t_star": 36, "steps": 7}, "steps that divide t_star"),
+        (GDMP, {"unet": "u", "guide": "l1"}, "'mse' or 'ssim'"),
+        (COUP, {"unet": "u"}, "guide"),
+        (COUP, {"unet": "u", "guide": "g", "path": "cut"}, "'attached' or 'detached'"),
+    ],
+)
+def test_options_are_checked(build, options, message):
+    with pytest.raises(ValidationError, match=message):
+        build.Options(**options)
