@@ -5,6 +5,7 @@ TABLE = {
     "amv-oracle": "defenses.amv_oracle:AMVOracle",
     "bit-depth": "defenses.transforms:BitDepth",
     "blur": "defenses.transforms:Blur",
+    "contrastive": "defenses.contrastive:Contrastive",
     "coup": "defenses.coup:COUP",
     "diffpure": "defenses.diffpure:DiffPure",
     "dir": "defenses.dir:DIR",

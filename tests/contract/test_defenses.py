@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from defenses.amv_oracle import AMVOracle
+from defenses.contrastive import Contrastive
 from defenses.controls import Noise, RandomSign
 from defenses.coup import COUP
 from defenses.diffpure import DiffPure
@@ -227,6 +228,33 @@ class TestNIMMAEWithItsClassifier(TestNIMMAE):
 
     def nets(self):
         return {"nim": tiny_mae(), "classifier": tiny_cnn()}
+
+
+class TestContrastive(DefenseContract):
+    how: ClassVar = {}
+
+    def make(self):
+        options = {"unet": "tiny", "guide": "tiny", "t_star": 30, "steps": 3} | self.how
+        return Contrastive(Contrastive.Options(**options))
+
+    def nets(self):
+        return {"unet": tiny_unet(), "guide": tiny_cnn()}
+
+
+class TestContrastiveWithNegativesOfTheBatch(TestContrastive):
+    how: ClassVar = {"mates": "batch"}
+
+
+class TestContrastiveWithAllNegativesAlike(TestContrastive):
+    how: ClassVar = {"mates": "batch", "estimator": "soft", "sampler": "ddim"}
+
+
+class TestContrastiveThatIsTrainedOn(TestContrastive):
+    how: ClassVar = {"memory": "kept"}
+
+
+class TestContrastiveAsTheAuthorsHaveIt(TestContrastive):
+    how: ClassVar = {"mates": "batch", "memory": "kept", "path": "detached", "multiplier": 5e4}
 
 
 class TestSOAPByReconstruction(DefenseContract):

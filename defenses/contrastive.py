@@ -1,0 +1,231 @@
+"""Contrastive guidance: along the way back, images are kept near what they were, and apart from one another.
+
+Source: Bai et al., "Diffusion Models Demand Contrastive Guidance for Adversarial Purification to Advance", ICML 2024.
+At every evaluation of the network, its prediction gets ``multiplier`` times the gradient, in the state, of a
+contrastive loss between embeddings of a classifier's logits: those of the state, and of the state at the evaluation
+before. A positive pair is an image with itself a step before, and the others of its batch are negatives, all alike
+(``soft``, InfoNCE) or weighted by hardness (``hard``, Robinson et al. 2021: tau_plus, beta). The embedding is a small
+gated network that Adam trains on the same loss, a step at a time.
+
+Where it departs from the authors' code, by default:
+
+- ``mates: alone``: no image sees another. Their negatives are the images that happen to share a batch, which makes a
+  prediction depend on them (``mates: batch``). Alone there is nothing to push away, and the sum over negatives is the
+  least that the hard estimator lets it be.
+- ``memory: fresh``: the embedding begins anew with each call, from the same weights. Theirs is trained on from image to
+  image, together with the last state of the batch before (``memory: kept``), which makes a defense that keeps state.
+- ``path: attached``: an attacker's gradient goes through the guidance and the embedding's training. Theirs is cut off.
+- A positive pair is an image with itself; their code averages over the pairs of all images of a batch.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from defenses.guidance import PATH, Path, refuse_detached
+from defenses.reverse import N_STEPS, refuse_strides
+from harness.core.contracts import Setting, Traits
+from harness.options import Number, Recipe
+from harness.options import Options as BaseOptions
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from defenses.adam import Moments
+    from harness.core.contracts import Nets
+    from harness.draws import Draws
+
+#: gated blocks of the embedding
+BLOCKS = 3
+
+
+@dataclass
+class Embedding:
+    """What is learned on the way: weights of each group of images, and where the last evaluation was.
+
+    Attributes:
+        weights: nine matrices ``(G, out, in)``.
+        moments: Adam's, of each.
+        before: the state at the evaluation before, or None at the first.
+        evaluations: how many there were.
+    """
+
+    weights: list[Tensor] = field(default_factory=list)
+    moments: list[Moments] = field(default_factory=list)
+    before: Tensor | None = None
+    evaluations: int = 0
+
+
+class Contrastive:
+    """Forward noise, then a way back whose predictions are guided by a contrastive loss of a classifier's logits."""
+
+    version: ClassVar[int] = 1
+    source: ClassVar[str] = "Bai et al., Diffusion Models Demand Contrastive Guidance, ICML 2024"
+
+    class Options(BaseOptions):
+        """Noise levels are those of the training schedule, of 1000."""
+
+        unet: Recipe = Field(description="recipe of the noise-predicting U-Net")
+        guide: Recipe = Field(description="recipe of the classifier whose logits are embedded")
+        multiplier: Number = Field(500.0, ge=0, description="of the gradient beside the predicted noise")
+        mates: Literal["alone", "batch"] = Field("alone", description="negatives: none, or the others of the batch")
+        memory: Literal["fresh", "kept"] = Field("fresh", description="the embedding begins anew, or is trained on")
+        estimator: Literal["hard", "soft"] = Field("hard", description="negatives weighted by hardness, or all alike")
+        tau_plus: Number = Field(0.1, ge=0, lt=1, description="share of false negatives that the hard one expects")
+        beta: Number = Field(1.0, ge=0, description="how much more hard negatives count")
+        temperature: Number = Field(1.0, gt=0, description="that cosines are divided by")
+        lr: Number = Field(0.01, gt=0, description="of the embedding's Adam")
+        start: int = Field(1, ge=1, description="evaluations before the guidance begins; one is needed")
+        t_star: int = Field(100, ge=1, le=N_STEPS, description="noise level; 100 for CIFAR-10 at Linf 8/255")
+        steps: int = Field(100, ge=1, description="reverse steps from t* to 0, equally far apart")
+        sampler: Literal["ddpm", "ddim", "sde", "ode"] = Field("sde", description="how to go back")
+        path: Path = Field("attached", description=PATH)
+
+        @model_validator(mode="after")
+        def _possible(self) -> Contrastive.Options:
+            reason = refuse_strides(self.t_star, self.steps, self.sampler)
+            if reason is not None:
+                raise ValueError(reason)
+            return self
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self._kept: Embedding | None = None
+
+    @property
+    def traits(self) -> Traits:
+        """Random through its noise; exact gradients unless some is cut off; batch-mates and state where asked for."""
+        options = self.options
+        return Traits(
+            random=True,
+            differentiable=options.path == "attached",
+            optimises=True,
+            batchwise=options.mates == "batch",
+            stateful=options.memory == "kept",
+        )
+
+    def refuses(self, setting: Setting) -> str | None:
+        """Refuse the exact gradient where a part of it is cut off."""
+        return refuse_detached("contrastive", self.options.path, setting)
+
+    def purify(self, x: Tensor, nets: Nets, draws: Draws) -> Tensor:
+        """Return the images after the guided way back; differentiable in ``x`` when gradients are on."""
+        from defenses.reverse import diffused, restore
+        from harness.bounds import clip
+
+        options = self.options
+        noise = draws.at("forward").normal(*x.shape[1:]).to(x.dtype)
+        state = diffused(2.0 * x - 1.0, noise, options.t_star, options.sampler)
+        learned = self._kept if self._fits(x) else None
+        learned = learned or Embedding()
+
+        def guide(at: Tensor, share: float, predicted: Tensor) -> Tensor:
+            return predicted + options.multiplier * self._gradient(nets["guide"], at, learned, draws)
+
+        image = restore(
+            state,
+            nets["unet"],
+            draws,
+            t_star=options.t_star,
+            steps=options.steps,
+            sampler=options.sampler,
+            guide=guide,
+        )
+        if options.memory == "kept":
+            self._kept = learned
+        return clip((image + 1.0) / 2.0).to(x.dtype)
+
+    def _fits(self, x: Tensor) -> bool:
+        return self._kept is not None and self._kept.before is not None and self._kept.before.shape == x.shape
+
+    def _gradient(self, classifier: nn.Module, at: Tensor, learned: Embedding, draws: Draws) -> Tensor:
+        """Return the gradient of the loss in the state ``(B, C, H, W)``, and train the embedding by a step."""
+        import torch
+
+        from defenses.adam import Moments, adam
+
+        before, learned.before = learned.before, at if self.options.path == "attached" else at.detach()
+        learned.evaluations += 1
+        if before is None or learned.evaluations <= self.options.start:
+            return torch.zeros_like(at)
+        attached = self.options.path == "attached" and torch.is_grad_enabled() and at.requires_grad
+        with torch.enable_grad():
+            here = at if attached else at.detach().requires_grad_(True)
+            then = before if attached else before.detach()
+            one, other = classifier((then + 1.0) / 2.0), classifier((here + 1.0) / 2.0)
+            groups = 1 if self.options.mates == "batch" else len(at)
+            if not learned.weights:
+                learned.weights = _first_weights(one.shape[1], groups, one, draws)
+                learned.moments = [Moments.none(weight) for weight in learned.weights]
+            weights = [weight if attached and weight.requires_grad else weight.detach() for weight in learned.weights]
+            weights = [weight if weight.requires_grad else weight.requires_grad_(True) for weight in weights]
+            pair = [embed(logits.reshape(groups, -1, logits.shape[1]), weights) for logits in (one, other)]
+            loss = contrast(pair[0], pair[1], self.options).sum()
+            found, *down = torch.autograd.grad(loss, [here, *weights], create_graph=attached)
+        stepped = [
+            adam(weight, gradient, moments, self.options.lr)
+            for weight, gradient, moments in zip(weights, down, learned.moments, strict=True)
+        ]
+        learned.weights = [weight if attached else weight.detach() for weight, _ in stepped]
+        learned.moments = [moments for _, moments in stepped]
+        return found
+
+
+def _first_weights(width: int, groups: int, like: Tensor, draws: Draws) -> list[Tensor]:
+    """Return nine matrices ``(G, out, in)``, the same for every group, uniform within 1 / sqrt(in)."""
+    import torch
+
+    rng = torch.Generator().manual_seed(draws.at("embedding").seed())
+    shapes = [(2 * width, width), (2 * width, width), (width, 2 * width)] * BLOCKS
+    drawn = [(2.0 * torch.rand(shape, generator=rng) - 1.0) / math.sqrt(shape[1]) for shape in shapes]
+    return [weight.to(like.device, like.dtype).repeat(groups, 1, 1) for weight in drawn]
+
+
+def embed(logits: Tensor, weights: list[Tensor]) -> Tensor:
+    """Return embeddings ``(G, M, K)`` of logits ``(G, M, K)``: gated residual blocks, each group by its own weights."""
+    from torch.nn import functional as F
+
+    for block in range(BLOCKS):
+        gate, value, out = (weight.transpose(1, 2) for weight in weights[3 * block : 3 * block + 3])
+        logits = logits + (F.silu(logits @ gate) * (logits @ value)) @ out
+    return logits
+
+
+def contrast(one: Tensor, other: Tensor, options: Contrastive.Options) -> Tensor:
+    """Return the mean contrastive loss of each group, ``(G,)``.
+
+    With p the positive pair's exp(cosine / T) and n those of the N = 2 (M - 1) others, in both views, the loss is
+    -log(p / (p + Ng)). Ng is the sum of n (``soft``), or at least N exp(-1 / T) and otherwise
+    (sum of n^(1 + beta) / mean of n^beta - tau_plus N p) / (1 - tau_plus) (``hard``).
+    Of an image alone, N counts as 2 and Ng is that least.
+
+    Args:
+        one: embeddings ``(G, M, K)`` of a group's images a step before.
+        other: those of now.
+        options: the estimator and its numbers.
+    """
+    import torch
+    from torch.nn import functional as F
+
+    views = F.normalize(torch.cat([one, other], 1), dim=2, eps=1e-8)
+    size = one.shape[1]
+    likeness = torch.exp(views @ views.transpose(1, 2) / options.temperature)  # (G, 2M, 2M)
+    rows = torch.arange(2 * size, device=one.device)
+    positive = likeness[:, rows, (rows + size) % (2 * size)]  # (G, 2M)
+    others = rows[:, None] % size != rows % size
+    number = max(2 * size - 2, 2)
+    least = number * math.exp(-1.0 / options.temperature)
+    if size == 1:
+        negative = torch.full_like(positive, least)
+    elif options.estimator == "soft":
+        negative = (likeness * others).sum(2)
+    else:
+        hardness = likeness**options.beta * others
+        weighted = (hardness * likeness).sum(2) / (hardness.sum(2) / number)
+        negative = (weighted - options.tau_plus * number * positive) / (1.0 - options.tau_plus)
+        negative = negative.clamp_min(least)
+    return -torch.log(positive / (positive + negative)).mean(1)
