@@ -1,4 +1,4 @@
-"""Classifiers from files with weights that you have: nothing is downloaded, and no file can run code."""
+"""Weights from files that you have, and classifiers made of them: nothing is downloaded, and no file can run code."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from pydantic import Field, model_validator
 
 from harness.core.errors import UserError
 from harness.data.files import data_folder
+from harness.nets.sizes import IMAGENET
 from harness.options import Number
 from harness.options import Options as BaseOptions
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from harness.core.contracts import DataCard, Nets
 
@@ -23,8 +24,6 @@ Channels = tuple[Number, Number, Number]
 
 #: what all these networks take and tell apart
 SHAPE, N_CLASSES = (3, 32, 32), 10
-
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 #: network -> mean and standard deviation, of pixels in [0, 1], that its published weights were measured with
 NORMALISATION: dict[str, tuple[Channels, Channels]] = {
@@ -56,6 +55,64 @@ def weights_folder() -> Path:
     """Return the folder that ``PUREBENCH_WEIGHTS`` names, else ``weights`` in the data folder."""
     named = os.environ.get("PUREBENCH_WEIGHTS")
     return Path(named) if named else data_folder() / "weights"
+
+
+def content(file: str, sha256: str) -> bytes:
+    """Return what is in a file of the weights folder.
+
+    Args:
+        file: its name, without a folder.
+        sha256: hash of its content.
+
+    Raises:
+        UserError: if it is not there, or if it is another one.
+    """
+    path = weights_folder() / file
+    try:
+        found = path.read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"expected weights at {path}, got {error.strerror}; put the file there, "
+            "or set PUREBENCH_WEIGHTS to the folder that has it"
+        ) from error
+    its = hashlib.sha256(found).hexdigest()
+    if its != sha256:
+        raise UserError(
+            f"expected weights with sha256 {sha256[:12]}, got {its[:12]} at {path}; "
+            "put the right file there, or name its hash where the file is named"
+        )
+    return found
+
+
+def fill(net: nn.Module, called: str, file: str, sha256: str) -> None:
+    """Replace the weights of a network by those of a safetensors file in the weights folder.
+
+    The names in it are the network's own, all with ``module.`` before them if a parallel module was saved. Batch
+    norm's counters may be absent: they are not used.
+
+    Args:
+        net: with weights of any kind.
+        called: what it is called in a sentence.
+        file: its name, without a folder.
+        sha256: hash of its content.
+
+    Raises:
+        UserError: if the file is not there, is another one, has another format, or holds another network.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        tensors = load(content(file, sha256))
+    except SafetensorError as error:
+        path = weights_folder() / file
+        raise UserError(f"expected weights as safetensors at {path}, got another format ({error})") from error
+    counters = {name: value for name, value in net.state_dict().items() if name.endswith("num_batches_tracked")}
+    try:
+        net.load_state_dict(counters | {name.removeprefix("module."): value for name, value in tensors.items()})
+    except RuntimeError as error:
+        said = "; ".join(line.strip().rstrip(". ") for line in str(error).splitlines()[1:3])
+        raise UserError(f"expected weights of a {called} in {file}, got others: {said}") from error
 
 
 class FromFile:
@@ -104,37 +161,8 @@ class FromFile:
                 f"{data.n_classes}; name a dataset such as cifar10"
             )
         net = _build(options.net)
-        tensors = self._tensors(weights_folder() / options.file)
-        counters = {name: value for name, value in net.state_dict().items() if name.endswith("num_batches_tracked")}
-        try:
-            net.load_state_dict(counters | {name.removeprefix("module."): value for name, value in tensors.items()})
-        except RuntimeError as error:
-            said = "; ".join(line.strip().rstrip(". ") for line in str(error).splitlines()[1:3])
-            raise UserError(f"expected weights of a {options.net} in {options.file}, got others: {said}") from error
+        fill(net, options.net, options.file, options.sha256)
         return nn.Sequential(Normalise(options.mean or (0, 0, 0), options.std or (1, 1, 1)), net).eval()
-
-    def _tensors(self, path: Path) -> dict[str, Tensor]:
-        from safetensors import SafetensorError
-        from safetensors.torch import load
-
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise UserError(
-                f"expected weights at {path}, got {error.strerror}; put the file there, "
-                "or set PUREBENCH_WEIGHTS to the folder that has it"
-            ) from error
-        found = hashlib.sha256(content).hexdigest()
-        if found != self.options.sha256:
-            raise UserError(
-                f"expected weights with sha256 {self.options.sha256[:12]}, got {found[:12]} at {path}; "
-                "put the right file there, or name its hash in the suite"
-            )
-        try:
-            tensors: dict[str, Tensor] = load(content)
-        except SafetensorError as error:
-            raise UserError(f"expected weights as safetensors at {path}, got another format ({error})") from error
-        return tensors
 
 
 def _build(net: Net) -> nn.Module:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from harness.options import Eps, Number, Options
+
+#: mean and standard deviation of ImageNet's pixels in [0, 1], by channel
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 class CNNSize(Options):
@@ -15,6 +18,29 @@ class CNNSize(Options):
     use: Literal["cnn"]
     width: int = Field(32, ge=1, description="channels of the first block; the second has twice as many")
     hidden: int = Field(128, ge=1, description="units of the hidden linear layer")
+
+
+class ResNetSize(Options):
+    """A residual network for small images (He et al. 2016, section 4.2) behind the normalisation of their pixels."""
+
+    use: Literal["resnet"]
+    depth: int = Field(20, ge=8, description="layers: 6 n + 2 with n blocks in each of three stages; 20, 32, 44, 56")
+    mean: tuple[Number, ...] = Field(
+        IMAGENET[0], min_length=1, description="subtracted from pixels in [0, 1], per channel or for all"
+    )
+    std: tuple[Eps, ...] = Field(IMAGENET[1], min_length=1, description="what pixels are divided by then")
+
+    @field_validator("depth")
+    @classmethod
+    def _three_stages(cls, depth: int) -> int:
+        if depth % 6 != 2:
+            raise ValueError(f"expected a depth of 6 n + 2, such as 20, 32 or 56, got {depth}")
+        return depth
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks a stage has."""
+        return (self.depth - 2) // 6
 
 
 class MAESize(Options):
@@ -69,7 +95,9 @@ class JointSize(Options):
 
     use: Literal["joint"]
     purifier: Annotated[MAESize | DIRSize, Field(discriminator="use")] = Field(description="what purifies")
-    classifier: CNNSize = Field(description="what classifies the purified images")
+    classifier: Annotated[CNNSize | ResNetSize, Field(discriminator="use")] = Field(
+        description="what classifies the purified images"
+    )
 
 
-NetSize = CNNSize | MAESize | DIRSize | UNetSize | JointSize
+NetSize = CNNSize | ResNetSize | MAESize | DIRSize | UNetSize | JointSize

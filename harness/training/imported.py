@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING
 
 from harness.core.errors import UserError
-from harness.nets.files import weights_folder
+from harness.nets.files import content, fill, weights_folder
 from harness.nets.published import load
+from harness.nets.resnet import bare
 from harness.training.passes import mae
 
 if TYPE_CHECKING:
@@ -19,17 +19,19 @@ if TYPE_CHECKING:
 
 
 def import_into(net: nn.Module, size: NetSize, data: DataCard, objective: PublishedObjective) -> None:
-    """Replace the first weights of an autoencoder by published ones.
+    """Replace the first weights of an autoencoder or of a residual network by published ones.
 
     Raises:
         UserError: if there is no such file, if it is not the one that the recipe names, or if it holds another network.
     """
-    if size.use != "mae":
-        raise UserError(f"expected a masked autoencoder to import weights into, got a {size.use} network; use net: mae")
-    path = weights_folder() / objective.file
-    if not path.is_file():
-        raise UserError(f"expected published weights at {path}, found none; download them and put them there")
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if found != objective.sha256:
-        raise UserError(f"expected weights with sha256 {objective.sha256[:12]} at {path}, got {found[:12]}")
-    mae(net).load_state_dict(load(path, size, data.shape))
+    match size.use:
+        case "mae":
+            content(objective.file, objective.sha256)  # looked at for its hash; what it holds may be torch's format too
+            mae(net).load_state_dict(load(weights_folder() / objective.file, size, data.shape))
+        case "resnet":
+            fill(bare(net), f"resnet{size.depth}", objective.file, objective.sha256)
+        case _:
+            raise UserError(
+                f"expected a masked autoencoder or a residual network to import weights into, got a {size.use} "
+                "network; use net: mae or net: resnet"
+            )

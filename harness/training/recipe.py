@@ -132,7 +132,7 @@ class SmoothClassifyObjective(Options):
 
 
 class PublishedObjective(Options):
-    """Trains nothing: the weights are published ones, from a file in the weights folder (He et al. 2022 and copies)."""
+    """Trains nothing: the weights are published ones, an autoencoder's or a ResNet's, from a file that you have."""
 
     use: Literal["published"]
     file: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", description="name of the file, without a folder")

@@ -139,8 +139,9 @@ def joint(net: nn.Module, batch: Batch, objective: DIRObjective, beside: Beside)
     loss = F.cross_entropy(logits, batch.y)
     if not objective.kl_weight:
         return loss
-    still, centre, draws = logits.detach(), restored.detach(), batch.draws.at("ascent")
+    centre, draws = restored.detach(), batch.draws.at("ascent")
     with held(net):
+        still = classifier(centre).detach()  # in eval mode like what is compared: batch norm is another function there
         moved = beside.ascend(
             lambda at: kl(classifier(at), still), centre, objective.kl_steps, objective.kl_step_size, draws
         )

@@ -6,8 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
 
 import harness
+from harness.data.cifar10 import CIFAR10
+from harness.nets.files import FromFile
+from harness.suite.components import Resolver
+from harness.suite.source import Document
+from harness.training.loop import train
+from harness.training.recipe import TrainingPlan
 
 if TYPE_CHECKING:
     from conftest import Bench
@@ -35,6 +42,23 @@ def test_real_images_go_the_whole_way(bench: Bench, shared: Path, monkeypatch: p
     assert pure["reconstruction_purified"].mean() < pure["reconstruction_adversarial"].mean()
 
 
+@pytest.mark.shared
+def test_the_recipe_of_the_published_classifier_is_the_one_that_suites_judge(
+    shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PUREBENCH_DATA", str(shared / "data"))
+    monkeypatch.setenv("PUREBENCH_WEIGHTS", str(shared / "weights"))
+    resolver = Resolver(Path())
+    plan = TrainingPlan.model_validate(resolver.recipe("cifar10-resnet20", Document("", {}, {}), ()).params)
+    data = CIFAR10(CIFAR10.Options())
+    trained = train(plan, data.card, data.load("test"), lambda share: None).net
+    objective = plan.objective
+    options = FromFile.Options(net="resnet20", file=objective.file, sha256=objective.sha256)
+    x = torch.from_numpy(data.load("test").images[:32])
+    with torch.no_grad():
+        assert torch.equal(trained(x), FromFile(options).load({}, data.card)(x))
+
+
 def test_a_run_without_the_files_says_what_to_do(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PUREBENCH_DATA", str(tmp_path))
     suite = str(bench.suites / "cifar10.yaml")
@@ -48,4 +72,4 @@ def test_the_shipped_suite_can_be_planned_where_no_files_are(
 ) -> None:
     monkeypatch.setenv("PUREBENCH_DATA", str(tmp_path))
     done = bench.purebench("plan", "cifar10-mae", "--db", str(bench.db))
-    assert "9 cells: 9 run" in done.stdout
+    assert "25 cells: 25 run" in done.stdout
