@@ -12,6 +12,7 @@ TABLE = {
     "dmae": "defenses.dmae:DMAE",
     "gdmp": "defenses.gdmp:GDMP",
     "jpeg": "defenses.transforms:JPEG",
+    "lm": "defenses.lm:LM",
     "mae-pure": "defenses.mae_pure:MAEPure",
     "maep": "defenses.maep:MAEP",
     "nim-mae": "defenses.nim_mae:NIMMAE",
@@ -20,5 +21,6 @@ TABLE = {
     "random-sign": "defenses.controls:RandomSign",
     "resize-pad": "defenses.transforms:ResizePad",
     "rmae-pure": "defenses.mae_pure:RMAEPure",
+    "scoreopt": "defenses.scoreopt:ScoreOpt",
     "soap": "defenses.soap:SOAP",
 }

@@ -5,8 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from defenses.guidance import gradient
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
+
+    from defenses.guidance import Path
 
 #: added to the root of the second moment (Kingma and Ba 2015, algorithm 1)
 EPS = 1e-8
@@ -48,3 +54,20 @@ def adam(
     # at 0 the root has no derivative; where no gradient ever came nothing moves, and nothing asks for one
     root = torch.where(square > 0, square, torch.ones_like(square)).sqrt() * (square > 0)
     return value - lr * mean / (root + EPS), Moments(first, second, steps)
+
+
+def minimised(value: Tensor, loss: Callable[[Tensor, int], Tensor], *, steps: int, lr: float, path: Path) -> Tensor:
+    """Return images ``(B, C, H, W)`` after Adam's steps down a loss of each.
+
+    Args:
+        value: where to start.
+        loss: from images and the number of the step, from 0, to ``(B,)``; each image's depends on that image alone.
+        steps: how many.
+        lr: length of a step where gradients agree.
+        path: ``attached``: a graph goes through all steps, where gradients are on.
+    """
+    moments = Moments.none(value)
+    for step in range(steps):
+        down = gradient(lambda at, step=step: loss(at, step), value, path)  # type: ignore[misc]
+        value, moments = adam(value, down, moments, lr)
+    return value

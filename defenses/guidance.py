@@ -44,7 +44,7 @@ def refuse_detached(name: str, path: Path, setting: Setting) -> str | None:
     """Return why a gradient that stops at the guidance is no attack; None where it is not asked for."""
     if path == "detached" and setting.threat.knowledge is Knowledge.FULL:
         return (
-            f"{name} cuts the gradient of its guidance off (path: detached), so `full` would follow a gradient that is "
-            "not the purifier's; use knowledge: bpda, or path: attached"
+            f"{name} cuts an attacker's gradient off (path: detached), so `full` would follow one that is not the "
+            "purifier's; use knowledge: bpda, or path: attached"
         )
     return None

@@ -12,10 +12,12 @@ from defenses.diffpure import DiffPure
 from defenses.dir import DIR
 from defenses.dmae import DMAE
 from defenses.gdmp import GDMP
+from defenses.lm import LM
 from defenses.mae_pure import MAEPure, RMAEPure
 from defenses.maep import MAEP
 from defenses.nim_mae import NIMMAE
 from defenses.none import Undefended
+from defenses.scoreopt import ScoreOpt
 from defenses.soap import SOAP
 from defenses.transforms import JPEG, BitDepth, Blur, ResizePad
 from harness.core.registry import entries
@@ -143,7 +145,13 @@ class TestCOUPAfterForwardNoise(TestCOUP):
 
 
 class TestCOUPWithADetachedGuide(TestCOUP):
-    how: ClassVar = {"path": "detached", "weight": 1e5}
+    how: ClassVar = {"path": "detached", "weight": 100}
+
+    def nets(self):
+        guide = tiny_cnn()
+        for weights in guide.parameters():
+            weights.mul_(2.0)  # sure enough of itself to be felt
+        return {"unet": tiny_unet(), "guide": guide}
 
 
 class TestDMAE(DefenseContract):
@@ -255,6 +263,38 @@ class TestContrastiveThatIsTrainedOn(TestContrastive):
 
 class TestContrastiveAsTheAuthorsHaveIt(TestContrastive):
     how: ClassVar = {"mates": "batch", "memory": "kept", "path": "detached", "multiplier": 5e4}
+
+
+class TestScoreOptOfTheImage(DefenseContract):
+    how: ClassVar = {}
+
+    def make(self):
+        return ScoreOpt(ScoreOpt.Options(**({"unet": "tiny", "steps": 3, "lr": 0.05} | self.how)))
+
+    def nets(self):
+        return {"unet": tiny_unet()}
+
+
+class TestScoreOptOfTheNoise(TestScoreOptOfTheImage):
+    how: ClassVar = {"optimised": "noise"}
+
+
+class TestScoreOptWithoutAPath(TestScoreOptOfTheImage):
+    how: ClassVar = {"path": "detached"}
+
+
+class TestLM(DefenseContract):
+    how: ClassVar = {}
+
+    def make(self):
+        return LM(LM.Options(**({"unet": "tiny", "steps": 3, "lr": 0.05} | self.how)))
+
+    def nets(self):
+        return {"unet": tiny_unet()}
+
+
+class TestLMWithoutAPath(TestLM):
+    how: ClassVar = {"path": "detached"}
 
 
 class TestSOAPByReconstruction(DefenseContract):
