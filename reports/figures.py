@@ -79,8 +79,9 @@ def accuracy_against_time(board: Board) -> Figure | None:
         return round(LEFT + (math.log10(time) - first) / (last - first) * (WIDTH - LEFT - RIGHT), 1)
 
     marks: list[Mark] = []
-    for row, time in sorted(shown, key=lambda pair: (-_share(pair[0]), pair[1], pair[0].defense)):
+    for row, time in sorted(shown, key=lambda pair: (_share(pair[0]), -pair[1], pair[0].defense)):
         marks.append(_mark(row, x(time), numbers.seconds(time), marks))
+    marks.reverse()  # a reader goes from the top
     x_ticks = tuple(Tick(x(10.0**power), numbers.tick(10.0**power)) for power in range(first, last + 1))
     y_ticks = tuple(Tick(_y(share / 100), str(share)) for share in range(0, 101, 25))
     return Figure(tuple(marks), x_ticks, y_ticks, board.title)
@@ -94,16 +95,24 @@ def _share(row: Row) -> float:
     return row.worst.accuracy.share if row.worst else 0.0
 
 
+def _reach(label_x: float, length: float, end: bool) -> tuple[float, float]:
+    """Return where a label begins and ends; one that stands at the end is set to the left of its mark."""
+    return (label_x - length, label_x) if end else (label_x, label_x + length)
+
+
 def _mark(row: Row, x: float, time: str, placed: list[Mark]) -> Mark:
-    """Place a defense beside those placed before, its label below any that it would cover."""
+    """Place a defense beside those placed before, from the bottom up, its label above any that it would cover."""
     if row.worst is None or row.clean is None or row.clean.accuracy is None:
         raise ValueError("expected a row with clean input and a worst case")
-    end = x + 12 + len(row.defense) * _LETTER > WIDTH - RIGHT
-    label_x, label_y = (x - 10 if end else x + 10), _y(row.worst.accuracy.share) + 4
-    for other in placed:
-        apart = abs(other.label_x - label_x) > max(len(row.defense), len(other.name)) * _LETTER
-        if not apart and label_y < other.label_y + _LINE:
-            label_y = other.label_y + _LINE
+    length = len(row.defense) * _LETTER
+    end = x + 12 + length > WIDTH - RIGHT
+    label_x, label_y = (x - 10 if end else x + 10), min(_y(row.worst.accuracy.share) + 4, HEIGHT - BOTTOM - 3)
+    reach = _reach(label_x, length, end)
+    for other in sorted(placed, key=lambda mark: -mark.label_y):
+        theirs = _reach(other.label_x, len(other.name) * _LETTER, other.label_end)
+        beside = reach[1] < theirs[0] or theirs[1] < reach[0]
+        if not beside and abs(other.label_y - label_y) < _LINE:
+            label_y = other.label_y - _LINE
     worst, clean = row.worst.accuracy, row.clean.accuracy
     return Mark(
         name=row.defense,
@@ -114,7 +123,7 @@ def _mark(row: Row, x: float, time: str, placed: list[Mark]) -> Mark:
         low=_y(worst.low),
         high=_y(worst.high),
         label_x=round(label_x, 1),
-        label_y=round(min(label_y, HEIGHT - BOTTOM - 3), 1),
+        label_y=round(label_y, 1),
         label_end=end,
         clean_anchor=row.clean.anchor,
         worst_anchor=row.worst.anchor,
