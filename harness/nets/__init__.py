@@ -17,6 +17,7 @@ TABLE = {
     "dir": "harness.nets.dir:build",
     "joint": "harness.nets.joint:build",
     "mae": "harness.nets.mae:build",
+    "maskdit": "harness.nets.maskdit:build",
     "resnet": "harness.nets.resnet:build",
     "unet": "harness.nets.unet:build",
 }

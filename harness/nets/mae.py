@@ -86,14 +86,15 @@ class Trunk(nn.Module):
         self.n_pixels = channels * size.patch**2
         self.n_class = int(size.class_token)
 
-        block = partial(Block, mlp_ratio=4.0, qkv_bias=True, norm_layer=partial(nn.LayerNorm, eps=size.norm_eps))
         self.embed = nn.Linear(self.n_pixels, size.dim)
-        self.encoder = nn.ModuleList([block(size.dim, size.heads) for _ in range(size.depth)])
+        self.encoder = nn.ModuleList([self._block(size, size.dim, size.heads) for _ in range(size.depth)])
         self.norm = nn.LayerNorm(size.dim, eps=1e-6)
         self.bridge = nn.Linear(size.dim, size.decoder_dim)
         self.hidden_token = nn.Parameter(torch.zeros(1, 1, size.decoder_dim))
         nn.init.normal_(self.hidden_token, std=0.02)
-        self.decoder = nn.ModuleList([block(size.decoder_dim, size.decoder_heads) for _ in range(size.decoder_depth)])
+        self.decoder = nn.ModuleList(
+            [self._block(size, size.decoder_dim, size.decoder_heads) for _ in range(size.decoder_depth)]
+        )
         self.decoder_norm = nn.LayerNorm(size.decoder_dim, eps=1e-6)
         if size.class_token:
             self.class_token = nn.Parameter(torch.zeros(1, 1, size.dim))
@@ -103,6 +104,12 @@ class Trunk(nn.Module):
         for name, values in (("patch_mean", size.mean), ("patch_std", size.std)):
             per_channel = torch.tensor(values).expand(channels)
             self.register_buffer(name, per_channel.repeat(size.patch**2), persistent=False)  # (P,), channels innermost
+
+    def _block(self, size: MAESize, dim: int, heads: int) -> nn.Module:
+        """Return a block of the encoder or of the decoder, ``(B, T, dim)`` to the same, and what ``decoded`` adds."""
+        norm = partial(nn.LayerNorm, eps=size.norm_eps)
+        block: nn.Module = Block(dim, heads, mlp_ratio=4.0, qkv_bias=True, norm_layer=norm)
+        return block
 
     def _place(self, name: str, dim: int, kind: str) -> None:
         """Make a table of positions ``(T, dim)``, the class token's first; a fixed one is no part of the weights."""
@@ -144,17 +151,26 @@ class Trunk(nn.Module):
             keep: ``(B, V)``, the patches of each image that the encoder sees.
             attention: return the matrices ``(B, heads, T, T)`` of the decoder too; gradients reach ``x`` through them.
         """
+        return self.decoded(self.standardise(self.patchify(x)), keep, attention=attention)
+
+    def decoded(
+        self, patches: Tensor, keep: Tensor, *beside: Tensor, attention: bool = False
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return ``features`` of patches ``(B, N, P)`` in the network's units; every block is told what is ``beside``.
+
+        The blocks of this network take nothing beside their tokens; those of a network that inherits may.
+        """
         index, first = keep.unsqueeze(2), self.n_class
-        tokens = self.embed(self.standardise(self.patchify(x))) + self.positions[first:]  # (B, N, D)
+        tokens = self.embed(patches) + self.positions[first:]  # (B, N, D)
         tokens = tokens.gather(1, index.expand(-1, -1, tokens.shape[2]))  # (B, V, D)
         if first:
-            token = (self.class_token + self.positions[:first]).expand(len(x), -1, -1)
+            token = (self.class_token + self.positions[:first]).expand(len(patches), -1, -1)
             tokens = torch.cat([token, tokens], 1)  # (B, 1 + V, D)
         for block in self.encoder:
-            tokens = block(tokens)
+            tokens = block(tokens, *beside)
         seen = self.bridge(self.norm(tokens))  # (B, V, E), or one more with the class token
 
-        everywhere = self.hidden_token.to(seen.dtype).expand(len(x), self.n_patches, -1)  # autocast may halve it
+        everywhere = self.hidden_token.to(seen.dtype).expand(len(patches), self.n_patches, -1)  # autocast may halve it
         visible = seen[:, first:]
         tokens = everywhere.scatter(1, index.expand(-1, -1, visible.shape[2]), visible)  # (B, N, E)
         if first:
@@ -164,7 +180,7 @@ class Trunk(nn.Module):
         for block in self.decoder:
             if attention:
                 maps.append(_attention(block, tokens))
-            tokens = block(tokens)
+            tokens = block(tokens, *beside)
         return self.decoder_norm(tokens[:, first:]), tuple(maps)
 
 

@@ -70,6 +70,33 @@ class MAESize(Options):
     )
 
 
+class MaskDiTSize(Options):
+    """A masked diffusion transformer (MaskDiT, Zheng et al. 2024) of pixels, preconditioned as in EDM."""
+
+    use: Literal["maskdit"]
+    patch: int = Field(4, ge=1, description="side of a square patch in pixels")
+    dim: int = Field(128, ge=8, description="encoder width")
+    depth: int = Field(6, ge=1, description="encoder blocks")
+    heads: int = Field(4, ge=1, description="encoder heads")
+    decoder_dim: int = Field(128, ge=8, description="decoder width")
+    decoder_depth: int = Field(3, ge=1, description="decoder blocks")
+    decoder_heads: int = Field(4, ge=1, description="decoder heads")
+    positions: Literal["sincos", "sincos-columns-first", "learned"] = Field(
+        "learned", description="fixed sine-cosine, with the row or the column first, or a learned table"
+    )
+    targets: Literal["raw", "normalised"] = Field(
+        "normalised",
+        description="what removed patches are predicted as: pixels, or, as in the authors' code, pixels minus their "
+        "patch's mean over its standard deviation",
+    )
+    masked: Literal["plain", "preconditioned"] = Field(
+        "plain",
+        description="prediction of a removed patch: the network's output alone, or, as in the authors' code, with the "
+        "skip connection to the noisy patch itself, which is most of the answer where there is little noise",
+    )
+    sigma_data: Number = Field(0.5, gt=0, description="standard deviation of pixels scaled to [-1, 1]; EDM's 0.5")
+
+
 class DIRSize(Options):
     """DIR's purifier (Zhou et al. 2023): a masked autoencoder that sees both halves of the patches, one at a time."""
 
@@ -100,4 +127,4 @@ class JointSize(Options):
     )
 
 
-NetSize = CNNSize | ResNetSize | MAESize | DIRSize | UNetSize | JointSize
+NetSize = CNNSize | ResNetSize | MAESize | MaskDiTSize | DIRSize | UNetSize | JointSize

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from harness.nets.dir import DIR
     from harness.nets.joint import Joint
     from harness.nets.mae import MAE
+    from harness.nets.maskdit import MaskDiT
     from harness.nets.unet import UNet
 
 Net = TypeVar("Net", bound=nn.Module)
@@ -44,6 +45,36 @@ def tiny_mae(seed: int = 0, targets: Literal["raw", "normalised"] = "raw") -> MA
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         net = build(size, CARD)
+    return _still(net)
+
+
+def tiny_maskdit(
+    seed: int = 0,
+    targets: Literal["raw", "normalised"] = "raw",
+    masked: Literal["plain", "preconditioned"] = "plain",
+) -> MaskDiT:
+    """Return a masked diffusion transformer with 16 patches, whose gates, zero at first, have been opened at random."""
+    from harness.nets.maskdit import build
+    from harness.nets.sizes import MaskDiTSize
+
+    size = MaskDiTSize(
+        use="maskdit",
+        patch=2,
+        dim=16,
+        depth=1,
+        heads=2,
+        decoder_dim=16,
+        decoder_depth=2,
+        decoder_heads=2,
+        targets=targets,
+        masked=masked,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        net = build(size, CARD)
+        for name, weight in net.named_parameters():
+            if "modulation" in name or "predict" in name:
+                nn.init.normal_(weight, std=0.2)
     return _still(net)
 
 

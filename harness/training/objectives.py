@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.training import robust
+from harness.training.masked_diffusion import masked_diffusion
 from harness.training.passes import denoised, mae, still_order
 
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ LOSSES: Mapping[str, Callable[[nn.Module, Batch, Any, Beside], Tensor]] = {
     "noisy-image": noisy_image,
     "classify-purified": classify_purified,
     "smooth-classify": smooth_classify,
+    "masked-diffusion": masked_diffusion,
     "adversarial": robust.adversarial,
     "trades": robust.trades,
     "purify-classify": robust.purify_classify,

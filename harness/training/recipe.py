@@ -76,7 +76,11 @@ class PurifyClassifyObjective(Options):
     visible: Literal["kept", "decoded"] = Field(
         "kept", description="visible patches: as they came in, or from the decoder, which then has to learn them"
     )
-    sigma: Number = Field(0.1, ge=0, description="standard deviation of the noise that comes before the attack")
+    sigma: Number = Field(
+        0.1,
+        ge=0,
+        description="standard deviation of the noise before the attack; a diffusion transformer adds it itself, after",
+    )
     reconstruction_weight: Number = Field(1.0, ge=0, description="weight of the masked reconstruction loss")
 
 
@@ -131,6 +135,21 @@ class SmoothClassifyObjective(Options):
     entropy: Number = Field(0.5, ge=0, description="weight (eta) of the entropy of that average")
 
 
+class MaskedDiffusionObjective(Options):
+    """MaskDiT (Zheng et al. 2024): denoising of visible patches at random noise levels, reconstruction of the others.
+
+    Noise levels are log-normal (Karras et al. 2022, table 1).
+    """
+
+    use: Literal["masked-diffusion"]
+    mask_ratio: Number = Field(
+        0.5, ge=0, lt=1, description="share of the patches that is removed; 0 for the authors' unmasked tuning"
+    )
+    reconstruction_weight: Number = Field(0.1, ge=0, description="weight of the reconstruction of removed patches")
+    log_mean: Number = Field(-1.2, description="mean of ln sigma (P_mean), for pixels scaled to [-1, 1]")
+    log_std: Number = Field(1.2, ge=0, description="standard deviation of ln sigma (P_std)")
+
+
 class PublishedObjective(Options):
     """Trains nothing: the weights are published ones, an autoencoder's or a ResNet's, from a file that you have."""
 
@@ -153,6 +172,7 @@ Objective = (
     | RestoreObjective
     | DIRObjective
     | SmoothClassifyObjective
+    | MaskedDiffusionObjective
     | PublishedObjective
 )
 

@@ -12,8 +12,9 @@ from torch.nn import functional as F
 
 from harness.bounds import clip
 from harness.nets.joint import Joint
+from harness.nets.maskdit import MaskDiT
 from harness.training.beside import held, kl
-from harness.training.passes import halves, mae, one_pass
+from harness.training.passes import halves, mae, one_pass, own_loss
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -59,23 +60,30 @@ def purify_classify(net: nn.Module, batch: Batch, objective: PurifyClassifyObjec
     that learned from masked patches alone never learned to give the others back, and ``decoded`` asks it to learn that
     too. AToP's reconstruction term has the attacked image for its target (Lin et al. 2024, equation 5); here it is
     the clean one: what is wanted is not that an attack be repeated.
+
+    A masked diffusion transformer (RMaskDiT-Pure) has noise of its own: one pass adds it, at the level ``sigma``, and
+    takes it away. That is stage I's noise, unclipped and after the attack, so none comes before; each look draws it
+    anew. What it was trained on takes the place of the reconstruction term.
     """
-    net, classifier = mae(net), beside.net("classifier")
+    net, classifier = net if isinstance(net, MaskDiT) else mae(net), beside.net("classifier")
+    ratio, sigma = objective.mask_ratio, objective.sigma
 
     def purified(at: Tensor, draws: Draws) -> Tensor:
-        return clip(one_pass(net, at, objective.mask_ratio, draws, objective.visible))
+        return clip(one_pass(net, at, ratio, draws, objective.visible, sigma))
 
     def ask(at: Tensor, draws: Draws) -> Tensor:
         logits: Tensor = classifier(purified(at, draws) if beside.through else at)
         return logits
 
-    noisy = clip(batch.x + objective.sigma * batch.draws.at("noise").normal(*batch.x.shape[1:]))
+    start = batch.x
+    if not isinstance(net, MaskDiT):
+        start = clip(start + sigma * batch.draws.at("noise").normal(*start.shape[1:]))
     with held(net):
-        x_adv = beside.attacked(ask, noisy, batch.y, batch.draws, random=beside.through)
+        x_adv = beside.attacked(ask, start, batch.y, batch.draws, random=beside.through)
     update = batch.draws.at("update")
-    found = net(x_adv, update.at("reconstruct").permutation(net.n_patches), objective.mask_ratio)
+    own = own_loss(net, x_adv, batch.x, ratio, update, sigma)
     loss = F.cross_entropy(classifier(purified(x_adv, update)), batch.y)
-    return loss + objective.reconstruction_weight * net.loss(found, batch.x).mean()
+    return loss + objective.reconstruction_weight * own.mean()
 
 
 def purify_pixels(net: nn.Module, batch: Batch, objective: PurifyPixelsObjective, beside: Beside) -> Tensor:

@@ -15,6 +15,7 @@ from defenses.gdmp import GDMP
 from defenses.lm import LM
 from defenses.mae_pure import MAEPure, RMAEPure
 from defenses.maep import MAEP
+from defenses.maskdit_pure import MaskDiTPure, RMaskDiTPure
 from defenses.nim_mae import NIMMAE
 from defenses.none import Undefended
 from defenses.scoreopt import ScoreOpt
@@ -24,7 +25,7 @@ from harness.core.registry import entries
 from harness.core.threat import Norm
 from harness.options import NoOptions
 from harness.testing import DefenseContract
-from harness.testing.nets import tiny_cnn, tiny_dir, tiny_joint, tiny_mae, tiny_unet
+from harness.testing.nets import tiny_cnn, tiny_dir, tiny_joint, tiny_mae, tiny_maskdit, tiny_unet
 
 
 class TestUndefended(DefenseContract):
@@ -73,6 +74,35 @@ class TestMAEPureInPixelsOfANetWithNormalisedTargets(TestMAEPureOfANetWithNormal
 class TestRMAEPure(TestMAEPureWithFreshMasks):
     def make(self):
         return RMAEPure(RMAEPure.Options(mae="tiny", steps=3, eps=0.1))
+
+
+class TestMaskDiTPure(DefenseContract):
+    how: ClassVar = {}
+    net: ClassVar = {}
+
+    def make(self):
+        return MaskDiTPure(MaskDiTPure.Options(maskdit="tiny", **({"steps": 3, "eps": 0.1, "masks": 2} | self.how)))
+
+    def nets(self):
+        return {"maskdit": tiny_maskdit(**self.net)}
+
+    def ball(self):
+        return Norm.LINF, 0.1
+
+
+class TestMaskDiTPureOfTheReconstructionAlone(TestMaskDiTPure):
+    how: ClassVar = {"denoising_weight": 0, "mask_mode": "fixed", "halve_step": True}
+    net: ClassVar = {"targets": "normalised"}
+
+
+class TestMaskDiTPureAtSeveralLevelsWithoutNoise(TestMaskDiTPure):
+    how: ClassVar = {"sigma": (0.3, 0.1), "noise": "none", "gradient": "visible", "ratio_is": "kept"}
+    net: ClassVar = {"masked": "preconditioned"}
+
+
+class TestRMaskDiTPure(TestMaskDiTPure):
+    def make(self):
+        return RMaskDiTPure(RMaskDiTPure.Options(maskdit="tiny", steps=2, eps=0.1))
 
 
 class TestDiffPureByDDPM(DefenseContract):

@@ -40,6 +40,7 @@ MAE = {"use": "mae", "patch": 2, "dim": 8, "depth": 1, "heads": 2} | {
     "decoder_heads": 2,
 }
 DIR = {"use": "dir", "patch": 2, "dim": 8, "depth": 1, "heads": 2, "decoder_depth": 1}
+MASKDIT = MAE | {"use": "maskdit"}
 JOINT = {"use": "joint", "purifier": DIR, "classifier": CNN}
 
 #: objective -> the net that it trains, its threat model, the roles that it stands on
@@ -49,6 +50,7 @@ RUNS = {
     "smooth-classify": (CNN, {}, ()),
     "classify-purified": (CNN, {}, ("init", "purifier")),
     "noisy-image": (MAE, {}, ()),
+    "masked-diffusion": (MASKDIT, {}, ()),
     "purify-classify": (MAE, {"eps": 0.1, "knowledge": "full", "objective": {"mask_ratio": 0.25}}, ("classifier",)),
     "purify-pixels": (MAE, {"eps": 0.3}, ("classifier",)),
     "restore": (DIR, {"eps": 0.3}, ("classifier",)),

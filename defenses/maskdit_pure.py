@@ -1,0 +1,165 @@
+"""MaskDiT-Pure: MAE-Pure's descent on the input, on the training loss of a masked diffusion transformer.
+
+Source: "MAE-Pure: Semantic-Preserving Adversarial Purification" (submission 21073 of NeurIPS 2025), algorithm 1 and
+tables 13 and 14; the network and its loss: MaskDiT (Zheng et al., TMLR 2024). The variant with a fine-tuned purifier
+follows AToP (Lin et al., ICLR 2024).
+
+The authors say "MaskDiT's reconstruction loss" and no more; each reading of it is an option:
+
+- Which loss: ``denoising_weight`` of the visible patches, ``reconstruction_weight`` of the removed ones. By default 1
+  and 0.1, the loss that the network was trained on. The sign forgets the scale of either: removed pixels move by the
+  reconstruction alone, whatever its weight. 0 leaves a term out; reconstruction alone is the letter of the paper.
+- At which noise: ``sigma``, one level or several, which the iterations go through in order, in equal shares (their
+  "time steps" may mean either).
+- Whether noise is added before each step: ``noise``. The network was never shown an image without its noise, and the
+  denoising term asks nothing of one, so ``added``.
+- Whether mask and noise are drawn anew in each iteration: ``mask_mode``; ``fresh``, as in MAE-Pure.
+- ``eps``, the unit of the step, ``ratio_is`` and ``gradient``: as in MAE-Pure, and for the same reasons.
+
+Removed patches are compared with the noisy image, as in training; the network was trained in units of its own
+(``targets`` of its size), so there is no other choice of units.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from defenses.descent import descend, refuse_full
+from harness.core.contracts import Setting, Traits
+from harness.options import Eps, Number, Recipe
+from harness.options import Options as BaseOptions
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harness.core.contracts import Nets
+    from harness.draws import Draws
+
+Level = Annotated[Number, Field(gt=0)]
+
+
+class MaskDiTPure:
+    """Signed-gradient steps on the input that lower a masked diffusion transformer's training loss."""
+
+    version: ClassVar[int] = 1
+    source: ClassVar[str] = "MaskDiT-Pure, NeurIPS 2025 submission 21073; network: Zheng et al., MaskDiT, TMLR 2024"
+    name: ClassVar[str] = "maskdit-pure"
+
+    class Options(BaseOptions):
+        """Units: pixels in [0, 1], sigma's too: half of EDM's.
+
+        The defaults suit 8 x 8 digits, whose smallest step is 1/16. The paper's for CIFAR-10 are 25 steps of 1/255 and
+        a ratio of 0.5, 15 steps for the fine-tuned network; tables 13 and 14 have the others.
+        """
+
+        maskdit: Recipe = Field(description="recipe of the masked diffusion transformer")
+        steps: int = Field(10, ge=1, description="iterations")
+        step_size: Eps = Field(0.04, description="length of a step in every pixel")
+        halve_step: bool = Field(False, description="halve the step after half of the iterations")
+        eps: Eps = Field(0.2, description="radius of the Linf ball around the input that the result stays in")
+        sigma: Level | tuple[Level, ...] = Field(
+            0.2, description="standard deviation of the noise; several are gone through in order, in equal shares"
+        )
+        noise: Literal["added", "none"] = Field(
+            "added", description="add noise of that level before each step, or only tell the network of it"
+        )
+        mask_ratio: Number = Field(0.5, gt=0, lt=1, description="share of the patches that is removed")
+        ratio_is: Literal["removed", "kept"] = Field(
+            "removed",
+            description="what mask_ratio is the share of; the paper's text removes 1 - ratio, its tables ratio",
+        )
+        masks: int = Field(
+            1, ge=1, description="masks, each with noise of its own, whose losses are averaged in a step"
+        )
+        mask_mode: Literal["fresh", "fixed"] = Field(
+            "fresh", description="draw masks and noise anew in each iteration, or once"
+        )
+        denoising_weight: Number = Field(1.0, ge=0, description="weight of the denoising of visible patches")
+        reconstruction_weight: Number = Field(0.1, ge=0, description="weight of the reconstruction of removed patches")
+        gradient: Literal["both", "visible", "target"] = Field(
+            "both", description="path of the gradient: visible input, clean and masked targets, or both"
+        )
+
+        @property
+        def removed(self) -> float:
+            """The share of the patches that is removed."""
+            return self.mask_ratio if self.ratio_is == "removed" else 1.0 - self.mask_ratio
+
+        @property
+        def levels(self) -> tuple[float, ...]:
+            """The noise levels, in their order."""
+            return self.sigma if isinstance(self.sigma, tuple) else (self.sigma,)
+
+        @model_validator(mode="after")
+        def _has_something_to_lower(self) -> MaskDiTPure.Options:
+            if not self.denoising_weight and not self.reconstruction_weight:
+                raise ValueError("expected a weight above 0 of denoising or of reconstruction, got none")
+            if not 1 <= len(self.levels) <= self.steps:
+                raise ValueError(
+                    f"expected a noise level or several, no more than the {self.steps} steps, got {len(self.levels)}"
+                )
+            return self
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    @property
+    def traits(self) -> Traits:
+        """Random through masks and noise; an exact Jacobian that is the identity says nothing of the defense."""
+        return Traits(random=True, differentiable=False, optimises=True)
+
+    def refuses(self, setting: Setting) -> str | None:
+        """Refuse the exact gradient: it would only repeat BPDA under a stronger name."""
+        return refuse_full(self.name, setting)
+
+    def purify(self, x: Tensor, nets: Nets, draws: Draws) -> Tensor:
+        """Return images within ``eps`` of ``x`` that the network denoises and reconstructs better."""
+        options, levels = self.options, self.options.levels
+
+        def loss(at: Tensor, step: int) -> Tensor:
+            here = draws.at("mask", step if options.mask_mode == "fresh" else 0)
+            return self.loss(at, nets, here, levels[step * len(levels) // options.steps])
+
+        return descend(
+            x,
+            loss,
+            steps=options.steps,
+            step_size=options.step_size,
+            eps=options.eps,
+            halve_step=options.halve_step,
+        )
+
+    def loss(self, x: Tensor, nets: Nets, draws: Draws, sigma: float) -> Tensor:
+        """Return the loss at a noise level ``(B * masks,)``, the masks of an image side by side.
+
+        Its gradient in ``x`` takes the path that the options say; the noise is no function of ``x``.
+        """
+        import torch
+
+        net, options = nets["maskdit"], self.options
+        n_patches, each = int(net.n_patches), range(options.masks)  # type: ignore[arg-type]
+        order = torch.stack([draws.at(mask).permutation(n_patches) for mask in each], 1).flatten(0, 1)
+        clean = noisy = x.repeat_interleave(options.masks, 0)
+        if options.noise == "added":
+            noise = torch.stack([draws.at(mask, "noise").normal(*x.shape[1:]) for mask in each], 1).flatten(0, 1)
+            noisy = clean + sigma * noise.to(x.dtype)
+        level = torch.full((len(clean),), sigma, dtype=x.dtype, device=x.device)
+        found = net(noisy.detach() if options.gradient == "target" else noisy, level, order, options.removed)
+        if options.gradient == "visible":
+            clean, noisy = clean.detach(), noisy.detach()
+        denoising, reconstruction = net.losses(found, clean, noisy, level)  # type: ignore[operator]
+        loss: Tensor = options.denoising_weight * denoising + options.reconstruction_weight * reconstruction
+        return loss
+
+
+class RMaskDiTPure(MaskDiTPure):
+    """MaskDiT-Pure with a purifier that was fine-tuned against attacks on the whole system: the recipe says how.
+
+    The algorithm at inference is MaskDiT-Pure's; so are the defaults.
+    """
+
+    version: ClassVar[int] = 1
+    source: ClassVar[str] = "RMaskDiT-Pure, NeurIPS 2025 submission 21073; fine-tuned as in AToP, Lin et al., ICLR 2024"
+    name: ClassVar[str] = "rmaskdit-pure"
