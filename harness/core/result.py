@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 
+#: what two pieces of work on different images come to together, added up
+TOTALS = ("images", "seconds", "forwards", "backwards", "evaluations")
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -16,6 +19,9 @@ class Cost:
         backwards: backward passes through any network, counted per image.
         evaluations: forward passes through the defense's own networks, counted per image
             (the number of function evaluations, NFE, of the diffusion literature).
+        peak_memory: the most bytes that were needed above what was in use when the work began, networks included in
+            the latter; of a GPU where that did the work, else of the process. None where it is not known.
+        batch_size: how many images went through the networks at a time when that much was needed; None likewise.
     """
 
     images: int = 0
@@ -23,10 +29,22 @@ class Cost:
     forwards: int = 0
     backwards: int = 0
     evaluations: int = 0
+    peak_memory: int | None = None
+    batch_size: int | None = None
 
     def __add__(self, other: Cost) -> Cost:
-        """Add up two pieces of work on different images."""
-        return Cost(**{item.name: getattr(self, item.name) + getattr(other, item.name) for item in fields(Cost)})
+        """Add up two pieces of work on different images, done one after the other.
+
+        Memory is used again, so theirs is the larger of the two, with its own batch size. One that is not known says
+        nothing about the other: it is neither zero nor does it hide what was measured.
+        """
+        totals = {name: getattr(self, name) + getattr(other, name) for name in TOTALS}
+        most = max(self, other, key=Cost._memory)
+        return Cost(**totals, peak_memory=most.peak_memory, batch_size=most.batch_size)
+
+    def _memory(self) -> tuple[int, int]:
+        """Order peaks: one that is known is above one that is not, and of equal ones that of the larger batch."""
+        return (-1 if self.peak_memory is None else self.peak_memory, self.batch_size or 0)
 
 
 @dataclass(frozen=True)

@@ -155,8 +155,9 @@ class Bench:
     """The networks of one job, loaded once, with a meter on each and the hashes of their weights."""
 
     def __init__(self, cell: Cell, folder: Folder, terms: Terms) -> None:
-        self.cell, self.folder, self.meter = cell, folder, Meter()
+        self.cell, self.folder = cell, folder
         self.place = {"device": device_of(terms.device), "dtype": getattr(torch, terms.precision)}
+        self.meter = Meter(self.place["device"])
         self.data = dataset(cell.dataset)
         self.used: dict[str, Artifact] = {}
         self.classifier = self._classifier()
@@ -263,7 +264,7 @@ def _craft(job: Craft, folder: Folder, terms: Terms, progress: Progress) -> Done
 
         knowledge, n_classes = cell.threat.knowledge, bench.data.card.n_classes
         victim = DefendedVictim(classifier, defense, nets, knowledge, n_classes, share, size)
-        with bench.meter.measure(len(part)) as spent:
+        with bench.meter.measure(len(part), min(size, len(part))) as spent:
             found = attack.propose(victim, part.x, part.y, cell.threat, Draws(("craft", job.stream), part.ids))
         proposed.append(found.to("cpu", part.x.dtype))
         cost = cost + spent.cost

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import Connection, insert, select
 
-from harness.core.result import Cost, Outcome
+from harness.core.result import TOTALS, Cost, Outcome
 from harness.core.spec import digest_of
 from harness.store.aggregates import aggregate
 from harness.store.database import insert_new
@@ -120,11 +120,11 @@ def unmeasured(wanted: Rectangle, there: Iterable[Rectangle]) -> Iterator[Rectan
 
 
 def _share(cost: Cost, part: int, whole: int) -> Cost:
-    """Return a part's share of a cost; counts are whole numbers per image, so theirs is exact."""
+    """Return a part's share of a cost; counts are whole numbers per image, so theirs is exact. A peak is not shared."""
     if part == whole:
         return cost
-    scaled = {item.name: getattr(cost, item.name) * part / whole for item in fields(Cost)}
-    return Cost(**{name: value if name == "seconds" else round(value) for name, value in scaled.items()})
+    scaled = {name: getattr(cost, name) * part / whole for name in TOTALS}
+    return replace(cost, **{name: value if name == "seconds" else round(value) for name, value in scaled.items()})
 
 
 def _columns(side: str, cost: Cost) -> dict[str, Any]:

@@ -244,11 +244,15 @@ class ResultRow(Table):
     defense_forwards: Mapped[int] = mapped_column(BigInteger)
     defense_backwards: Mapped[int] = mapped_column(BigInteger)
     defense_evaluations: Mapped[int] = mapped_column(BigInteger)
+    defense_peak_memory: Mapped[int | None] = mapped_column(BigInteger)
+    defense_batch_size: Mapped[int | None]
     attack_images: Mapped[int | None]
     attack_seconds: Mapped[float | None]
     attack_forwards: Mapped[int | None] = mapped_column(BigInteger)
     attack_backwards: Mapped[int | None] = mapped_column(BigInteger)
     attack_evaluations: Mapped[int | None] = mapped_column(BigInteger)
+    attack_peak_memory: Mapped[int | None] = mapped_column(BigInteger)
+    attack_batch_size: Mapped[int | None]
 
 
 class OutcomeRow(Table):

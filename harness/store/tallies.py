@@ -15,7 +15,7 @@ import pandas as pd
 from sqlalchemy import select
 
 from harness.core.errors import UserError, nearest
-from harness.core.result import MEASURES, Cost
+from harness.core.result import MEASURES, TOTALS, Cost
 from harness.store.aggregates import bits_of, sums, sums_of
 from harness.store.latest import read_results
 from harness.store.tables import OutcomeRow, ResultRow
@@ -29,14 +29,15 @@ if TYPE_CHECKING:
     Numbers = np.ndarray[Any, np.dtype[Any]]
 
 #: the columns that a cost per image has
-SHARES = [name for name in vars(Cost()) if name != "images"]
+SHARES = [name for name in TOTALS if name != "images"]
 
-#: the columns of a tally; costs are per image
-TALLY = (
-    ["status", "n", "n_repeats", "faults", "accuracy", *MEASURES]
-    + [f"defense_{name}" for name in SHARES]
-    + [f"attack_{name}" for name in SHARES]
-)
+#: the columns of the largest memory that was needed
+PEAK = ["peak_memory", "batch_size"]
+
+#: the columns of a tally; costs are per image, a peak is that of a batch
+TALLY = ["status", "n", "n_repeats", "faults", "accuracy", *MEASURES] + [
+    f"{side}_{name}" for side in ("defense", "attack") for name in (*SHARES, *PEAK)
+]
 
 #: how the repeats of a random defense become one verdict per example
 DECISIONS = ("mean", "any", "majority")
@@ -110,10 +111,9 @@ class _Results:
         self.start, self.stop, self.first, self.end, self.faults, self.ids = (
             np.array(column, np.int64) for column in (start, stop, first, end, faults, ids)
         )
-        self.costs = {  # what was not measured counts nothing
-            name: np.nan_to_num(np.array(column, float))
-            for name, column in zip(costs, found[len(columns) :], strict=True)
-        }
+        self.costs = {name: np.array(column, float) for name, column in zip(costs, found[len(columns) :], strict=True)}
+        for side in ("defense", "attack"):  # of what adds up, what was not measured counts nothing
+            self.costs |= {f"{side}_{name}": np.nan_to_num(self.costs[f"{side}_{name}"]) for name in TOTALS}
         self.counts, self.totals, _ = sums_of(packed).transpose(2, 1, 0)
         self.spans: dict[str, range] = {}
         for row, cell in enumerate(cells):
@@ -208,16 +208,30 @@ def _within(
 
 
 def _costs(found: _Results, pairs: pd.DataFrame, n: int) -> dict[str, Numbers]:
-    """Return costs per image; an attack on a slice is recorded with each of the slice's results, and paid once."""
+    """Return costs per image, and the largest peaks.
+
+    An attack on a slice is recorded with each of the slice's results, and paid once.
+    """
     once = ~pairs.duplicated(["owner", "start", "stop"])
     costs: dict[str, Numbers] = {}
     for side, paid in (("defense", pairs), ("attack", pairs[once][::-1])):
         owner, row = paid["owner"].to_numpy(), paid["row"].to_numpy()
-        total = {
-            name: np.bincount(owner, weights=found.costs[f"{side}_{name}"][row], minlength=n) for name in vars(Cost())
-        }
+        total = {name: np.bincount(owner, weights=found.costs[f"{side}_{name}"][row], minlength=n) for name in TOTALS}
         costs |= {f"{side}_{name}": _ratio(total[name], total["images"]) for name in SHARES}
+        peak, batch = (found.costs[f"{side}_{name}"][row] for name in PEAK)
+        peaks = _peaks(peak, batch, owner, n)
+        costs |= {f"{side}_{name}": column for name, column in zip(PEAK, peaks, strict=True)}
     return costs
+
+
+def _peaks(peak: Numbers, batch: Numbers, owner: Numbers, n: int) -> tuple[Shares, Shares]:
+    """Return for each of ``n`` owners its largest peak that is known, and the batch size that goes with it."""
+    order = np.lexsort((batch, peak, owner))
+    order = order[~np.isnan(peak[order])]  # the last of each owner is its largest
+    last = order[np.flatnonzero(np.diff(owner[order], append=-1))]
+    found = np.full((2, n), np.nan)
+    found[:, owner[last]] = peak[last], batch[last]
+    return found[0], found[1]
 
 
 def _ratio(total: Numbers, count: Numbers) -> Shares:

@@ -76,7 +76,7 @@ def measured(job: Evaluate, shift: float = 0.0) -> Done:
         for place in range(job.shard.start, job.shard.stop)
         for repeat in range(job.first_repeat, job.stop_repeat)
     )
-    cost = Cost(images=len(seen), seconds=0.1, forwards=2**40, backwards=3, evaluations=7)
+    cost = Cost(len(seen), 0.1, 2**40, 3, 7, peak_memory=2**41, batch_size=8)
     return Done((WEIGHTS,), seen, cost, cost, {"torch": "2"}, {"attack": "c" * 64}, 0.5)
 
 

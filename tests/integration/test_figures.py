@@ -65,3 +65,7 @@ def test_cost_counts_the_passes_that_were_made(small: Bench) -> None:
     assert (plain["attack_forwards"], plain["attack_backwards"]) == (21, 20)
     adaptive = cells.loc[("mae-pure", "pgd-20-eot")]
     assert adaptive["attack_evaluations"] == 21 * 2 * 30
+    assert pure["defense_peak_memory"] > 0
+    assert adaptive["attack_peak_memory"] > 0
+    assert (pure["defense_batch_size"], adaptive["attack_batch_size"]) == (24, 24)
+    assert cells["attack_peak_memory"].isna()["none", "clean"]

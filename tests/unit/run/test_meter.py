@@ -1,9 +1,15 @@
 """Cost is counted per image."""
 
+import itertools
+import threading
+import time
+
 import pytest
 import torch
 from torch import nn
 
+from harness.core.result import Cost
+from harness.run import memory
 from harness.run.meter import Meter
 
 
@@ -70,3 +76,115 @@ def test_a_block_is_charged_what_happens_in_it():
     cost = spent.cost
     assert (cost.images, cost.forwards, cost.backwards, cost.evaluations) == (4, 12, 12, 8)
     assert cost.seconds > 0.0
+
+
+#: what the blocks below hold at once; large against what Python and torch do beside it
+HELD = 48 * 2**20
+
+
+def hold(size=HELD):
+    """Hold so many bytes, each page touched, and give them back."""
+    assert torch.ones(size, dtype=torch.uint8)[-1] == 1
+
+
+def test_peak_memory_is_what_a_block_held_at_most_above_what_was_held_before():
+    kept = torch.ones(2 * HELD, dtype=torch.uint8)
+    with Meter().measure(8) as spent:
+        hold()
+    assert kept[-1] == 1
+    assert 0.9 * HELD < spent.cost.peak_memory < 1.5 * HELD
+    assert spent.cost.batch_size == 8
+
+
+def test_what_was_given_back_before_a_meter_began_is_seen_when_it_is_needed_again():
+    def scatter():
+        """Hold as much in pieces that are too small to be mapped alone, so that the C library keeps them for later."""
+        assert len([torch.ones(2**16, dtype=torch.uint8) for _ in range(HELD // 2**16)]) == HELD // 2**16
+
+    scatter()
+    with Meter().measure(8) as spent:
+        scatter()
+    assert 0.9 * HELD < spent.cost.peak_memory < 1.5 * HELD
+
+
+def test_a_block_that_needs_little_is_not_charged_an_earlier_peak():
+    meter = Meter()
+    with meter.measure(8):
+        hold()
+    with meter.measure(4) as spent:
+        hold(2**12)
+    assert spent.cost.peak_memory < HELD / 2
+
+
+def test_the_batch_size_is_what_goes_through_the_networks_at_a_time():
+    with Meter().measure(8, at_a_time=3) as spent:
+        hold()
+    assert (spent.cost.images, spent.cost.batch_size) == (8, 3)
+
+
+@pytest.fixture
+def untold(monkeypatch, tmp_path):
+    """A system that cannot be told to forget a peak."""
+    monkeypatch.setattr(memory, "_CLEAR_REFS", tmp_path / "absent" / "clear_refs")
+
+
+@pytest.mark.usefixtures("untold")
+def test_where_the_system_keeps_no_peak_a_thread_looks():
+    with Meter().measure(8) as spent:
+        kept = torch.ones(HELD, dtype=torch.uint8)
+        assert kept[-1] == 1
+        time.sleep(20 * memory.INTERVAL)
+        del kept
+    assert 0.9 * HELD < spent.cost.peak_memory < 1.5 * HELD
+
+
+@pytest.mark.usefixtures("untold")
+def test_the_thread_ends_with_the_block_even_if_that_fails():
+    def watching():
+        return "memory" in [thread.name for thread in threading.enumerate()]
+
+    def fail():
+        with Meter().measure(8):
+            raise ValueError(f"watched: {watching()}")
+
+    with pytest.raises(ValueError, match="watched: True"):
+        fail()
+    assert not watching()
+
+
+@pytest.mark.usefixtures("untold")
+def test_a_peak_that_nobody_can_see_is_not_known_and_not_zero(monkeypatch):
+    monkeypatch.setattr(memory, "_rss", lambda process: None)
+    with Meter().measure(8) as spent:
+        hold()
+    assert (spent.cost.peak_memory, spent.cost.batch_size) == (None, None)
+    with Meter(torch.device("meta")).measure(8) as spent:  # a device whose memory nobody counts
+        hold()
+    assert (spent.cost.peak_memory, spent.cost.batch_size) == (None, None)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_the_allocator_counts():
+    device = torch.device("cuda:0")
+    kept = torch.ones(2 * HELD, dtype=torch.uint8, device=device)
+    with Meter(device).measure(8) as spent:
+        torch.ones(HELD, dtype=torch.uint8, device=device)
+    assert kept[-1] == 1
+    assert HELD <= spent.cost.peak_memory < 1.1 * HELD
+
+
+def test_costs_add_up_and_peaks_do_not():
+    small, large, unknown = Cost(4, 1.0, 5, 6, 7, 100, 4), Cost(2, 0.5, 1, 1, 1, 300, 2), Cost(3, 1.0, 1, 1, 1)
+    assert small + large == Cost(6, 1.5, 6, 7, 8, 300, 2)
+    assert small + unknown == Cost(7, 2.0, 6, 7, 8, 100, 4)
+    assert unknown + unknown == Cost(6, 2.0, 2, 2, 2, None, None)
+    nothing = Cost(4, 1.0, peak_memory=0, batch_size=4)
+    assert (unknown + nothing).peak_memory == (nothing + unknown).peak_memory == 0  # zero was measured, None was not
+    assert (small + Cost(8, peak_memory=100, batch_size=8)).batch_size == 8
+
+
+def test_costs_may_be_added_in_any_order():
+    pieces = [Cost(), Cost(1, peak_memory=7, batch_size=2), Cost(1), Cost(1, peak_memory=7, batch_size=1),
+              Cost(1, peak_memory=0, batch_size=9)]  # fmt: skip
+    totals = {sum(order, Cost()) for order in itertools.permutations(pieces)}
+    assert totals == {Cost(4, peak_memory=7, batch_size=2)}

@@ -88,11 +88,29 @@ def test_what_overlaps_is_cut_and_counts_once(machine, into, sound):
     assert [one.outcomes for one in merged.added] == [8, 16]
     (mine, seen, costs), (yours, all_of_it, paid) = frames(into), frames(whole.path)
     assert_frame_equal(seen, all_of_it)
-    exact = [name for name in mine if not name.endswith(("seconds", "forwards", "backwards", "evaluations"))]
+    sliced = ("seconds", "forwards", "backwards", "evaluations", "peak_memory", "batch_size")  # who measured what
+    exact = [name for name in mine if not name.endswith(sliced)]
     assert_frame_equal(mine[exact], yours[exact])
     for name in ("defense_images", "defense_seconds", "defense_forwards"):
         assert costs[name].sum() == pytest.approx(paid[name].sum())
     assert sound(into)
+
+
+def test_peaks_go_over_whole_and_the_largest_is_a_cells(machine, into):
+    here, there = machine("a"), machine("b")
+    here.measure(0, 8)
+    there.measure(4, 12)
+    there.measure(0, 12, attacked=False)
+    merge([str(here.path), str(there.path)], into)
+    names = ["defense_peak_memory", "defense_batch_size", "attack_peak_memory", "attack_batch_size"]
+    clean, attacked = "clean", "pgd"
+    slices = results(into).costs.set_index(["attack", "start"])[names]
+    # of what the second machine measured, places 8 to 11 were new: a third less work, and no less memory
+    assert slices.loc[attacked].to_numpy().tolist() == [[2**33, 4, 2**40, 4], [2**33 + 4, 8, 2**40, 4]]
+    assert slices.loc[clean].isna().all(axis=None)
+    cells = results(into).cells.set_index("attack")[names].iloc[:2]
+    assert cells.loc[attacked].tolist() == [2**33 + 4, 8, 2**40, 4]
+    assert cells.loc[clean].isna().all()
 
 
 def test_the_same_shard_twice_counts_once_and_the_first_stays(machine, into, sound):

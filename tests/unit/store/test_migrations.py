@@ -8,7 +8,7 @@ import sqlite3
 import pytest
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, inspect, text
 
 from harness.artifacts import Folder
 from harness.core.cell import Cell
@@ -122,8 +122,8 @@ def fill(connection):
 AT = "2026-01-31 12:00:00.000000"
 
 
-def older(url):
-    """Make a database at revision 0001; return its URL."""
+def older(url, revision="0001"):
+    """Make a database of the first release, bring it to a revision; return its URL."""
     engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
@@ -131,8 +131,19 @@ def older(url):
         config.attributes["connection"] = connection
         command.upgrade(config, "0001")
         fill(connection)
+        command.upgrade(config, revision)
     engine.dispose()
     return url
+
+
+def dump(url):
+    """All rows of all tables, as they are."""
+    engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
+    with engine.connect() as connection:
+        names = sorted(name for name in inspect(engine).get_table_names() if name != "alembic_version")
+        found = {name: list(map(dict, connection.execute(text(f"SELECT * FROM {name}")).mappings())) for name in names}
+    engine.dispose()
+    return found
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -199,3 +210,21 @@ def test_rows_can_be_added_after_an_upgrade(url):
         connection.execute(text(statement), {"job": "e" * 64, "at": AT})
         assert connection.execute(text("SELECT max(id) FROM attempts")).scalar() == 31
     engine.dispose()
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_what_was_measured_before_peaks_were_has_none_and_all_else(kind, request, tmp_path):
+    on_file = kind == "sqlite"
+    url = older(f"sqlite:///{tmp_path}/runs.db" if on_file else request.getfixturevalue("postgresql")(), "0003")
+    before = dump(url)
+    assert upgrade(url)[:2] == ("0003", head())
+    after = dump(url)
+    new = ("defense_peak_memory", "defense_batch_size", "attack_peak_memory", "attack_batch_size")
+    assert [[row.pop(name) for name in new] for row in after["results"]] == [[None] * 4] * 2
+    assert after == before
+    cells, _, costs = results(url)
+    for name in new:
+        assert cells[name].isna().all()
+        assert costs[name].isna().all()
+    assert cells.loc[1, "attack_forwards"] == 1.0
+    assert check(url, Folder(tmp_path / "artifacts")).findings == ()

@@ -49,7 +49,9 @@ def found(tmp_path_factory):
                     for place in range(shard.start, shard.stop)
                     for repeat in range(first, end)
                 )  # fmt: skip
-                cost = Cost(len(measured), draw.random(), draw.randrange(1000), 2, 3)
+                known = (draw.randrange(3), draw.randrange(1, 4))
+                peak = {0: (None, None), 1: (0, 2)}.get(number, draw.choice([(None, None), known]))
+                cost = Cost(len(measured), draw.random(), draw.randrange(1000), 2, 3, *peak)
                 job = Evaluate(one, shard, first, end)
                 assert store.finish(store.board.claim(job), job, Done(outcomes=measured, defense_cost=cost))
     return results(path)
@@ -116,3 +118,18 @@ def test_costs_are_per_image_of_every_result_that_a_suite_reads(found, cells):
     for name in ("defense_seconds", "defense_forwards"):
         np.testing.assert_allclose(cells[name], total[name] / total["defense_images"], rtol=1e-12)
     assert cells["attack_seconds"].isna().all()
+
+
+def test_a_cells_peak_is_the_largest_that_is_known_with_its_batch_size(found, cells):
+    rules = pd.DataFrame.from_dict(SUITES, "index", columns=["decision", "wanted", "times"])
+    rows = found.costs.merge(rules, left_on="suite", right_index=True)
+    rows = rows[(rows["start"] < rows["wanted"]) & (rows["first_repeat"] < rows["times"])]
+    names = ["defense_peak_memory", "defense_batch_size"]
+    expected = {}
+    for key, mine in rows.groupby(NAMES):
+        pairs = [tuple(pair) for pair in mine[names].dropna().itertuples(index=False)]
+        expected[key] = max(pairs, default=(None, None))
+    told = {key: tuple(None if pd.isna(one) else one for one in row) for key, *row in cells[names].itertuples()}
+    assert told == expected
+    assert {None, 0.0, 2.0} <= {peak for peak, _ in told.values()}
+    assert cells["attack_peak_memory"].isna().all()
