@@ -179,6 +179,9 @@ class Attack(Component, Protocol):
 
     An attack may have ``by_example: ClassVar[bool] = True``: an image is then attacked alike alone and within a batch,
     and a shard may be cut to fit the memory. Without it the shard is handed over whole, and the victim cuts.
+
+    It may have ``library: ClassVar[str]``, the import package that does its work: the hash of that package's source and
+    its version are then kept with every result, beside the hash of the attack's own.
     """
 
     def __init__(self, options: Any) -> None: ...
@@ -215,6 +218,15 @@ class Victim(Protocol):
 
     def progress(self, fraction: float) -> None:
         """Tell how much of the attack is done, 0 to 1; what a person sees, nothing else."""
+        ...
+
+    def note(self, name: str, values: Tensor) -> None:
+        """Keep what an attack claims of each example; shown beside the verdict, never believed.
+
+        Args:
+            name: of the figure, such as ``claimed_robust``.
+            values: one for each example, ``(B,)``.
+        """
         ...
 
 

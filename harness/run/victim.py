@@ -37,6 +37,7 @@ class DefendedVictim:
         batch_size: images that go through the networks at a time; None: all that are asked about. Of a larger batch
             only the parts' logits are kept, and the backward pass runs each part again: its draws have addresses,
             so it sees the same numbers.
+        notes: what the attack claims of each example, ``(B,)`` by name.
     """
 
     classifier: nn.Module
@@ -46,6 +47,7 @@ class DefendedVictim:
     n_classes: int
     report: Callable[[float], None] = field(default=_silent)
     batch_size: int | None = None
+    notes: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Hold the one invariant: exactly an oblivious attacker knows of no defense."""
@@ -60,6 +62,10 @@ class DefendedVictim:
     def progress(self, fraction: float) -> None:
         """Hand on how much of the attack is done."""
         self.report(fraction)
+
+    def note(self, name: str, values: Tensor) -> None:
+        """Keep what an attack claims of each example; shown beside the verdict, never believed."""
+        self.notes[name] = values.detach().clone()
 
     def logits(self, x: Tensor, draws: Draws) -> Tensor:
         """Return logits ``(B, K)``, with the gradient that the attacker can have.

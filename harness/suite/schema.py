@@ -219,7 +219,7 @@ class SuiteFile(_Schema):
     classifiers: tuple[Entry, ...] = Field(min_length=1, description="what is defended")
     defenses: tuple[Entry, ...] = Field(min_length=1, description="what purifies images before the classifier")
     attacks: tuple[Entry, ...] = Field((), description="what proposes adversarial images")
-    threat_models: tuple[Entry, ...] = Field((), description="budgets and knowledge; `use` is the norm, Linf or L2")
+    threat_models: tuple[Entry, ...] = Field((), description="budgets and knowledge; `use` is the norm: Linf, L2 or L1")
     matrix: tuple[Block, ...] = Field(
         (Block(),), min_length=1, description="blocks of cells, united; crosses everything unless told"
     )

@@ -31,6 +31,7 @@ class LinearVictim:
         net: pixels to logits; the dropout in it is off, so a change of training mode changes the numbers.
         questions: the images of every call.
         told: every fraction that was reported.
+        notes: what the attack claims of each image, by name.
     """
 
     def __init__(self, n_classes: int = 10) -> None:
@@ -47,6 +48,7 @@ class LinearVictim:
         self.net = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), linear).eval()
         self.questions: list[Tensor] = []
         self.told: list[float] = []
+        self.notes: dict[str, Tensor] = {}
 
     @property
     def random(self) -> bool:
@@ -56,6 +58,10 @@ class LinearVictim:
     def progress(self, fraction: float) -> None:
         """Keep how much of the attack is done."""
         self.told.append(fraction)
+
+    def note(self, name: str, values: Tensor) -> None:
+        """Keep what is claimed of each image."""
+        self.notes[name] = values
 
     def logits(self, x: Tensor, draws: Draws) -> Tensor:
         """Return logits ``(B, K)``."""

@@ -140,6 +140,9 @@ class Learner:
     def progress(self, fraction: float) -> None:
         """Keep nothing: a training tells how far it is by its own steps."""
 
+    def note(self, name: str, values: Tensor) -> None:
+        """Keep nothing: a training has no use for what an attack claims."""
+
     def logits(self, x: Tensor, draws: Draws) -> Tensor:
         """Return logits ``(B, K)`` of pixels ``(B, C, H, W)`` in [0, 1]."""
         return self.ask(x, draws)
