@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 import time
 import traceback
 from dataclasses import asdict, replace
@@ -28,6 +26,7 @@ from harness.run.environment import environment
 from harness.run.evaluate import Batch, Judge
 from harness.run.meter import Meter
 from harness.run.metrics.attention import Probe
+from harness.run.sources import code_of
 from harness.run.victim import DefendedVictim
 from harness.suite.components import BESIDE_OPTIONS
 from harness.training.loop import train
@@ -304,7 +303,7 @@ def _evaluate(job: Evaluate, folder: Folder, terms: Terms, progress: Progress) -
         outcomes=tuple(outcomes),
         defense_cost=cost,
         attack_cost=attack_cost,
-        code=_code(job.cell),
+        code=code_of(job.cell),
     )
 
 
@@ -313,13 +312,3 @@ def _at_a_time(whole: Batch, terms: Terms, defense: Defense | None) -> int:
     together = defense is not None and defense.traits.batchwise
     return len(whole) if together else terms.batch_size or len(whole)
 
-
-def _code(cell: Cell) -> dict[str, str]:
-    """Return the hash of the source file of attack and defense."""
-    parts = {"attack": cell.attack, "defense": cell.defense}
-    files = {
-        role: inspect.getsourcefile(find(spec.kind, spec.use).load())
-        for role, spec in parts.items()
-        if spec is not None
-    }
-    return {role: hashlib.sha256(Path(file).read_bytes()).hexdigest() for role, file in files.items() if file}
