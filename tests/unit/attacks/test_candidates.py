@@ -8,29 +8,21 @@ from attacks.candidates import Candidates
 from harness.testing.victims import LinearVictim, NoisyLinearVictim
 
 
-def towards(victim, x, y, share):
-    """Images on the straight way to the boundary: a share of 1 is on it."""
-    rows = victim.net[2].weight.detach()
-    way = (rows[(y + 1) % victim.n_classes] - rows[y]).reshape(x.shape)
-    start = victim.margins(x, y).reshape(-1, 1, 1, 1)
-    return x + share * way * start / (way[0] ** 2).sum()
-
-
-def test_without_anything_better_the_clean_image_is_kept():
+def test_without_anything_better_the_clean_image_is_kept(moved):
     victim = LinearVictim()
     x, y, draws = victim.images()
     kept = Candidates(victim, x, y, draws, 5)
-    kept.offer(towards(victim, x, y, -0.5), torch.arange(6))
+    kept.offer(moved(victim, x, y, -0.5), torch.arange(6))
     assert torch.equal(kept.best, x)
     assert kept.right.tolist() == [1] * 6  # one look says all of a victim that does not draw
     assert kept.standing.tolist() == list(range(6))
 
 
-def test_what_fools_beats_what_does_not_and_a_larger_margin_beats_a_smaller_one():
+def test_what_fools_beats_what_does_not_and_a_larger_margin_beats_a_smaller_one(moved):
     victim = LinearVictim()
     x, y, draws = victim.images()
     kept = Candidates(victim, x, y, draws, 1)
-    near, beyond, far = (towards(victim, x, y, share) for share in (0.5, 1.1, 1.5))
+    near, beyond, far = (moved(victim, x, y, share) for share in (0.5, 1.1, 1.5))
     some = torch.tensor([0, 3, 4])
     kept.offer(beyond[some], some)
     kept.offer(near, torch.arange(6))
@@ -51,12 +43,12 @@ def test_offering_nothing_asks_nothing():
     assert len(victim.questions) == asked
 
 
-def test_a_random_victim_is_asked_as_often_as_wanted_with_each_images_own_draws():
+def test_a_random_victim_is_asked_as_often_as_wanted_with_each_images_own_draws(moved):
     victim = NoisyLinearVictim(sigma=0.3)
     x, y, draws = victim.images()
     kept = Candidates(victim, x, y, draws, 40)
     assert len(victim.questions) == 40
-    half = towards(victim, x, y, 0.9)
+    half = moved(victim, x, y, 0.9)
     kept.offer(half, torch.arange(6))
     some = torch.tensor([4, 1])
     again = Candidates(victim, x, y, draws, 40)

@@ -218,7 +218,7 @@ def test_all_mistakes_come_at_once_sorted_by_line(complaints, folder):
         "suite.yaml:9: defenses[1].use: expected a registered defense, got 'blurr'; did you mean 'blur'?",
         "suite.yaml:11: attacks[0].params.steps: expected an integer, got 'ten'",
         "suite.yaml:11: attacks[0].params.stepz: unknown key 'stepz'; did you mean 'steps'?",
-        "suite.yaml:13: threat_models[0].use: expected a norm, one of Linf, L2, under `use`, got 'L3'",
+        "suite.yaml:13: threat_models[0].use: expected a norm, one of Linf, L2, L1, under `use`, got 'L3'",
         "suite.yaml:13: threat_models[0].params.knowledge: expected one of oblivious, bpda, full, got 'all'",
         "suite.yaml:15: matrix[0].defenses[1]: expected a text, got 3",
         "suite.yaml:15: matrix[0].defenses[0]: expected a name listed under defenses, got 'nune'; did you mean 'none'?",
