@@ -311,4 +311,3 @@ def _at_a_time(whole: Batch, terms: Terms, defense: Defense | None) -> int:
     """Return how many images go through the networks at a time: all, where a defense looks across its batch."""
     together = defense is not None and defense.traits.batchwise
     return len(whole) if together else terms.batch_size or len(whole)
-
