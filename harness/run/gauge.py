@@ -39,7 +39,7 @@ class Gauge:
     - ``zero_gradient``: whether the gradient was zero in every pixel, and ``zero_gradient_first``: in the first look;
     - ``zero_pixels``: the share of pixels where it was zero;
     - ``noise_share``: where the same images were looked at several times in a row, as averaging over draws does: the
-      variance of the averaged gradient over its squared length. 1 is nothing but noise, 0 none of it.
+      variance of the averaged gradient over its squared length, at most 2. About 1 is nothing but noise, 0 none of it.
     """
 
     tallies: dict[str, Tally] = field(default_factory=dict)
@@ -84,7 +84,7 @@ class Gauge:
         length = (self._sum / n).square().sum(1)
         spread = (self._squares / n - length).clamp_min(0.0) * n / (n - 1)  # of a single draw, without bias
         known = length > 0
-        self.note("noise_share", (spread[known] / n / length[known]).clamp_max(1.0))
+        self.note("noise_share", (spread[known] / n / length[known]).clamp_max(2.0))
 
     def notes(self) -> dict[str, tuple[float, int]]:
         """Return mean and number by name; ``<name>_lost`` tells how many values were not finite."""
