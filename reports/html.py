@@ -12,7 +12,7 @@ from markupsafe import Markup, escape
 from harness.core.spec import short
 from reports import numbers
 from reports.description import describe, measured
-from reports.facts import DECISIONS, DEFENSE, FACTS, LEGEND, groups
+from reports.facts import DECISIONS, FACTS, IN_SHORT, LEGEND, groups
 from reports.figures import accuracy_against_time
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def html(leaderboard: Leaderboard) -> str:
             facts=FACTS,
             groups=groups(),
             starts=_starts(),
-            costs=(DEFENSE[0], DEFENSE[3]),
+            costs=IN_SHORT,
             legend=LEGEND,
             decisions=DECISIONS,
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from reports import numbers
 from reports.description import measured
-from reports.facts import DECISIONS, DEFENSE, FACTS, LEGEND
+from reports.facts import DECISIONS, FACTS, IN_SHORT, LEGEND
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -57,12 +57,11 @@ def board_table(board: Board) -> str:
         "time per image",
         "evaluations per image",
     ]
-    seconds, _, _, evaluations = DEFENSE
     rows = []
     for row in board.rows:
         cells = [escaped(_standing(row)), escaped(row.defense), _accuracy(row.clean), *map(_accuracy, row.attacked)]
         cells.append(row.bound + _share(row.worst.accuracy) if row.worst else numbers.NOTHING)
-        cells += [fact.of(row.clean) if row.clean else numbers.NOTHING for fact in (seconds, evaluations)]
+        cells += [fact.of(row.clean) if row.clean else numbers.NOTHING for fact in IN_SHORT]
         rows.append(cells)
     return table(map(escaped, head), rows, left=2)
 
