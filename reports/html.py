@@ -13,7 +13,7 @@ from harness.core.spec import short
 from reports import numbers
 from reports.description import describe, measured
 from reports.facts import DECISIONS, FACTS, IN_SHORT, LEGEND, groups
-from reports.figures import accuracy_against_time
+from reports.figures import figures_of
 
 if TYPE_CHECKING:
     from reports.leaderboard import Leaderboard
@@ -29,7 +29,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.globals |= {"numbers": numbers, "describe": describe, "figure_of": accuracy_against_time}
+    environment.globals |= {"numbers": numbers, "describe": describe, "figures_of": figures_of}
     environment.filters |= {"short": short, "prose": _prose}
     return environment
 
