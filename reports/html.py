@@ -12,8 +12,9 @@ from markupsafe import Markup, escape
 from harness.core.spec import short
 from reports import numbers
 from reports.description import describe, measured
-from reports.facts import DECISIONS, FACTS, IN_SHORT, LEGEND, groups
+from reports.facts import ATTACK, DECISIONS, DEFENSE, FACTS, IN_SHORT, LEGEND, groups
 from reports.figures import figures_of
+from reports.prices import FORWARD, THROUGH, prices
 
 if TYPE_CHECKING:
     from reports.leaderboard import Leaderboard
@@ -29,7 +30,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.globals |= {"numbers": numbers, "describe": describe, "figures_of": figures_of}
+    environment.globals |= {"numbers": numbers, "describe": describe, "figures_of": figures_of, "prices": prices}
     environment.filters |= {"short": short, "prose": _prose}
     return environment
 
@@ -52,6 +53,10 @@ def html(leaderboard: Leaderboard) -> str:
             groups=groups(),
             starts=_starts(),
             costs=IN_SHORT,
+            defense=DEFENSE,
+            attack=ATTACK,
+            forward=FORWARD,
+            through=THROUGH,
             legend=LEGEND,
             decisions=DECISIONS,
         )
