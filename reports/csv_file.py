@@ -24,7 +24,7 @@ def csv_text(board: Leaderboard) -> str:
     """Return the file's text.
 
     ``row`` is ``cell`` for a measurement and ``worst case`` for the per-example minimum of a defense on a board;
-    the ``id`` of the latter lists the ids of its cells, separated by blanks. Times are in seconds.
+    the ``id`` of the latter lists the ids of its cells, separated by blanks. Times are in seconds, memory in bytes.
     """
     text = io.StringIO()
     writer = csv.DictWriter(text, HEAD, lineterminator="\n")

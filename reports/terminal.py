@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from reports import numbers
-from reports.facts import DEFENSE
+from reports.facts import IN_SHORT
 
 if TYPE_CHECKING:
     from reports.entry import Accuracy, Entry
@@ -63,7 +63,7 @@ def _cells(row: Row) -> list[Text]:
     worst = Text(numbers.NOTHING, "dim")
     if row.worst:
         worst = Text(row.bound, "yellow").append_text(_share(row.worst.accuracy, "bold" if row.rank else ""))
-    costs = Text("\n".join(fact.of(row.clean) if row.clean else numbers.NOTHING for fact in (DEFENSE[0], DEFENSE[3])))
+    costs = Text("\n".join(fact.of(row.clean) if row.clean else numbers.NOTHING for fact in IN_SHORT))
     return [rank, Text(row.defense), _accuracy(row.clean), *map(_accuracy, row.attacked), worst, costs]
 
 

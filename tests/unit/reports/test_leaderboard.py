@@ -209,5 +209,7 @@ def test_costs_are_per_image(toy):
     assert row.clean.defense_cost.evaluations == pytest.approx(10)
     assert row.clean.attack_cost.seconds is None
     assert row.attacked[0].attack_cost.seconds == pytest.approx(2.0)
+    assert (row.clean.defense_cost.peak_memory, row.clean.defense_cost.batch_size) == (12_300_000, 4)
+    assert (row.attacked[0].attack_cost.peak_memory, row.attacked[0].attack_cost.batch_size) == (None, None)
     assert row.attacked[0].measures["linf"] == pytest.approx(0.2)
     assert row.attacked[0].measures["amv_adversarial_last"] is None

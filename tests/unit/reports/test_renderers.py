@@ -135,6 +135,24 @@ def test_csv_gives_back_the_numbers(toy):
     assert worst["dmae"]["reason"] == "no finished adaptive attack"
 
 
+def test_peak_memory_and_its_batch_size_stand_in_every_table_of_cells(toy):
+    leaderboard = read_leaderboard(toy.write())
+    cells = [line for line in csv.DictReader(io.StringIO(csv_text(leaderboard))) if line["row"] == "cell"]
+    clean = next(line for line in cells if line["defense"] == "mae-pure" and line["attack"] == "clean")
+    assert (float(clean["defense_peak_memory"]), float(clean["defense_batch_size"])) == (12_300_000, 4)
+    assert all(line["attack_peak_memory"] == line["attack_batch_size"] == "" for line in cells)
+    measured = sum(bool(line["accuracy"]) for line in cells)
+    for text, between in ((markdown(leaderboard), " | "), (latex(leaderboard), " & ")):
+        assert text.count(between.join(["12.3 MB", "4", ""])) == measured
+        assert "defense, per batch" in text
+    page = html(leaderboard)
+    assert page.count(">12.3 MB</td>") == measured
+    for group in ("defense, per batch", "attack, per batch"):
+        assert f'colspan="2" scope="colgroup">{group}</th>' in page
+    assert "<dt>peak memory, batch size</dt>" in page
+    assert "**peak memory, batch size**: The most memory" in markdown(leaderboard)
+
+
 def test_markdown_tables_have_equal_rows_and_name_the_cells(toy):
     text = markdown(read_leaderboard(toy.write()))
     for block in re.findall(r"(?:^\|.*\n)+", text, re.M):
