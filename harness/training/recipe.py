@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from harness.core.spec import Spec
 from harness.core.threat import Knowledge, Norm, ThreatModel
-from harness.nets.published_unets import refuse_file
+from harness.nets.foreign import refuse_file
 from harness.nets.sizes import NetSize
 from harness.options import Eps, Number, Options, Recipe
 
