@@ -143,13 +143,17 @@ class Grid:
     def _other_data(self, cell: Cell) -> Iterator[Problem]:
         """Say which recipes of a cell trained on other data than the cell's."""
         labels = cell.labels
-        standing: list[tuple[Path, Spec]] = [
+        attack, classifier, defense = source_of(labels)
+        standing: list[tuple[Path, Spec | None]] = [
             (self.shelf.classifiers[labels.classifier].path, cell.classifier),
+            (self.shelf.classifiers[classifier].path, cell.source_classifier),
             (self.shelf.defenses[labels.defense].path, cell.defense),
+            (self.shelf.defenses[defense].path, cell.source_defense),
+            (self.shelf.defenses[defense].path, cell.surrogate),
         ]
         if cell.attack is not None:
-            standing.append((self.shelf.attacks[labels.attack].path, cell.attack))
-        named = [((*path, "params", role), part) for path, spec in standing for role, part in spec.parts]
+            standing.append((self.shelf.attacks[attack].path, cell.attack))
+        named = [((*path, "params", role), part) for path, spec in standing if spec for role, part in spec.parts]
         if cell.probe is not None:
             named += [(("metrics", "probe", role), part) for role, part in cell.probe.parts]
         for path, recipe in named:
