@@ -98,6 +98,8 @@ def device_of(name: str) -> torch.device:
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.backends.cudnn.benchmark = False
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.enable_mem_efficient_sdp(False)  # its backward pass adds up in any order
+        torch.backends.cuda.enable_flash_sdp(False)
     return torch.device(name)
 
 

@@ -27,7 +27,10 @@ PROBE_VERSION = 1
 
 @dataclass(frozen=True)
 class Shelf:
-    """The checked entries of a suite, by name; entries with mistakes are absent."""
+    """The checked entries of a suite, by name; entries with mistakes are absent.
+
+    ``surrogates`` are the cheaper versions of defenses, ``faulty`` the defenses whose cheaper version has mistakes.
+    """
 
     datasets: dict[str, Resolved] = field(default_factory=dict)
     classifiers: dict[str, Resolved] = field(default_factory=dict)
@@ -35,6 +38,7 @@ class Shelf:
     attacks: dict[str, Resolved] = field(default_factory=dict)
     threat_models: dict[str, ThreatModel] = field(default_factory=dict)
     surrogates: dict[str, Resolved] = field(default_factory=dict)
+    faulty: set[str] = field(default_factory=set)
 
     def has(self, labels: Labels) -> bool:
         """Answer whether all that a point names is there."""
@@ -44,7 +48,12 @@ class Shelf:
             and {labels.classifier, classifier} <= self.classifiers.keys()
             and {labels.defense, defense} <= self.defenses.keys()
             and (attack == CLEAN or (attack in self.attacks and labels.threat_model in self.threat_models))
+            and not (defense in self.faulty and self._cheaper(labels))
         )
+
+    def _cheaper(self, labels: Labels) -> bool:
+        threat = self.threat_models.get(labels.threat_model)
+        return threat is not None and threat.knowledge is Knowledge.SURROGATE
 
 
 def probe_spec(metrics: Metrics, recipe: Spec | None) -> Spec | None:

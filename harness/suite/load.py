@@ -139,7 +139,9 @@ class _Draft:
                     other = self.resolver.component(
                         singular, use, {**params, **cheaper}, self.document, path, name, ("surrogate",)
                     )
-                    if other is not None:
+                    if other is None:
+                        shelf.faulty.add(name)
+                    else:
                         shelf.surrogates.setdefault(name, other)
         return shelf
 
