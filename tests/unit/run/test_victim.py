@@ -137,8 +137,9 @@ def test_a_loss_that_is_not_there_is_refused(x):
 
 def test_the_gauge_sees_the_gradient_that_the_attacker_gets(x):
     seen = victim(Knowledge.FULL)
-    for round_ in range(3):
-        value_and_gradient(lambda at, here=DRAWS.at(round_): seen.logits(at, here), x)
+    looks = [DRAWS.at(number) for number in range(3)]
+    for look in looks:
+        value_and_gradient(lambda at, look=look: seen.logits(at, look), x)
     notes = seen.gauge.notes()
     assert notes["zero_gradient"] == (0.0, 9)
     assert 0.0 < notes["noise_share"][0] < 1.0
