@@ -7,11 +7,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from harness.core.spec import Spec, digest_of
+from harness.core.threat import ThreatModel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from harness.core.threat import ThreatModel
+    from collections.abc import Iterator, Mapping
 
 
 @dataclass(frozen=True)
@@ -80,6 +79,21 @@ class Cell:
             "subset_seed": self.subset_seed,
             "probe": self.probe.as_dict() if self.probe else None,
         }
+
+    @classmethod
+    def from_dict(cls, told: Mapping[str, Any], labels: Labels | None = None) -> Cell:
+        """Build the cell whose ``as_dict`` this is."""
+        parts = {name: Spec.from_dict(told[name]) if told[name] else None for name in ("attack", "probe")}
+        return cls(
+            dataset=Spec.from_dict(told["dataset"]),
+            classifier=Spec.from_dict(told["classifier"]),
+            defense=Spec.from_dict(told["defense"]),
+            threat=ThreatModel.from_dict(told["threat"]) if told["threat"] else None,
+            seed=told["seed"],
+            subset_seed=told["subset_seed"],
+            labels=labels or Labels("", "", ""),
+            **parts,
+        )
 
     def crafted_against(self) -> dict[str, Any] | None:
         """Return what adversarial examples of this cell depend on, or None on clean input.

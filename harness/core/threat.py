@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Norm(StrEnum):
@@ -45,6 +49,11 @@ class ThreatModel:
     def adaptive(self) -> bool:
         """Whether the attacker takes the defense into account at all."""
         return self.knowledge is not Knowledge.OBLIVIOUS
+
+    @classmethod
+    def from_dict(cls, told: Mapping[str, Any]) -> ThreatModel:
+        """Build the threat model whose ``as_dict`` this is."""
+        return cls(Norm(told["norm"]), told["eps"], Knowledge(told["knowledge"]))
 
     def as_dict(self) -> dict[str, str | float]:
         """Return the value in plain JSON types, for identities and rows."""
