@@ -42,6 +42,14 @@ class Export(StrEnum):
     ROBUSTBENCH = "robustbench"
 
 
+class Format(StrEnum):
+    """How ``compare`` writes."""
+
+    TERMINAL = "terminal"
+    MARKDOWN = "markdown"
+    JSON = "json"
+
+
 SuiteArgument = Annotated[str, typer.Argument(metavar="SUITE", help="a shipped suite's name, or a path")]
 Database = Annotated[str, typer.Option("--db", metavar="URL", help="a path, or an SQLAlchemy URL")]
 Url = Annotated[str, typer.Argument(metavar="URL", help="a path, or an SQLAlchemy URL")]
@@ -186,6 +194,37 @@ def report(
         _out().print(table)
     page = next(path for path in written if path.suffix == ".html")
     _out().print(f"the page: {page.resolve()}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def compare(
+    first: Annotated[str, typer.Argument(metavar="A", help="DATABASE[:SUITE[/DEFENSE]], or with --db SUITE[/DEFENSE]")],
+    second: Annotated[str, typer.Argument(metavar="B", help="likewise")],
+    db: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--db", metavar="URL", help="the database of both"),
+    ] = None,
+    metrics: Annotated[bool, typer.Option("--metrics", help="metrics and costs too; reads every outcome")] = False,
+    form: Annotated[Format, typer.Option("--format", help="how to write it")] = Format.TERMINAL,
+) -> None:
+    """Say in what two databases, suites or rows differ: in settings, then in numbers, with paired tests.
+
+    Two databases: `compare old.db new.db`. Two suites of one: `compare --db runs.db small large`. Two rows:
+    `compare --db runs.db mine/mae-pure mine/diffpure`, or `compare old.db:mine/dmae new.db:mine/dmae`.
+
+    Cells are matched by the names of their parts; where each side has one suite, dataset, classifier or defense, its
+    name does not matter. Rows on other examples, or with another budget, attack or decision, get no verdict.
+    """
+    from reports import comparison_text
+    from reports.comparison import compare as look
+
+    found = look(first, second, db, metrics=metrics)
+    if form == Format.TERMINAL:
+        for part in comparison_text.terminal(found):
+            _out().print(part)
+    else:
+        write = comparison_text.markdown if form == Format.MARKDOWN else comparison_text.as_json
+        sys.stdout.write(write(found))
 
 
 @app.command()
