@@ -42,7 +42,7 @@ class Pair:
     """A cell, or a row's worst case, on both sides.
 
     Attributes:
-        name: its parts by the suites' names; where they differ, both.
+        name: its parts by the suites' names; both names where they differ.
         first: its accuracy; None where it has none.
         second: likewise.
         reasons: why the two are not comparable; empty where they are.
@@ -186,16 +186,12 @@ def _met(one: Contestant) -> str:
     return canonical_json([one.spec["attack"], one.spec["threat"]])
 
 
-def _named(one: object, other: object) -> str:
-    return str(one) if str(one) == str(other) else f"{one} | {other}"
-
-
 # ---------------------------------------------------------------------- cells
 
 
 def _cell(one: Contestant, other: Contestant) -> Pair:
     reasons = [*_unmeasured(one.entry, "first"), *_unmeasured(other.entry, "second"), *_other_question(one, other)]
-    return _pair(_named(one, other), one.entry.accuracy, other.entry.accuracy, reasons, one.verdicts, other.verdicts)
+    return _pair(one.beside(other), one.entry.accuracy, other.entry.accuracy, reasons, one.verdicts, other.verdicts)
 
 
 def _pair(
@@ -259,7 +255,7 @@ def _rows(first: Contestants, second: Contestants, pairs: Sequence[_Match]) -> I
                 *_unfinished(other, "second"),
                 *_otherwise_attacked(first, second, one, other),
             ]
-            name = _named(one.row_name, other.row_name)
+            name = one.beside(other, row=True)
             yield _pair(name, mine.accuracy, theirs.accuracy, reasons, mine.verdicts, theirs.verdicts)
 
 
@@ -292,7 +288,7 @@ def _findings(pairs: Sequence[_Match], told: Callable[[Contestant, Contestant], 
     found: dict[str, list[str]] = {}
     for one, other in pairs:
         for sentence in told(one, other):
-            found.setdefault(sentence, []).append(_named(one, other))
+            found.setdefault(sentence, []).append(one.beside(other))
     return tuple(Finding(sentence, tuple(cells)) for sentence, cells in found.items())
 
 

@@ -46,15 +46,13 @@ class Contestant:
 
     def __str__(self) -> str:
         """Name the cell by its parts."""
-        one = self.entry
-        attacked = "clean" if one.clean else f"{one.attack} {one.threat_model}"
-        return f"{one.dataset}/{one.classifier}/{one.defense}, {attacked}"
+        return self.beside(self)
 
-    @property
-    def row_name(self) -> str:
-        """Name the row by its parts and its budget."""
-        one, budget = self.entry, f", {self.board.budget}" if self.board else ""
-        return f"{one.dataset}/{one.classifier}/{one.defense}{budget}"
+    def beside(self, other: Contestant, *, row: bool = False) -> str:
+        """Name a pair of cells, or of their rows, by the parts; both names where these are not the same."""
+        where, what = _names_of(self, row), _names_of(other, row)
+        *front, last = (one if one == two else f"{one}|{two}" for one, two in zip(where, what, strict=True))
+        return f"{'/'.join(front)}, {last}"
 
     @property
     def worst(self) -> Worst | None:
@@ -102,6 +100,12 @@ class Contestants:
         """Yield the finished attacked cells of a row."""
         wanted = {entry.anchor for entry in row.attacked if entry and entry.done}
         return (one for one in self.cells if one.entry.anchor in wanted)
+
+
+def _names_of(one: Contestant, row: bool) -> tuple[str, ...]:
+    entry, budget = one.entry, one.board.budget if one.board else ""
+    attacked = "clean" if entry.clean else f"{entry.attack} {entry.threat_model}"
+    return (*entry.row, budget if row else attacked)
 
 
 def split(word: str) -> tuple[str, str]:
