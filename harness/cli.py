@@ -228,6 +228,49 @@ def compare(
 
 
 @app.command()
+def verify(
+    db: Database,
+    fraction: Annotated[float, typer.Option(metavar="SHARE", help="of the results, above 0 and up to 1")] = 0.05,
+    seed: Annotated[int, typer.Option(metavar="N", help="which results; the same seed takes the same")] = 0,
+    suite: Annotated[Optional[str], typer.Option(metavar="NAME", help="only this suite")] = None,  # noqa: UP045
+    workers: WorkerCount = None,
+    devices: Devices = "auto",
+    flips: Annotated[
+        float, typer.Option(metavar="SHARE", help="of predictions that may differ on other hardware or versions")
+    ] = 0.02,
+    tolerance: Annotated[
+        float, typer.Option(metavar="SHARE", help="by which means of metrics may differ there")
+    ] = 0.05,
+) -> None:
+    """Compute a random part of the results again, attacks included, and compare; write nothing to the database.
+
+    On the same hardware with the same versions they must be equal to the last bit; elsewhere within a tolerance.
+    Networks are not trained again: where their files are missing or others, a result cannot be verified, and the
+    report says so. Exit code 1 if something differs or fails, or nothing could be verified.
+    """
+    from harness import screen
+    from harness.artifacts import Folder
+    from harness.run.likeness import Tolerance
+    from harness.run.verify import verify as look
+
+    found = look(
+        db,
+        Folder.default(),
+        _err(),
+        fraction=fraction,
+        seed=seed,
+        suite=suite,
+        devices=devices,
+        workers=workers,
+        tolerance=Tolerance(flips, tolerance),
+    )
+    for line in screen.verified_lines(found):
+        _out().print(line, markup=False, highlight=False, soft_wrap=True)
+    if not found.sound:
+        raise typer.Exit(FAILED)
+
+
+@app.command()
 def ls(
     kind: Annotated[
         Optional[str],  # noqa: UP045
