@@ -36,6 +36,11 @@ HOW = (
     "the test finds in 80 % of cases, taken by itself"
 )
 
+HOW_MEASURED = (
+    "metrics: difference of means with its 95 % bootstrap interval over examples; costs: per image, with a 95 % "
+    "bootstrap interval over measured slices"
+)
+
 
 def lines(found: Comparison) -> Iterator[str]:
     """Yield what differs besides the numbers, a line each."""
@@ -111,7 +116,7 @@ _HEAD = ("first", "second", "difference", "p", "shows", "what it tells")
 
 
 def _ends(ends: Ends | None, one: Measure) -> str:
-    return "" if ends is None else f" [{one.fact.text(ends[0])}, {one.fact.text(ends[1])}]"
+    return "" if ends is None or ends[0] == ends[1] else f" [{one.fact.text(ends[0])}, {one.fact.text(ends[1])}]"
 
 
 def _measure(name: str, one: Measure) -> list[str]:
@@ -151,7 +156,11 @@ def terminal(found: Comparison) -> list[Text | Table]:
         for row in rows:
             table.add_row(*(Text(text, _style(text)) for text in row))
         shown.append(table)
-    return [*shown, Text(HOW, "dim")]
+    return [*shown, *(Text(one, "dim") for one in _how(found))]
+
+
+def _how(found: Comparison) -> list[str]:
+    return [HOW, HOW_MEASURED] if any(pair.measures for pair in found.cells) else [HOW]
 
 
 def _style(text: str) -> str:
@@ -163,7 +172,7 @@ def markdown(found: Comparison) -> str:
     blocks = ["# Comparison", "\n".join(f"- {escaped(line)}" for line in lines(found))]
     for title, head, rows, left in _tables(found):
         blocks += [f"## {title}", pipes(head, [list(map(escaped, row)) for row in rows], left)]
-    return "\n\n".join([*blocks, f"{escaped(HOW[0].upper() + HOW[1:])}."]) + "\n"
+    return "\n\n".join([*blocks, *(f"{escaped(one[0].upper() + one[1:])}." for one in _how(found))]) + "\n"
 
 
 def as_json(found: Comparison) -> str:

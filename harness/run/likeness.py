@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -99,7 +100,7 @@ def beyond_tolerance(told: Sequence[Any], mine: Sequence[Outcome], allowed: Tole
     for name in MEASURES:
         before, now = _mean(told, name), _mean(mine, name)
         if (before is None) != (now is None):
-            return f"{name} {now}, recorded {before}"
+            return f"{name} {'is missing' if now is None else 'was not recorded'}"
         if before is not None and now is not None and abs(now - before) > allowed.means * abs(before) + 1e-9:
             return f"the mean of {name} is {now:.4g}, recorded {before:.4g}"
     return ""
@@ -107,4 +108,4 @@ def beyond_tolerance(told: Sequence[Any], mine: Sequence[Outcome], allowed: Tole
 
 def _mean(rows: Sequence[Any], name: str) -> float | None:
     values = [value for one in rows if (value := getattr(one, name)) is not None]
-    return sum(values) / len(values) if values else None
+    return math.fsum(values) / len(values) if values else None
