@@ -37,6 +37,9 @@ _DRAWN = 10_000_000
 #: values beyond which a mean is as good as normal, so that correcting its bootstrap is of no use
 _MANY = 1000
 
+#: a verdict is a mean of so many repeats at most
+_REPEATS = 10_000
+
 #: a verdict is a whole number of these parts at most: repeats, or their common multiple where rows differ in them
 _PARTS = 1_000_000
 
@@ -119,10 +122,10 @@ def _whole(verdicts: Shares) -> tuple[Numbers, int]:
         raise ValueError(f"expected verdicts between 0 and 1, got {verdicts.min()} to {verdicts.max()}")
     parts = 1
     if not ((verdicts == 0) | (verdicts == 1)).all():
-        parts = math.lcm(*(Fraction(value).limit_denominator(1000).denominator for value in np.unique(verdicts)))
+        parts = math.lcm(*(Fraction(value).limit_denominator(_REPEATS).denominator for value in np.unique(verdicts)))
     counts = np.rint(verdicts * parts)
-    if parts > _PARTS or np.abs(counts / parts - verdicts).max(initial=0.0) > 1e-9:
-        raise ValueError("expected verdicts that are means of at most 1000 repeats, got others")
+    if parts > _PARTS or np.abs(counts / parts - verdicts).max(initial=0.0) > 1e-12:
+        raise ValueError("expected verdicts that are means of at most 10,000 repeats, got others")
     return counts.astype(np.int64), parts
 
 

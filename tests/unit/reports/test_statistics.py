@@ -87,6 +87,13 @@ def test_the_sign_flip_test_agrees_with_scipys_sampled_one():
     assert p_of(first, second) == pytest.approx(sampled.pvalue, rel=0.1)
 
 
+def test_rows_of_other_numbers_of_repeats_are_compared_in_common_parts():
+    # thirds against halves are sixths: 1/6, 1/6 and -1/3 add up to 0, from which every sum is as far or farther
+    assert p_of(np.array([0.5, 0.5, 0.0]), np.array([1 / 3, 1 / 3, 1 / 3])) == pytest.approx(1.0)
+    # 1/6, 1/6, 1/3: of the 8 sums two are as far out as all of it
+    assert p_of(np.array([0.5, 0.5, 0.5]), np.array([1 / 3, 1 / 3, 1 / 6])) == pytest.approx(2 / 8)
+
+
 def test_a_sum_beyond_all_followed_ones_is_tiny_and_never_zero():
     assert p_of(np.full(10_000, 1.0), np.full(10_000, 0.3)) == TINY
     assert p_of(np.ones(10_000), np.zeros(10_000)) == TINY
