@@ -56,7 +56,9 @@ class Craft:
     def needs(self) -> tuple[str, ...]:
         """An oblivious attack needs the classifier alone, an adaptive one the defense's networks too."""
         oblivious = self.cell.threat is not None and not self.cell.threat.adaptive
-        victim = [self.cell.classifier] if oblivious else [self.cell.classifier, self.cell.defense]
+        defense = self.cell.surrogate or self.cell.defense
+        victim = [self.cell.classifier] if oblivious else [self.cell.classifier, defense]
+        victim += [self.cell.attack] if self.cell.attack else []
         return tuple(dict.fromkeys(recipe.digest for spec in victim for recipe in spec.stands_on()))
 
     def __str__(self) -> str:
@@ -92,7 +94,7 @@ class Evaluate:
     @property
     def craft(self) -> Craft | None:
         """The job that makes the examples to judge; None on clean input."""
-        return None if self.cell.attack is None else Craft(self.cell, self.shard)
+        return None if self.cell.attack is None else Craft(self.cell.origin(), self.shard)
 
     @property
     def needs(self) -> tuple[str, ...]:

@@ -212,11 +212,12 @@ class AttackContract:
             victim = LinearVictim()
             x, y, draws = victim.images()
             self._propose(victim, x, y, norm, draws)
-            for name, values in victim.notes.items():
-                assert values.shape == y.shape, (
-                    f"expected the note {name!r} to have a value for each of the {len(y)} images, got the shape "
-                    f"{tuple(values.shape)}"
-                )
+            for name, notes in victim.notes.items():
+                for values in notes:
+                    assert values.shape == y.shape, (
+                        f"expected the note {name!r} to have a value for each of the {len(y)} images, got the shape "
+                        f"{tuple(values.shape)}"
+                    )
 
     # ------------------------------------------------------------------ strength
 

@@ -137,11 +137,19 @@ class Learner:
     n_classes: int
     random: bool
 
-    def progress(self, fraction: float) -> None:
-        """Keep nothing: a training tells how far it is by its own steps."""
+    def inner(self, name: str, x: Tensor, clean: Tensor, draws: Draws) -> Tensor:
+        """Refuse: what is trained here has no losses to show.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(f"expected an attack in training that asks for no inner loss, got asked for {name!r}")
 
     def note(self, name: str, values: Tensor) -> None:
-        """Keep nothing: a training has no use for what an attack claims."""
+        """Keep nothing: no claim is looked at in training."""
+
+    def progress(self, fraction: float) -> None:
+        """Keep nothing: a training tells how far it is by its own steps."""
 
     def logits(self, x: Tensor, draws: Draws) -> Tensor:
         """Return logits ``(B, K)`` of pixels ``(B, C, H, W)`` in [0, 1]."""

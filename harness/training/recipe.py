@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from harness.core.spec import Spec
 from harness.core.threat import Knowledge, Norm, ThreatModel
+from harness.nets.foreign import refuse_file
 from harness.nets.sizes import NetSize
 from harness.options import Eps, Number, Options, Recipe
 
@@ -151,11 +152,23 @@ class MaskedDiffusionObjective(Options):
 
 
 class PublishedObjective(Options):
-    """Trains nothing: the weights are published ones, an autoencoder's or a ResNet's, from a file that you have."""
+    """Trains nothing: the weights are published ones, from a file that you have.
+
+    They are an autoencoder's, a ResNet's or a noise-predicting U-Net's. Files of other diffusion networks are refused
+    by name.
+    """
 
     use: Literal["published"]
     file: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", description="name of the file, without a folder")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="hash of the file")
+
+    @field_validator("file")
+    @classmethod
+    def _can_be_read(cls, file: str) -> str:
+        reason = refuse_file(file)
+        if reason is not None:
+            raise ValueError(reason)
+        return file
 
 
 Objective = (

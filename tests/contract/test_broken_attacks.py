@@ -104,7 +104,7 @@ class Percent(Good):
 
 class Claiming(Good):
     def propose(self, victim, x, y, threat, draws):
-        victim.note("claimed_robust", torch.tensor(0.4))
+        victim.note("claimed_robust", torch.ones(3))
         return super().propose(victim, x, y, threat, draws)
 
 
@@ -137,7 +137,7 @@ BROKEN = [
     (Asleep, "every_image_falls_just_beyond_the_known_distance", "6 of 6 stand"),
     (Asleep, "a_random_victim_falls", "got 0 %"),
     (Percent, "progress_runs_from_0_to_1", "expected progress between 0 and 1"),
-    (Claiming, "claims_are_one_for_each_image", r"a value for each of the 6 images, got the shape \(\)"),
+    (Claiming, "claims_are_one_for_each_image", r"a value for each of the 6 images, got the shape \(3,\)"),
     (OthersDraws, "proposals_have_the_images_shape_and_dtype", "draws of its 1 images"),
     (Grumbling, "a_refusal_is_a_sentence", "got 'no'"),
 ]

@@ -179,7 +179,7 @@ def test_autoattack_is_the_library_where_nothing_is_random(attacked, norm, told)
         expected, predicted = library.run_standard_evaluation(x, y, batch_size=len(x))
     assert 0 < int((predicted == y).sum()) < 6
     assert torch.equal(found, expected)
-    assert torch.equal(victim.notes["claimed_robust"], predicted == y)
+    assert torch.equal(victim.notes["claimed_robust"][0], predicted == y)
 
 
 # ---------------------------------------------------------------------- random defenses
@@ -196,13 +196,13 @@ def test_what_a_single_draw_calls_broken_is_attacked_nevertheless(attacked, fick
     library = AutoAttack(AutoAttack.Options(version="custom", attacks=["apgd-ce"], reevaluate=0))
     mended = AutoAttack(AutoAttack.Options(version="custom", attacks=["apgd-ce"]))
     found, x, y, draws, victim, _ = attacked(library, fickle(), n=24)
-    claimed = victim.notes["claimed_robust"]
+    claimed = victim.notes["claimed_robust"][0]
     untouched = (found == x).flatten(1).all(1)
     assert int((untouched & ~claimed).sum()) > 0  # called broken, and yet the clean image
     before = right(victim, found, y, draws)
     assert float(before[untouched].min()) > 0.5
     found, x, y, draws, victim, _ = attacked(mended, fickle(), n=24)
-    assert torch.equal(victim.notes["claimed_robust"], claimed)  # shown beside it as it was
+    assert torch.equal(victim.notes["claimed_robust"][0], claimed)  # shown beside it as it was
     after = right(victim, found, y, draws)
     assert float(after[untouched].mean()) < 0.1
     assert float(after.mean()) < 0.2 * float(before.mean())

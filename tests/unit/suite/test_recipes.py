@@ -197,6 +197,15 @@ def test_mistakes_in_a_recipe_that_one_stands_on_are_told_with_its_file(wrong):
     assert found == "cnn.yaml:6: stebs: unknown key 'stebs'; did you mean 'steps'?"
 
 
+def test_a_published_file_without_an_adapter_is_told_where_it_is_named(wrong):
+    objective = "objective:\n  use: published\n  file: checkpoint_8.pth\n  sha256: " + "f" * 64
+    text = CNN.replace("objective: {use: classify}", objective).replace("steps: 10", "steps: 0")
+    (found,) = wrong(text.replace("{use: cnn}", "{use: diffusers-unet}"))
+    assert found.startswith(
+        "maep.yaml:7: objective.file: expected weights that there is an adapter for, got checkpoint_8.pth: the score "
+    )
+
+
 def test_the_halves_of_a_joint_network_start_from_recipes_of_the_same_nets(maep, wrong):
     joint = """
 name: joint
