@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 
 class PGD:
-    """Projected gradient ascent: sign in Linf, normalised gradient in L2, largest components in L1."""
+    """Projected gradient ascent: sign in Linf, normalised gradient in L2, largest components in L1.
+
+    In L1, steps that are best for a linear function change few pixels at a time; APGD, which widens them, is stronger.
+    """
 
     version: ClassVar[int] = 1
     by_example: ClassVar[bool] = True
