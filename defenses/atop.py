@@ -8,14 +8,14 @@ purifier out of the backward pass are BPDA's; ask for ``full`` and ``eot``.
 
 The transforms are told in ``harness.nets.transforms``. ``RT3`` follows figure 2 of the paper: one draw of noise, and
 masks without overlap that cover the image, whose completed patches are put together. How many masks the figures of the
-paper have is not said; its pictures and code have four, a ``mask_ratio`` of 1/4.
+paper have is not known to us; its pictures and code have four, a ``mask_ratio`` of 1/4.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from harness.core.contracts import Setting, Traits
 from harness.options import Number, Recipe
@@ -42,21 +42,15 @@ class AToP:
             "RT2", description="a mask; noise and a mask; or noise, and masks that cover the image, a pass for each"
         )
         mask_ratio: Number = Field(
-            0.25, gt=0, lt=1, description="share of the patches that a mask removes; RT3: one over the number of masks"
+            0.25,
+            gt=0,
+            lt=1,
+            description="share of the patches that a mask removes; RT3: at most, so as to cover all",
         )
         sigma: Number = Field(0.25, ge=0, description="standard deviation of the noise; RT1 has none")
         patch: int | None = Field(
             None, ge=1, description="side of the squares that masks are made of, in pixels; default: the net's patches"
         )
-
-        @model_validator(mode="after")
-        def _covers(self) -> AToP.Options:
-            from harness.nets.transforms import refuse_ratio
-
-            reason = refuse_ratio(self.transform, self.mask_ratio)
-            if reason is not None:
-                raise ValueError(reason)
-            return self
 
     def __init__(self, options: Options) -> None:
         self.options = options

@@ -110,11 +110,10 @@ class DiffPure:
 class ADBM(DiffPure):
     """DiffPure with a network that was tuned to go back from noised adversarial images to clean ones.
 
-    The bridge is in the weights alone: the recipe has the objective ``bridge``. What is noised, and how the way back is
-    gone, are DiffPure's, by five deterministic steps from level 100 in the paper, which evaluates by 200 steps of PGD on
-    20 draws each, through all of it. Where it departs from the authors' code: the input is noised to the step that the
-    way back begins with, theirs to one higher; the predicted image is not clipped within a step, since clipping would
-    stop gradients; betas begin at 1e-4, not at 1e-6.
+    The bridge is in the weights alone: the recipe has the objective ``bridge``. Noise and way back are DiffPure's; in
+    the paper, five deterministic steps from level 100, attacked by PGD through all of it. Where it departs from the
+    authors' code: the input is noised to the step that the way back begins with, theirs to one higher; the predicted
+    image is not clipped within a step, since clipping would stop gradients; betas begin at 1e-4, not at 1e-6.
     """
 
     version: ClassVar[int] = 1

@@ -12,13 +12,17 @@ Of ``RT1`` and ``RT2`` all patches are the generator's own, visible ones include
 they remove a quarter of an 8 x 8 grid of patches (four masks make ``RT3``) with noise of deviation 0.25. Their noisy
 pixels are clipped to [0, 1]; here they are not, as in the training of a denoising masked autoencoder (Wu et al. 2023).
 
-Training and purification both call ``completed``. This module imports torch where it computes, so that options can be
-checked without it.
+Training and purification both call ``completed``.
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from harness.nets.mae import n_visible
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,16 +32,6 @@ if TYPE_CHECKING:
 
 #: which of the three
 Transform = Literal["RT1", "RT2", "RT3"]
-
-
-def refuse_ratio(transform: Transform, mask_ratio: float) -> str | None:
-    """Return why masks of a ratio cannot cover an image without overlapping; None where they can, or need not."""
-    if transform == "RT3" and (mask_ratio > 0.5 or abs(1.0 / mask_ratio - round(1.0 / mask_ratio)) > 1e-6):
-        return (
-            "expected a mask_ratio of one over a whole number with RT3, whose masks cover the image without "
-            f"overlapping, got {mask_ratio}; take 1/2, 1/3, 1/4, ..."
-        )
-    return None
 
 
 def completed(
@@ -60,7 +54,8 @@ def completed(
         x: pixels ``(B, C, H, W)`` in [0, 1].
         draws: those of the images; the masks and the noise come from them.
         transform: which of the three.
-        mask_ratio: share of the patches that a mask removes; of ``RT3``, one over the number of masks.
+        mask_ratio: share of the patches that a mask removes; of ``RT3``, that it removes at most, so that there are as
+            few masks as cover the image.
         sigma: standard deviation of the noise, pixels in [0, 1]; ``RT1`` has none.
         patch: side of the squares that masks are made of, in pixels; None: the net's own patches.
 
@@ -83,16 +78,12 @@ def masks(
 ) -> tuple[tuple[Tensor, float], ...]:
     """Return for each mask an order of the patches ``(B, N)``, removed ones last, and the share that is removed.
 
-    ``RT1`` and ``RT2`` have one mask, of which the share that stays is rounded down, as the autoencoder does it. Those
-    of ``RT3`` remove each patch once; where their number does not divide that of the squares, some remove one more.
+    ``RT1`` and ``RT2`` have one mask; the share that stays is rounded down, as the autoencoder does it. Those of
+    ``RT3`` remove each patch once; where their number does not divide that of the squares, some remove one more.
 
     Raises:
         ValueError: if there are no squares of side ``patch``, or a mask leaves nothing to be seen.
     """
-    import torch
-
-    from harness.nets.mae import n_visible
-
     side = 1 if patch is None else patch // net.patch  # of a square, in patches
     rows, columns = net.grid
     if side < 1 or (patch is not None and patch % net.patch) or rows % side or columns % side:
@@ -101,8 +92,9 @@ def masks(
             f"{patch} pixels"
         )
     n_squares = rows // side * (columns // side)
-    n_masks = round(1.0 / mask_ratio) if transform == "RT3" else 1
-    if n_visible(n_squares, mask_ratio) < 1 or n_masks > n_squares:
+    n_seen = n_visible(n_squares, mask_ratio)
+    n_masks = math.ceil(1.0 / mask_ratio - 1e-9)
+    if n_masks > n_squares if transform == "RT3" else n_seen < 1:
         raise ValueError(
             f"expected masks that remove some of an image's {n_squares} squares and leave some, got a mask_ratio of "
             f"{mask_ratio}"
@@ -113,7 +105,7 @@ def masks(
         shares = squares.tensor_split(n_masks, 1)
         found = [(torch.cat([*shares[:i], *shares[i + 1 :], share], 1), share) for i, share in enumerate(shares)]
     else:
-        found = [(squares, squares[:, n_visible(n_squares, mask_ratio) :])]
+        found = [(squares, squares[:, n_seen:])]
     patches = torch.arange(rows * columns, device=squares.device).reshape(rows // side, side, columns // side, side)
     inside = patches.transpose(1, 2).reshape(n_squares, -1)  # (squares, patches of a square)
     return tuple((inside[order].flatten(1), removed.shape[1] / n_squares) for order, removed in found)

@@ -13,7 +13,6 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from harness.core.spec import Spec
 from harness.core.threat import Knowledge, Norm, ThreatModel
 from harness.nets.sizes import NetSize
-from harness.nets.transforms import Transform, refuse_ratio
 from harness.options import Eps, Number, Options, Recipe
 
 if TYPE_CHECKING:
@@ -155,11 +154,11 @@ class AToPObjective(Options):
     """Fine-tunes a generator behind random transforms through a frozen classifier (AToP, Lin et al. 2024)."""
 
     use: Literal["atop"]
-    transform: Transform = Field(
+    transform: Literal["RT1", "RT2", "RT3"] = Field(
         "RT2", description="a mask; noise and a mask; or noise, and masks that cover the image, a pass for each"
     )
     mask_ratio: Number = Field(
-        0.25, gt=0, lt=1, description="share of the patches that a mask removes; RT3: one over the number of masks"
+        0.25, gt=0, lt=1, description="share of the patches that a mask removes; RT3: at most, so as to cover all"
     )
     sigma: Number = Field(0.25, ge=0, description="standard deviation of the noise, pixels in [0, 1]; RT1 has none")
     patch: int | None = Field(
@@ -170,13 +169,6 @@ class AToPObjective(Options):
         description="what the generator's own loss wants back: the image that it was given, or the clean one",
     )
     classification_weight: Number = Field(0.05, ge=0, description="weight (lambda) of the cross-entropy")
-
-    @model_validator(mode="after")
-    def _covers(self) -> AToPObjective:
-        reason = refuse_ratio(self.transform, self.mask_ratio)
-        if reason is not None:
-            raise ValueError(reason)
-        return self
 
 
 class BridgeObjective(Options):

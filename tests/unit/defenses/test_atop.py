@@ -50,14 +50,14 @@ def test_its_gradient_is_exact_at_frozen_draws(transform, targets):
     found = value(x)
     inside = (found > 1e-3) & (found < 1 - 1e-3)  # a pixel at an end has a kink
     assert float(inside.double().mean()) > 0.5
-    assert torch.autograd.gradcheck(lambda at: value(at)[inside], x.requires_grad_(True), eps=1e-5, atol=1e-8, rtol=1e-5)
+    x.requires_grad_(True)
+    assert torch.autograd.gradcheck(lambda at: value(at)[inside], x, eps=1e-5, atol=1e-8, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"transform": "RT4"}, "'RT1', 'RT2' or 'RT3'"),
-        ({"transform": "RT3", "mask_ratio": 0.3}, "one over a whole number with RT3"),
         ({"mask_ratio": 0}, "greater than 0"),
         ({"mask_ratio": 1}, "less than 1"),
         ({"sigma": -1}, "greater than or equal to 0"),

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from pydantic import ValidationError
 from torch.nn import functional as F
 
 from attacks.pgd import PGD
@@ -82,8 +81,3 @@ def test_only_the_generator_has_gradients():
 def test_another_network_is_told():
     with pytest.raises(TypeError, match="expected a masked autoencoder for this objective, got UNet"):
         atop(tiny_unet(), BATCH, AToPObjective(use="atop"), beside(Knowledge.FULL))
-
-
-def test_masks_that_cannot_cover_are_told():
-    with pytest.raises(ValidationError, match="one over a whole number with RT3"):
-        AToPObjective(use="atop", transform="RT3", mask_ratio=0.4)
