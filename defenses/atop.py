@@ -1,10 +1,10 @@
 """AToP: transform the image at random, make a whole one of what is left by a generator tuned against attacks.
 
-Source: Lin et al., "Adversarial Training on Purification: Advancing Both Robustness and Generalization", ICLR 2024,
-section 3. The generator here is a masked autoencoder, as in their ablation with DMAE; their other one is a network that
-fills holes, trained with a discriminator. Its training is the recipe's (objective ``atop``); without it, the rows of
-their tables that are not fine-tuned come from the recipe that it starts from. Their robust figures that leave the
-purifier out of the backward pass are BPDA's; ask for ``full`` and ``eot``.
+Source: Lin et al., "Adversarial Training on Purification: Advancing Both Robustness and Generalization", ICLR 2024. The
+generator here is a masked autoencoder, as in their ablation with DMAE; their other one is a network that fills holes,
+trained against a discriminator. The tuning is the recipe's (objective ``atop``): their rows without it are those of the
+recipe that it starts from. Robust figures of theirs that leave the purifier out of the backward pass are BPDA's; ask
+for ``full`` and ``eot``.
 
 The transforms are told in ``harness.nets.transforms``. ``RT3`` follows figure 2 of the paper: one draw of noise, and
 masks without overlap that cover the image, whose completed patches are put together. How many masks the figures of the

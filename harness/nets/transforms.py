@@ -1,6 +1,6 @@
 """AToP's random transforms, and the pass of a masked autoencoder that makes whole images again of what they leave.
 
-Source: Lin et al., "Adversarial Training on Purification", ICLR 2024, section 3 and figure 2:
+Source: Lin et al., "Adversarial Training on Purification", ICLR 2024, figure 2, and the authors' code:
 
 - ``RT1`` removes a share of the patches, at random.
 - ``RT2`` adds Gaussian noise to all pixels, then removes patches.

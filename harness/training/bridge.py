@@ -1,6 +1,7 @@
 """ADBM's bridge: a diffusion that begins at noised adversarial images and ends at clean ones.
 
-Source: Li et al., "Adversarial Diffusion Bridge Model for Reliable Adversarial Purification", ICLR 2025, section 3.
+Source: Li et al., "Adversarial Diffusion Bridge Model for Reliable Adversarial Purification", ICLR 2025, and the
+authors' code.
 
 With abar the share of an image's variance that is left at a step, T the level at which the bridge begins, eps_a the
 adversarial perturbation and eps standard normal, the states in between are
@@ -19,11 +20,11 @@ so that k_t is in proportion to (1 - abar_t) / sqrt(abar_t):
 
     k_t = abar_T (1 - abar_t) / ((1 - abar_T) sqrt(abar_t)),
 
-which is the paper's. A deterministic step (Song et al. 2021, equation 12) keeps sqrt((1 - abar_s) / (1 - abar_t)):
+which is the authors'. A deterministic step (Song et al. 2021, equation 12) keeps sqrt((1 - abar_s) / (1 - abar_t)):
 
     k_t = sqrt(abar_T (1 - abar_t) / (1 - abar_T)).
 
-The paper purifies by such steps all the same: they leave its bridge between the ends, and end at x_0 no less.
+The authors purify by such steps all the same: they leave their bridge between the ends, and end at x_0 no less.
 """
 
 from __future__ import annotations
