@@ -64,7 +64,7 @@ class Steps:
 
     Attributes:
         dash: tells it from the others.
-        label: where its name stands, beside its end.
+        label: where its name stands, at the height of its end.
     """
 
     name: str
@@ -184,10 +184,8 @@ def _drawing(table: Certified) -> Drawing | None:
     traced = [_steps(line, x) for line in known]
     heights = _apart([points[-2][1] + 4 for points in traced])
     lines = tuple(
-        Steps(
-            line.name, line.entry.anchor, DASHES[place % len(DASHES)], points, (x(line.radii[-1]) + 10, heights[place])
-        )
-        for place, (line, points) in enumerate(zip(known, traced, strict=True))
+        Steps(line.name, line.entry.anchor, DASHES[place % len(DASHES)], points, (WIDTH - RIGHT + 10.0, height))
+        for place, (line, points, height) in enumerate(zip(known, traced, heights, strict=True))
     )
     ticks = (Tick(x(radius), f"{radius:g}") for radius in table.radii)
     return Drawing(lines, tuple(ticks), tuple(Tick(_y(share / 100), str(share)) for share in range(0, 101, 25)))

@@ -73,7 +73,7 @@ def _board(board: Board) -> str:
 
 
 def _certified(certified: Certified) -> str:
-    head = ["defense", "certificate", *(f"{radius:g}" if radius else "right" for radius in certified.radii)]
+    head = ["defense", "certificate", *(f"{radius:g}" for radius in certified.radii)]
     body = []
     for line in certified.lines:
         shares = [_share(one) for one in (*line.shares, line.abstained) if one]

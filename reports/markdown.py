@@ -79,7 +79,7 @@ def board_table(board: Board) -> str:
 
 def certified_table(certified: Certified) -> str:
     """Return what certificates say of a dataset and classifier: a row per defense and certificate."""
-    head = ["defense", "certificate", *(f"L2 {radius:g}" if radius else "right" for radius in certified.radii)]
+    head = ["defense", "certificate", *(f"L2 {radius:g}" for radius in certified.radii)]
     head += ["abstained", "mean radius", "time per image", "evaluations per image"]
     rows = []
     for line in certified.lines:

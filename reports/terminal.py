@@ -75,7 +75,7 @@ def _certified(certified: Certified) -> Table:
     for name in ("defense", "certificate"):
         table.add_column(name, overflow="fold", min_width=8)
     for radius in certified.radii:
-        table.add_column(f"{radius:g}" if radius else "right", justify="right", no_wrap=True)
+        table.add_column(f"{radius:g}", justify="right", no_wrap=True)
     for name in ("abstained", "mean\nradius", "time,\nNFE"):
         table.add_column(name, justify="right", no_wrap=True)
     for line in certified.lines:
