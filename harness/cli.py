@@ -274,7 +274,9 @@ def verify(
 def ls(
     kind: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Argument(metavar="[KIND]", help="suites, recipes, datasets, classifiers, defenses or attacks"),
+        typer.Argument(
+            metavar="[KIND]", help="suites, recipes, datasets, classifiers, defenses, attacks, certificates"
+        ),
     ] = None,
     schema: Annotated[bool, typer.Option("--schema", help="print the JSON Schema of a suite file")] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="print components as a Markdown table")] = False,

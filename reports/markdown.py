@@ -13,6 +13,7 @@ from reports.prices import FORWARD, THROUGH, forward, prices, through
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from reports.certified import Certified
     from reports.entry import Accuracy, Entry
     from reports.leaderboard import Board, Leaderboard, Row, Section
 
@@ -47,6 +48,9 @@ def _section(section: Section) -> list[str]:
             *_published(board),
             *_prices(board),
         ]
+    for table_ in section.certified:
+        blocks += [f"### {escaped(table_.title)}", certified_table(table_)]
+        blocks += [_reasons(table_.reasons)] if table_.reasons else []
     if section.homeless:
         blocks += ["### Refused, on no board", _reasons(section.homeless)]
     blocks += ["### Every cell", _cells(section.entries)]
@@ -70,6 +74,20 @@ def board_table(board: Board) -> str:
         cells.append(row.bound + _share(row.worst.accuracy) if row.worst else numbers.NOTHING)
         cells += [fact.of(row.clean) if row.clean else numbers.NOTHING for fact in IN_SHORT]
         rows.append(cells)
+    return table(map(escaped, head), rows, left=2)
+
+
+def certified_table(certified: Certified) -> str:
+    """Return what certificates say of a dataset and classifier: a row per defense and certificate."""
+    head = ["defense", "certificate", *(f"L2 {radius:g}" for radius in certified.radii)]
+    head += ["abstained", "mean radius", "time per image", "evaluations per image"]
+    rows = []
+    for line in certified.lines:
+        shares = [*map(_share, line.shares), *([_share(line.abstained)] if line.abstained else [])]
+        shares += [line.entry.state, *[numbers.NOTHING] * len(certified.radii)] if not shares else []
+        cells = [escaped(line.entry.defense), escaped(line.entry.attack), *shares]
+        cells.append(numbers.NOTHING if line.mean is None else numbers.measure(line.mean))
+        rows.append([*cells, *(fact.of(line.entry) for fact in IN_SHORT)])
     return table(map(escaped, head), rows, left=2)
 
 

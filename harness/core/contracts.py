@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 from harness.core.threat import Norm
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import numpy as np
     from torch import Tensor, nn
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from harness.draws import Draws
 
     Nets = Mapping[str, nn.Module]
+
+    #: images and draws for them -> the class that the defended classifier chooses, -1 where its logits are not finite
+    Classify = Callable[[Tensor, Draws], Tensor]
 
 
 @dataclass(frozen=True)
@@ -212,6 +215,42 @@ class Attack(Component, Protocol):
 
 
 @runtime_checkable
+class Certificate(Component, Protocol):
+    """Says how far an image can be moved, in L2, before the class may change, whatever the attack.
+
+    Attributes:
+        glance: options with which it looks as little as possible; how long a look takes is estimated with them.
+    """
+
+    glance: ClassVar[Mapping[str, Any]]
+
+    def __init__(self, options: Any) -> None: ...
+
+    @property
+    def looks(self) -> int:
+        """How often the defended classifier is asked about each image."""
+        ...
+
+    def refuses(self, data: DataCard, traits: Traits) -> str | None:
+        """Return why nothing can be certified of a defense on some data, as a sentence, or None."""
+        ...
+
+    def certify(
+        self, classify: Classify, x: Tensor, n_classes: int, draws: Draws, copies: int = 1
+    ) -> tuple[Tensor, Tensor]:
+        """Return for each image the certified class, -1 where it abstains, and the radius, 0 likewise; each ``(B,)``.
+
+        Args:
+            classify: asks the defended classifier; how often for each image is ``looks``.
+            x: pixels ``(B, C, H, W)`` in [0, 1].
+            n_classes: number of labels.
+            draws: what every random number comes from.
+            copies: how many copies of the images may be asked about at once; changes no number.
+        """
+        ...
+
+
+@runtime_checkable
 class Victim(Protocol):
     """What an attack sees: defense followed by classifier, under the gradient mode of the threat model."""
 
@@ -248,6 +287,7 @@ class Victim(Protocol):
 
 __all__ = [
     "Attack",
+    "Certificate",
     "Classifier",
     "Component",
     "DataCard",

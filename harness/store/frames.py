@@ -104,6 +104,25 @@ class Results:
         columns = ["cell", "place", "repeat", *AMV_AXES, "layer", "head", "amv"]
         return self._titled(pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=columns))
 
+    @cached_property
+    def radii(self) -> pd.DataFrame:
+        """A row per example of a cell with a certificate: prediction (-1 where it abstains), correctness, radius.
+
+        Only such cells are read, and only the examples that their suite asks for.
+        """
+        certified = select(CellRow.digest).where(CellRow.certificate.is_not(None))
+        columns = (OutcomeRow.place, OutcomeRow.label, OutcomeRow.prediction, OutcomeRow.correct, OutcomeRow.radius)
+        query = (
+            select(ResultRow.cell, *columns)
+            .join(OutcomeRow, OutcomeRow.result == ResultRow.id)
+            .where(read_results(self._suites), ResultRow.cell.in_(certified), OutcomeRow.repeat == 0)
+            .order_by(ResultRow.cell, OutcomeRow.place)
+        )
+        members = self._members[["cell", "id", "suite", *_NAMES, "wanted_examples"]]
+        found = members.merge(_frame(self._store, query), on="cell")
+        found = found[found["place"] < found["wanted_examples"]]
+        return found.drop(columns=["cell", "wanted_examples"]).reset_index(drop=True)
+
     def _by_head(self, cell: Any, rows: pd.DataFrame) -> pd.DataFrame:
         """Return the numbers of a cell in a row each; the probe's recipe says how many layers and heads there are."""
         net = self._store.spec_of(cell)["probe"]["parts"]["recipe"]["params"]["net"]

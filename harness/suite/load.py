@@ -6,13 +6,14 @@ from collections import Counter
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any
 
+from harness.core.cell import CLEAN
 from harness.core.errors import Problem, UserError, nearest
 from harness.core.threat import Norm
 from harness.suite import shipped
 from harness.suite.components import Resolver, read_file
 from harness.suite.grid import Grid, Shelf, probe_spec
 from harness.suite.matrix import label_problems, points
-from harness.suite.schema import AXES, CLEAN, Block, Evaluation, Metrics, SuiteFile, ThreatParams
+from harness.suite.schema import AXES, Block, Evaluation, Metrics, SuiteFile, ThreatParams
 from harness.suite.sentences import check, salvage
 from harness.suite.source import Document, Path, parse
 from harness.suite.suite import Suite
@@ -111,9 +112,12 @@ class _Draft:
                     sentence = f"expected names that occur once, got {name!r} {counts[name]} times"
                     self.own.append(self.document.problem(at, sentence, f"the first is on line {first[name]}"))
                 first.setdefault(name, self.document.line(at))
-                if axis == "attacks" and name == CLEAN:
+                if axis in ("attacks", "certificates") and name == CLEAN:
                     sentence = f"expected another name, got {CLEAN!r}, which means input that is not attacked"
                     self.own.append(self.document.problem(at, sentence))
+                if axis == "certificates" and name in self.names.get("attacks", []):
+                    sentence = f"expected another name, got {name!r}, which an attack has"
+                    self.own.append(self.document.problem(at, sentence, "a cell has one or the other, under its name"))
         if self.names.get("attacks") and not self.data.get("threat_models"):
             sentence = "expected threat models for the attacks, got none"
             self.own.append(self.document.problem(("attacks",), sentence, "list them under threat_models"))

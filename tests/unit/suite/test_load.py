@@ -224,7 +224,7 @@ def test_all_mistakes_come_at_once_sorted_by_line(complaints, folder):
         "suite.yaml:16: matrix[0].tie[0].attacks[1]: expected a name listed under attacks, got 'pull'; known: push",
         "suite.yaml:17: matrix[0].exlude: unknown key 'exlude'; did you mean 'exclude'?",
         "suite.yaml:18: matrix[1].exclude[0]: expected one or more of dataset, classifier, defense, attack, "
-        "threat_model, got an empty condition",
+        "threat_model, certificate, got an empty condition",
         "suite.yaml:18: matrix[1].exclude[1].attack[1]: expected a name listed under attacks, got 'pish'; "
         "did you mean 'push'?",
         "suite.yaml:19: matrix[1].include[0].attack: expected the key 'attack', got none",
