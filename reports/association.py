@@ -80,7 +80,7 @@ class Resamples:
             self._known[key] = np.concatenate([np.ones((1, len(present))), counts])
         return self._known[key]
 
-    def estimates(self, place: Places, statistic: Statistic) -> list[Estimate | None]:
+    def estimates(self, place: Places, statistic: Statistic, count: int) -> list[Estimate | None]:
         """Return the numbers that a statistic has of rows, each with its interval.
 
         None stands for one that has no value, such as the correlation of a constant, in the rows or in more than half
@@ -88,25 +88,28 @@ class Resamples:
 
         Args:
             place: the example of each row, ``(n,)``.
-            statistic: gives one number per resample, or several.
+            statistic: gives so many numbers per resample.
+            count: how many.
         """
         present, at = np.unique(place, return_inverse=True)
-        counts = self._counts(present) if len(present) else np.ones((1, 0))
-        block = max(1, _BLOCK // max(len(at), 1))
+        if len(present) < LEAST:
+            return [None] * count
+        counts = self._counts(present)
+        block = max(1, _BLOCK // len(at))
         with np.errstate(divide="ignore", invalid="ignore"):
             parts = [statistic(counts[start : start + block][:, at]) for start in range(0, len(counts), block)]
-        found = np.concatenate(parts).reshape(len(counts), -1)
+        found = np.concatenate(parts).reshape(len(counts), count)
         return [_estimate(column, len(present)) for column in found.T]
 
     def estimate(self, place: Places, statistic: Statistic) -> Estimate | None:
         """Return the one number of a statistic; see ``estimates``."""
-        (found,) = self.estimates(place, statistic)
+        (found,) = self.estimates(place, statistic, 1)
         return found
 
 
 def _estimate(column: Numbers, n: int) -> Estimate | None:
     finite = column[1:][np.isfinite(column[1:])]
-    if n < LEAST or not np.isfinite(column[0]) or len(finite) < len(column[1:]) / 2:
+    if not np.isfinite(column[0]) or len(finite) < len(column[1:]) / 2:
         return None
     if len(column) == 1:
         return Estimate(float(column[0]), math.nan, math.nan, n)

@@ -89,8 +89,9 @@ _PERCENT, _POINTS, _RHO, _MEASURE = numbers.percent, numbers.points, numbers.cor
 EFFECTS = (
     Column("accuracy", "accuracy", "%", _PERCENT, interval=False),
     Column("gain", "gain", "points", _POINTS),
+    Column("rescued", "put right", "% of images", _PERCENT, interval=False),
     Column("nearer", "AMV fell", "% of images", _PERCENT, interval=False),
-    Column("gain_nearer", "gain there", "points", _POINTS),
+    Column("rescued_nearer", "both", "% of images", _PERCENT),
     Column("loss_before", "loss", "before", _MEASURE, interval=False),
     Column("loss_after", "loss", "after", _MEASURE, interval=False),
     Column("amv_before", "AMV", "before", _MEASURE, interval=False),
@@ -113,7 +114,7 @@ SEEN = (
     Column("amv_before", "AMV", "before", _MEASURE, interval=False),
     Column("amv_after", "AMV", "after", _MEASURE, interval=False),
     Column("restored", "restored", "% of AMV", _PERCENT),
-    *(column for column in RELATIONS if not column.key.endswith("partial") and column.key != "rescue_loss"),
+    *(column for column in RELATIONS if column.key in ("before", "after", "change", "change_partial", "rescue_amv")),
 )
 
 BOUNDS = (
@@ -152,8 +153,8 @@ def _effects(study: Study) -> Table:
     return Table(
         "Accuracy, loss and attention",
         "Before and after purification, means over images. The gain is over the classifier without a defense on the "
-        "same images, and beside it that part of it which comes from images whose AMV fell. An attack that knows of "
-        "the defense gives each one its own images, so there is none. On clean input, the AMV after is what "
+        "same images; put right are those that are wrong without it and right with it. An attack that knows of the "
+        "defense gives each one its own images, so there is neither. On clean input, the AMV after is what "
         "purification does to attention without any attack.",
         ("attack", "defense"),
         EFFECTS,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 #: what a verdict rests on
 NEEDED = (
-    *("gain", "gain_nearer", "nearer", "loss_clean", "loss_before", "loss_after"),
+    *("gain", "rescued", "nearer", "rescued_nearer", "loss_clean", "loss_before", "loss_after"),
     *("amv_before", "amv_after", "restored"),
 )
 
@@ -40,10 +40,10 @@ class Verdict:
 
 
 def verdicts(study: Study) -> list[Verdict]:
-    """Return verdicts on each defense that lowers a loss: over all attacks, and under each that the classifier met too.
+    """Return verdicts on each defense that lowers a loss: over all attacks, and under each that met no defense too.
 
-    An image that purification puts right while its AMV does not fall was not put right by restored attention. So what
-    is gained on the images whose AMV fell is the most that can be due to it; how much of that is, no association says.
+    An image that purification puts right while its AMV does not fall was not put right by restored attention. So those
+    whose AMV fell are the most that can be due to it; how many of them are, no association says.
     """
     found = [one for part in study.relations if part.role == "surrogate" for one in _proxy(part)]
     for part in study.effects:
@@ -60,7 +60,7 @@ def _proxy(part: Part) -> Iterator[Verdict]:
         return
     answer = {
         1: "a lower loss goes with restored attention",
-        0: "a lower loss does not tell restored attention",
+        0: "a lower loss does not tell restored attention, as far as these images show",
         -1: "a lower loss goes with attention that moves further away",
     }[given.sign]
     reason = (
@@ -68,8 +68,8 @@ def _proxy(part: Part) -> Iterator[Verdict]:
         f"{_with(change, numbers.correlation)}; given the size of the perturbation it is "
         f"{_with(given, numbers.correlation)}."
     )
-    if change.sign != given.sign:
-        reason += " So what the two have in common is the size of what the attack did."
+    if change.sign == 1 and given.sign < 1:
+        reason += " So they go together only as far as both follow that size."
     yield Verdict(part.defense, "all attacks", answer, None, (reason,))
 
 
@@ -86,13 +86,13 @@ def _verdict(study: Study, part: Part, of: Mapping[str, Estimate]) -> Verdict:
 
 
 def _answer(of: Mapping[str, Estimate]) -> tuple[str, float | None]:
-    gain, nearer = of["gain"], of["gain_nearer"]
+    gain, nearer = of["gain"], of["rescued_nearer"]
     if gain.sign <= 0:
         return "no gain that could be due to restored attention", None
-    most = min(max(nearer.value, 0.0), gain.value)
-    if most < 5e-4:
-        return f"none of the {numbers.percent(gain.value)} points gained can be due to restored attention", 0.0
-    said = f"at most {numbers.percent(most)} of the {numbers.percent(gain.value)} points gained can be due to restored attention"
+    most, points = min(nearer.value, gain.value), numbers.percent(gain.value)
+    if nearer.value == 0:
+        return f"none of the {points} points gained can be due to restored attention", 0.0
+    said = f"at most {numbers.percent(most)} of the {points} points gained can be due to restored attention"
     whole = {1: "", 0: ", of which there is no sign on the whole", -1: ", which on the whole was not restored"}
     return said + whole[of["restored"].sign], most
 
@@ -134,13 +134,13 @@ def _controls(study: Study, part: Part, gain: Estimate, same: Sequence[Part]) ->
 
 
 def _nearer(of: Mapping[str, Estimate]) -> str:
-    if of["nearer"].value == 0:
-        return "AMV fell on none of the images."
-    gain, share = of["gain"].value, of["nearer"].value
-    return (
-        f"{_with(of['gain_nearer'], numbers.percent)} of the {numbers.percent(gain)} points come from images whose AMV "
-        f"fell, {numbers.percent(share)} % of all; by chance alone it would be {numbers.percent(share * gain)}."
-    )
+    rescued, nearer = of["rescued"].value, of["nearer"].value
+    right = f"It puts {numbers.percent(rescued)} % of the images right"
+    if nearer == 0:
+        return f"{right}; AMV fell on none."
+    both, chance = _with(of["rescued_nearer"], numbers.percent), numbers.percent(rescued * nearer)
+    fell = f"since AMV fell on {numbers.percent(nearer)} %"
+    return f"{right}, of which {both} % are images whose AMV fell; by chance alone it would be {chance} %, {fell}."
 
 
 def _attention(of: Mapping[str, Estimate], floor: Estimate | None) -> str:

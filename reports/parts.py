@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 QUANTITIES = {
     "accuracy": "share of examples that are right",
     "gain": "accuracy above that of the classifier without a defense, on the same images",
-    "gain_nearer": "that part of the gain that comes from images whose AMV fell; the rest comes from the others",
+    "rescued": "share of images that purification puts right: wrong without a defense and right with it",
     "nearer": "share of images whose AMV fell",
+    "rescued_nearer": "share of images whose AMV fell and that purification puts right",
     "margin": "accuracy above that of a control, on the same images",
     "loss_clean": "mean reconstruction loss of the clean images",
     "loss_before": "mean reconstruction loss of the images before purification",
@@ -150,8 +151,10 @@ def _gains(sight: Sight, beside: Sight, draw: Resamples) -> dict[str, Estimate |
     found = {"gain": draw.estimate(place, mean(gain))}
     if not sight.clean:
         nearer = (sight["amv_change"][mine] < 0).astype(float)
-        found["gain_nearer"] = draw.estimate(place, mean(gain * nearer))
+        rescued = np.maximum(gain, 0.0)
+        found["rescued"] = draw.estimate(place, mean(rescued))
         found["nearer"] = draw.estimate(place, mean(nearer))
+        found["rescued_nearer"] = draw.estimate(place, mean(rescued * nearer))
     return found
 
 
@@ -177,7 +180,7 @@ def relations(sights: Sequence[Sight], beside: Sequence[Sight | None], draw: Res
     place, size = places(sights), joined(sights, "l2")
     found: dict[str, Estimate | None] = {}
     for name, amv, loss in (("after", "amv_after", "loss_after"), ("change", "amv_change", "loss_change")):
-        pair = draw.estimates(place, spearman(joined(sights, amv), joined(sights, loss), size))
+        pair = draw.estimates(place, spearman(joined(sights, amv), joined(sights, loss), size), 2)
         found |= dict(zip((name, f"{name}_partial"), pair, strict=True))
     lost: list[tuple[Places, Numbers, Numbers, Numbers]] = []
     for sight, other in zip(sights, beside, strict=True):
@@ -209,7 +212,7 @@ def attacked(sights: Sequence[Sight], draw: Resamples) -> Found:
     """Return how AMV and loss of attacked images go together."""
     place = places(sights)
     statistic = spearman(joined(sights, "amv_before"), joined(sights, "extra_before"), joined(sights, "l2"))
-    found = dict(zip(("before", "before_partial"), draw.estimates(place, statistic), strict=True))
+    found = dict(zip(("before", "before_partial"), draw.estimates(place, statistic, 2), strict=True))
     return {"amv_before": draw.estimate(place, mean(joined(sights, "amv_before"))), **found}
 
 
@@ -219,7 +222,7 @@ def bound(sights: Sequence[Sight], draw: Resamples) -> Found:
     Least factors have no interval: resamples say nothing of what the least of all images would be.
     """
     place, amv, extra = places(sights), joined(sights, "amv_before"), joined(sights, "extra_before")
-    slope, explained = draw.estimates(place, line(amv, extra))
+    slope, explained = draw.estimates(place, line(amv, extra), 2)
     return {
         "below_clean": _share(place, (extra < 0).astype(float)),
         "k_all": bare(draw.estimate(place, largest_factor(amv, extra, 0.0))),

@@ -164,6 +164,7 @@ def read_probed(frames: Results, origin: Provenance) -> Iterator[Probed]:
         places = max(1, min(wanted, LIMIT // (len(records) * max(int(one["n_repeats"]) for one in records))))
         rows = dict(iter(frames.part(suite, list(specs), places).groupby("id", sort=False)))
         sights = [_sight(one, specs[one["id"]], rows[one["id"]]) for one in records if one["id"] in rows]
+        sights = [sight for sight in sights if len(sight.place)]
         probe = specs[records[0]["id"]]["probe"]
         yield Probed(suite, dataset, classifier, places, wanted, probe, tuple(sights), specs)
 

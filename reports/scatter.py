@@ -68,9 +68,13 @@ def scatters(study: Study) -> Iterator[Scatter]:
     probed = study.probed
     for sights in probed.defenses.values():
         if sights[0].role in ("surrogate", "oracle"):
-            met = [one for one in sights if not one.clean and probed.beside(one)]
+            met = [one for one in sights if not one.clean and _together(one, probed.beside(one))]
             if met:
                 yield scatter(max(met, key=lambda one: one.eps or 0.0), probed)
+
+
+def _together(sight: Sight, beside: Sight | None) -> bool:
+    return beside is not None and bool(np.isin(sight.place, beside.place).any())
 
 
 def scatter(sight: Sight, probed: Probed) -> Scatter:
