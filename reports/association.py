@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     Numbers = np.ndarray[Any, np.dtype[np.float64]]
     Places = np.ndarray[Any, np.dtype[np.int64]]
@@ -140,21 +140,46 @@ def _correlation(x: Numbers, y: Numbers, weights: Numbers) -> Numbers:
     return np.where(over > small, (weights * x * y).sum(1) / np.where(over > small, over, 1), np.nan)
 
 
-def spearman(x: Numbers, y: Numbers, given: Numbers) -> Statistic:
-    """Return Spearman's correlation of two columns, and their partial one given a third: ``(T, 2)``.
+def spearman(x: Numbers, y: Numbers, given: Numbers, strata: Places) -> Statistic:
+    """Return Spearman's correlation of two columns; the partial one given a third; the same within strata: ``(T, 3)``.
 
     The partial one is ``(r_xy - r_xz r_yz) / sqrt((1 - r_xz^2) (1 - r_yz^2))`` of the rank correlations: what is left
-    of the first when both ranks are freed of what the third says of them by a straight line.
+    of the first when both ranks are freed of what the third says of them by a straight line. Where the third is a noisy
+    measure of what raises both from one stratum to the next, some of that is left too. So the last one takes ranks
+    within each stratum, from their mean, as shares of its size.
+
+    Args:
+        x: of each row.
+        y: of each row.
+        given: of each row.
+        strata: the group of each row.
     """
+    groups = [np.flatnonzero(strata == one) for one in np.unique(strata)]
 
     def statistic(weights: Numbers) -> Numbers:
-        a, b, c = (ranks(column, weights) for column in (x, y, given))
-        ab, ac, bc = _correlation(a, b, weights), _correlation(a, c, weights), _correlation(b, c, weights)
-        free = (1 - ac**2) * (1 - bc**2)
-        partial = np.where(free > 1e-12, (ab - ac * bc) / np.sqrt(np.where(free > 1e-12, free, 1)), np.nan)
-        return np.stack([ab, partial], 1)
+        plain, partial = _partial(weights, *(ranks(column, weights) for column in (x, y, given)))
+        if len(groups) == 1:
+            return np.stack([plain, partial, partial], 1)
+        _, within = _partial(weights, *(_ranks_within(column, groups, weights) for column in (x, y, given)))
+        return np.stack([plain, partial, within], 1)
 
     return statistic
+
+
+def _partial(weights: Numbers, a: Numbers, b: Numbers, c: Numbers) -> tuple[Numbers, Numbers]:
+    ab, ac, bc = _correlation(a, b, weights), _correlation(a, c, weights), _correlation(b, c, weights)
+    free = (1 - ac**2) * (1 - bc**2)
+    return ab, np.where(free > 1e-12, (ab - ac * bc) / np.sqrt(np.where(free > 1e-12, free, 1)), np.nan)
+
+
+def _ranks_within(x: Numbers, groups: Sequence[Places], weights: Numbers) -> Numbers:
+    found = np.zeros_like(weights)
+    for group in groups:
+        mine = weights[:, group]
+        total = np.maximum(mine.sum(1, keepdims=True), 1)  # nothing is drawn of a group in some resamples
+        rank = ranks(x[group], mine)
+        found[:, group] = (rank - (mine * rank).sum(1, keepdims=True) / total) / total
+    return found
 
 
 def auc(score: Numbers, right: Numbers) -> Statistic:

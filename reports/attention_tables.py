@@ -101,11 +101,11 @@ EFFECTS = (
 
 RELATIONS = (
     Column("before", "AMV, added loss", "rho, before", _RHO),
-    Column("before_partial", "given L2 size", "partial rho", _RHO),
+    Column("before_within", "at one size", "partial rho", _RHO),
     Column("after", "AMV, loss", "rho, after", _RHO),
-    Column("after_partial", "given L2 size", "partial rho", _RHO),
+    Column("after_within", "at one size", "partial rho", _RHO),
     Column("change", "changes of both", "rho", _RHO),
-    Column("change_partial", "given L2 size", "partial rho", _RHO),
+    Column("change_within", "at one size", "partial rho", _RHO),
     Column("rescue_amv", "AMV fell", "AUC of put right", decimals),
     Column("rescue_loss", "loss fell", "AUC of put right", decimals),
 )
@@ -114,7 +114,7 @@ SEEN = (
     Column("amv_before", "AMV", "before", _MEASURE, interval=False),
     Column("amv_after", "AMV", "after", _MEASURE, interval=False),
     Column("restored", "restored", "% of AMV", _PERCENT),
-    *(column for column in RELATIONS if column.key in ("before", "after", "change", "change_partial", "rescue_amv")),
+    *(column for column in RELATIONS if column.key in ("before", "after", "change", "change_within", "rescue_amv")),
 )
 
 BOUNDS = (
@@ -165,10 +165,11 @@ def _effects(study: Study) -> Table:
 def _related(study: Study) -> Table:
     return Table(
         "Image by image",
-        "Spearman's rho over the images of all attacks together, and the partial one given the L2 size of the "
-        "perturbation, which raises AMV and loss alike: of AMV and the loss that the attack added, of AMV and loss "
-        "after purification, of their changes through it. AUC: of two images that are wrong without a defense, the "
-        "chance that the one that purification puts right is the one whose AMV, or loss, fell further; 0.50 is chance.",
+        "Spearman's rho over the images of all attacks together: of AMV and the loss that the attack added, of AMV and "
+        "loss after purification, of their changes through it. A larger perturbation raises AMV and loss alike, so the "
+        "partial rho beside it has ranks among the images of the same attack, given the L2 size of the perturbation. "
+        "AUC: of two images that are wrong without a defense, the chance that the one that purification puts right is "
+        "the one whose AMV, or loss, fell further; 0.50 is chance.",
         ("images",),
         RELATIONS,
         tuple(_lines(study.relations, RELATIONS, lambda part: (_whose(part),))),

@@ -55,7 +55,7 @@ def verdicts(study: Study) -> list[Verdict]:
 
 def _proxy(part: Part) -> Iterator[Verdict]:
     """Yield whether the loss stands for attention: over all images, and among perturbations of one size."""
-    change, given = part["change"], part["change_partial"]
+    change, given = part["change"], part["change_within"]
     if change is None or given is None:
         return
     answer = {
@@ -63,10 +63,10 @@ def _proxy(part: Part) -> Iterator[Verdict]:
         0: "a lower loss does not tell restored attention, as far as these images show",
         -1: "a lower loss goes with attention that moves further away",
     }[given.sign]
+    whole, within = _with(change, numbers.correlation), _with(given, numbers.correlation)
     reason = (
         f"Over the images of all attacks the changes of loss and AMV through purification have a rank correlation of "
-        f"{_with(change, numbers.correlation)}; given the size of the perturbation it is "
-        f"{_with(given, numbers.correlation)}."
+        f"{whole}; of ranks under the same attack, given the size of the perturbation, it is {within}."
     )
     if change.sign == 1 and given.sign < 1:
         reason += " So they go together only as far as both follow that size."
@@ -140,7 +140,7 @@ def _nearer(of: Mapping[str, Estimate]) -> str:
         return f"{right}; AMV fell on none."
     both, chance = _with(of["rescued_nearer"], numbers.percent), numbers.percent(rescued * nearer)
     fell = f"since AMV fell on {numbers.percent(nearer)} %"
-    return f"{right}, of which {both} % are images whose AMV fell; by chance alone it would be {chance} %, {fell}."
+    return f"{right}; {both} % are put right and had their AMV fall, by chance alone it would be {chance} %, {fell}."
 
 
 def _attention(of: Mapping[str, Estimate], floor: Estimate | None) -> str:

@@ -39,10 +39,13 @@ QUANTITIES = {
     "restored_last": "restored, of the last layer",
     "before": "Spearman's rho of the attacked images' AMV and the loss that the attack added",
     "before_partial": "the same, given the L2 size of the perturbation",
+    "before_within": "the same, of ranks among the images of the same attack",
     "after": "Spearman's rho of AMV and loss after purification",
     "after_partial": "the same, given the L2 size of the perturbation",
+    "after_within": "the same, of ranks among the images of the same attack",
     "change": "Spearman's rho of the changes of AMV and of loss through purification",
     "change_partial": "the same, given the L2 size of the perturbation",
+    "change_within": "the same, of ranks among the images of the same attack",
     "rescue_amv": "among images that are wrong without a defense: the chance that the AMV of one that purification "
     "puts right fell further than that of one that it does not (AUC)",
     "rescue_loss": "likewise, of the loss",
@@ -177,11 +180,8 @@ def relations(sights: Sequence[Sight], beside: Sequence[Sight | None], draw: Res
         beside: the classifier without a defense on each one's images, where it is known.
         draw: makes the intervals.
     """
-    place, size = places(sights), joined(sights, "l2")
-    found: dict[str, Estimate | None] = {}
-    for name, amv, loss in (("after", "amv_after", "loss_after"), ("change", "amv_change", "loss_change")):
-        pair = draw.estimates(place, spearman(joined(sights, amv), joined(sights, loss), size), 2)
-        found |= dict(zip((name, f"{name}_partial"), pair, strict=True))
+    found = {**_rho("after", "amv_after", "loss_after", sights, draw)}
+    found |= _rho("change", "amv_change", "loss_change", sights, draw)
     lost: list[tuple[Places, Numbers, Numbers, Numbers]] = []
     for sight, other in zip(sights, beside, strict=True):
         if other is not None and sight.role != "reference":
@@ -210,10 +210,18 @@ def restoring(sights: Sequence[Sight], draw: Resamples) -> Found:
 
 def attacked(sights: Sequence[Sight], draw: Resamples) -> Found:
     """Return how AMV and loss of attacked images go together."""
-    place = places(sights)
-    statistic = spearman(joined(sights, "amv_before"), joined(sights, "extra_before"), joined(sights, "l2"))
-    found = dict(zip(("before", "before_partial"), draw.estimates(place, statistic, 2), strict=True))
-    return {"amv_before": draw.estimate(place, mean(joined(sights, "amv_before"))), **found}
+    amv = draw.estimate(places(sights), mean(joined(sights, "amv_before")))
+    return {"amv_before": amv, **_rho("before", "amv_before", "extra_before", sights, draw)}
+
+
+def _rho(key: str, x: str, y: str, sights: Sequence[Sight], draw: Resamples) -> dict[str, Estimate | None]:
+    """Return the rank correlations of two columns; those under one attack, at one budget, are a stratum."""
+    attack = {column: at for at, column in enumerate(dict.fromkeys(one.column for one in sights))}
+    strata = np.concatenate([np.full(len(one.place), attack[one.column]) for one in sights])
+    statistic = spearman(joined(sights, x), joined(sights, y), joined(sights, "l2"), strata)
+    return dict(
+        zip((key, f"{key}_partial", f"{key}_within"), draw.estimates(places(sights), statistic, 3), strict=True)
+    )
 
 
 def bound(sights: Sequence[Sight], draw: Resamples) -> Found:

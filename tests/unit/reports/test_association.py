@@ -20,6 +20,7 @@ from reports.association import (
     spearman,
 )
 
+ONE = np.zeros(6, np.int64)
 ONCE = np.ones((1, 6))
 X = np.array([3.0, 1.0, 4.0, 1.0, 5.0, 9.0])
 Y = np.array([2.0, 7.0, 1.0, 8.0, 2.0, 8.0])
@@ -45,11 +46,11 @@ def test_weighted_ranks_are_those_of_a_sample_written_out():
 def test_spearman_by_hand():
     x, y = np.array([1.0, 2, 3, 4, 5]), np.array([2.0, 1, 4, 3, 5])
     # ranks differ by 1, 1, 1, 1, 0: 1 - 6 * 4 / (5 * 24)
-    assert spearman(x, y, x[::-1])(np.ones((1, 5)))[0, 0] == pytest.approx(0.8)
+    assert spearman(x, y, x[::-1], np.zeros(5))(np.ones((1, 5)))[0, 0] == pytest.approx(0.8)
 
 
 def test_spearman_of_resamples_is_that_of_the_sample_written_out():
-    found = spearman(X, Y, Z)(DRAWN)[:, 0]
+    found = spearman(X, Y, Z, ONE)(DRAWN)[:, 0]
     expected = [stats.spearmanr(repeated(X, w), repeated(Y, w)).statistic for w in DRAWN]
     assert found == pytest.approx(expected)
 
@@ -58,19 +59,37 @@ def test_the_partial_correlation_is_that_of_what_a_line_through_the_third_leaves
     draw = np.random.default_rng(3)
     size = draw.normal(size=80)
     x, y = size + 0.7 * draw.normal(size=80), np.exp(size + 0.7 * draw.normal(size=80))
-    plain, partial = spearman(x, y, size)(np.ones((1, 80)))[0]
+    plain, partial, within = spearman(x, y, size, np.zeros(80))(np.ones((1, 80)))[0]
     columns = [stats.rankdata(column) for column in (x, y, size)]
     design = np.stack([np.ones(80), columns[2]], 1)
     left = [column - design @ np.linalg.lstsq(design, column, rcond=None)[0] for column in columns[:2]]
     assert partial == pytest.approx(np.corrcoef(*left)[0, 1])
+    assert within == partial  # there is one stratum
     assert plain > 0.5
     assert abs(partial) < 0.25  # nothing but size was in common
 
 
+def test_within_strata_what_differs_between_them_is_nothing():
+    x, y = np.array([1.0, 2, 3, 11, 12, 13]), np.array([2.0, 3, 1, 13, 11, 12])
+    strata = np.array([0, 0, 0, 1, 1, 1])
+    plain, _, within = spearman(x, y, Z, strata)(ONCE)[0]
+    # from their mean, ranks of x are -1 0 1 -1 0 1, of y 0 1 -1 1 -1 0, of Z 1 -1 0 .5 .5 -1; all over 3
+    ab, ac, bc = -2 / 4, (-1 - 1.5) / math.sqrt(4 * 3.5), (-1 + 0.5 - 0.5) / math.sqrt(4 * 3.5)
+    assert plain > 0.5
+    assert within == pytest.approx((ab - ac * bc) / math.sqrt((1 - ac**2) * (1 - bc**2)))
+
+
+def test_strata_that_a_resample_lacks_do_not_spoil_it():
+    strata = np.array([0, 1, 0, 1, 0, 1])
+    weights = np.array([[2.0, 0, 2, 0, 2, 0]])
+    alone = spearman(X[::2], Y[::2], Z[::2], np.zeros(3))(np.full((1, 3), 2.0))
+    assert spearman(X, Y, Z, strata)(weights)[0, 2] == pytest.approx(alone[0, 2], nan_ok=True)
+
+
 def test_a_constant_has_no_correlation():
-    found = spearman(X, np.ones(6), Z)(ONCE)
+    found = spearman(X, np.ones(6), Z, ONE)(ONCE)
     assert np.isnan(found).all()
-    assert math.isnan(spearman(X, Y, np.ones(6))(ONCE)[0, 1])  # nothing is known of size
+    assert math.isnan(spearman(X, Y, np.ones(6), ONE)(ONCE)[0, 1])  # nothing is known of size
 
 
 def test_auc_by_hand():
@@ -160,8 +179,8 @@ def test_what_has_no_value_is_none():
     assert draw.estimate(np.arange(4), mean(X[:4])) is None  # too few
     assert draw.estimate(np.zeros(6, np.int64), mean(X)) is None  # one example only
     assert draw.estimate(np.zeros(0, np.int64), mean(np.zeros(0))) is None
-    assert draw.estimates(np.arange(6), spearman(X, np.ones(6), Z), 2) == [None, None]
-    assert draw.estimates(np.arange(4), spearman(X[:4], Y[:4], Z[:4]), 2) == [None, None]
+    assert draw.estimates(np.arange(6), spearman(X, np.ones(6), Z, ONE), 3) == [None] * 3
+    assert draw.estimates(np.arange(4), spearman(X[:4], Y[:4], Z[:4], ONE[:4]), 3) == [None] * 3
 
 
 def test_without_resamples_there_is_no_interval():

@@ -245,7 +245,8 @@ def test_over_all_attacks_what_both_have_from_size_is_taken_away(world):
     pooled = one(study.relations, defense="mae-pure")
     assert pooled["change"].sign == 1
     assert pooled["change"].value > 0.6
-    assert pooled["change_partial"].sign == 0
+    assert pooled["change_partial"].sign == 1  # sizes are a noisy measure of what raises both
+    assert pooled["change_within"].sign == 0
     first = verdicts(study)[0]
     assert first.answer.startswith("a lower loss does not tell restored attention")
     assert "only as far as both follow that size" in first.reasons[0]

@@ -49,7 +49,7 @@ def test_what_is_put_right_where_amv_fell_is_the_most():
     assert verdict.most == pytest.approx(0.3)
     said = " ".join(verdict.reasons)
     assert "pure gains 40.0 [38.0, 42.0] points of accuracy over no defense." in said
-    assert "It puts 45.0 % of the images right, of which 30.0 [28.0, 32.0] % are images whose AMV fell" in said
+    assert "It puts 45.0 % of the images right; 30.0 [28.0, 32.0] % are put right and had their AMV fall" in said
     assert "by chance alone it would be 27.0 %" in said  # 0.45 * 0.6
     assert (
         "AMV falls from 0.800 [0.780, 0.820] to 0.600 [0.580, 0.620], so 25.0 [23.0, 27.0] % of it is restored" in said
@@ -164,7 +164,7 @@ def test_the_oracle_says_what_restored_attention_is_worth():
     ],
 )
 def test_over_all_attacks_the_size_of_the_perturbation_is_taken_into_account(change, given, answer, explained):
-    pooled = part("pure", "surrogate", attack="all", change=change, change_partial=given)
+    pooled = part("pure", "surrogate", attack="all", change=change, change_within=given)
     verdict, _ = verdicts(study(relations=[pooled]))
     assert (verdict.column, verdict.answer, verdict.most) == ("all attacks", answer, None)
     assert ("only as far as both follow that size" in verdict.reasons[0]) is explained
@@ -172,7 +172,7 @@ def test_over_all_attacks_the_size_of_the_perturbation_is_taken_into_account(cha
 
 def test_what_is_not_known_gets_no_verdict():
     assert verdicts(study(restored=None)) == []
-    unknown = part("pure", "surrogate", attack="all", change=0.5, change_partial=None)
+    unknown = part("pure", "surrogate", attack="all", change=0.5, change_within=None)
     assert len(verdicts(study(relations=[unknown]))) == 1
 
 
