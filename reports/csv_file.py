@@ -17,6 +17,7 @@ HEAD = (
     *("id", "status", "reason", "rank", "decision", "n", "repeats", "accuracy", "low", "high"),
     *(fact.key for fact in FACTS),
     "faults",
+    *("tied", "p"),  # of a rank: the defenses that share it, and the p-value of the comparison that gave it
 )
 
 
@@ -73,6 +74,8 @@ def _worst(board: Board, row: Row, decision: str) -> dict[str, object]:
         "status": "upper bound" if row.unfinished else "done",
         "reason": row.unranked or None,
         "rank": row.rank,
+        "tied": " ".join(row.tied) or None,
+        "p": row.p,
         "decision": decision,
         **_share(worst.accuracy if worst else None, worst.accuracy.n if worst else 0),
     }

@@ -98,7 +98,7 @@ def _standing(row: Row) -> str:
 
 
 def _notes(board: Board) -> list[str]:
-    blocks = []
+    blocks = [f"{_sentence(board.resolution)}."] if board.resolution else []
     if board.unfinished:
         blocks.append(f"Unfinished: {board.unfinished} of {len(board.entries)} cells.")
     worst = [
@@ -121,6 +121,10 @@ def _notes(board: Board) -> list[str]:
     if board.notes:
         blocks.append(_reasons(board.notes))
     return blocks
+
+
+def _sentence(text: str) -> str:
+    return escaped(text[0].upper() + text[1:])
 
 
 def _published(board: Board) -> list[str]:

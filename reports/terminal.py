@@ -25,6 +25,8 @@ def _table(board: Board) -> Table:
     caption = Text("accuracy in %, below it the 95 % Wilson interval; time and network evaluations (NFE) per image")
     if board.unfinished:
         caption.append(f"; {board.unfinished} of {len(board.entries)} cells unfinished", "yellow")
+    if board.resolution:
+        caption.append(f"\n{board.resolution}")
     for row in board.rows:
         if row.unranked and not row.reference:
             caption.append(f"\n{row.defense} is not ranked: {row.unranked}")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.core.cell import Shard
+from harness.core.cell import Cell, Shard
 from harness.core.contracts import Traits
 from harness.core.errors import UserError
 from harness.core.job import Craft, Evaluate
@@ -121,3 +121,15 @@ def test_a_source_that_is_not_listed_is_told(read, soft, suite_text):
     text = suite_text + "matrix: [{threat_models: [known], crafted_on: [{defense: blurr}]}]\n"
     with pytest.raises(UserError, match="expected a name listed under defenses, got 'blurr'; did you mean 'blur'"):
         read(text)
+
+
+def test_every_kind_of_cell_comes_back_from_its_identity(modes, read, soft, suite_text):
+    suites = [
+        modes("surrogate", "\n    surrogate: {strength: 0.25}"),
+        modes("smooth", smoothing="{by: normalised}"),
+        modes("bpda", randomness="fixed"),
+        read(suite_text + "matrix: [{threat_models: [known], crafted_on: [{defense: none}, {defense: blur}]}]\n"),
+    ]
+    for suite in suites:
+        for cell in suite.cells:
+            assert Cell.from_dict(cell.as_dict()).digest == cell.digest
