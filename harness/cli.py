@@ -184,7 +184,7 @@ def report(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="folder for the files")],
     suite: Annotated[Optional[str], typer.Option(metavar="NAME", help="only this suite")] = None,  # noqa: UP045
 ) -> None:
-    """Write index.html, leaderboard.md, leaderboard.csv and leaderboard.tex; print the leaderboard."""
+    """Write index.html, leaderboard.md, leaderboard.csv, .tex and what a probe saw; print the leaderboard."""
     from reports.leaderboard import read_leaderboard
     from reports.terminal import leaderboard_tables
     from reports.write import write_report

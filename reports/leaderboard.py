@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from harness.store.tallies import Shares
+    from reports.attention import Study
 
     Verdicts = Mapping[tuple[str, ...], Shares]
 
@@ -211,10 +212,15 @@ class Section:
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """All that a report shows."""
+    """All that a report shows.
+
+    Attributes:
+        studies: what purification does to attention, where that was read too.
+    """
 
     sections: tuple[Section, ...]
     provenance: Provenance
+    studies: tuple[Study, ...] = ()
 
 
 def read_leaderboard(url: str, suite: str | None = None) -> Leaderboard:

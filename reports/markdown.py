@@ -6,6 +6,8 @@ import re
 from typing import TYPE_CHECKING
 
 from reports import numbers
+from reports.attention_tables import introduction, tables
+from reports.attribution import verdicts
 from reports.description import measured
 from reports.facts import DECISIONS, FACTS, IN_SHORT, LEGEND
 from reports.prices import FORWARD, THROUGH, forward, prices, through
@@ -13,6 +15,7 @@ from reports.prices import FORWARD, THROUGH, forward, prices, through
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from reports.attention import Study
     from reports.certified import Certified
     from reports.entry import Accuracy, Entry
     from reports.leaderboard import Board, Leaderboard, Row, Section
@@ -27,7 +30,7 @@ def markdown(board: Leaderboard) -> str:
     """Return the whole leaderboard."""
     blocks = ["# Leaderboard"]
     for section in board.sections:
-        blocks += _section(section)
+        blocks += _section(section, [study for study in board.studies if study.suite == section.suite.name])
     blocks.append("## What the words mean")
     blocks.append("\n".join(f"- **{escaped(word)}**: {escaped(sentence)}" for word, sentence in LEGEND))
     if when := measured(board.provenance):
@@ -35,7 +38,7 @@ def markdown(board: Leaderboard) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def _section(section: Section) -> list[str]:
+def _section(section: Section, studies: Sequence[Study]) -> list[str]:
     suite = section.suite
     blocks = [f"## {escaped(suite.title or suite.name)}"]
     rule = DECISIONS.get(suite.decision, suite.decision)
@@ -53,7 +56,24 @@ def _section(section: Section) -> list[str]:
         blocks += [_reasons(table_.reasons)] if table_.reasons else []
     if section.homeless:
         blocks += ["### Refused, on no board", _reasons(section.homeless)]
+    for study in studies:
+        blocks += _study(study)
     blocks += ["### Every cell", _cells(section.entries)]
+    return blocks
+
+
+def _study(study: Study) -> list[str]:
+    blocks = [f"### What purification does to attention: {escaped(study.title)}", escaped(introduction(study))]
+    found = [
+        f"- **{escaped(f'{one.defense}, {one.column}: {one.answer}')}.** {escaped(' '.join(one.reasons))}"
+        for one in verdicts(study)
+    ]
+    if found:
+        blocks.append("\n".join(found))
+    for one in tables(study):
+        head = [*one.labels, *(f"{column.title}, {column.under}".strip(", ") for column in one.columns)]
+        rows = [[escaped(text) for text in (*line.labels, *map(" ".join, line.cells))] for line in one.lines]
+        blocks += [f"#### {escaped(one.title)}", escaped(one.note), table(map(escaped, head), rows, len(one.labels))]
     return blocks
 
 
