@@ -198,6 +198,9 @@ class Attack(Component, Protocol):
 
     An attack may have ``by_example: ClassVar[bool] = True``: an image is then attacked alike alone and within a batch,
     and a shard may be cut to fit the memory. Without it the shard is handed over whole, and the victim cuts.
+
+    It may have ``library: ClassVar[str]``, the import package that does its work: the hash of that package's source and
+    its version are then kept with every result, beside the hash of the attack's own.
     """
 
     def __init__(self, options: Any) -> None: ...

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 import time
 import traceback
 from dataclasses import asdict, replace
@@ -17,7 +15,6 @@ from torch import Tensor, nn
 from harness.core.contracts import own_classifier
 from harness.core.errors import UserError
 from harness.core.job import Craft, Evaluate, Job, Terms, Train
-from harness.core.registry import find
 from harness.core.result import Artifact, Cost, Done, Failed, Outcome
 from harness.core.threat import Knowledge
 from harness.draws import Draws
@@ -29,6 +26,7 @@ from harness.run.evaluate import Batch, Judge
 from harness.run.gauge import Gauge
 from harness.run.meter import Meter
 from harness.run.metrics.attention import Probe
+from harness.run.sources import code_of
 from harness.run.victim import DefendedVictim, known_draws
 from harness.suite.components import build
 from harness.training.loop import train
@@ -307,7 +305,7 @@ def _evaluate(job: Evaluate, folder: Folder, terms: Terms, progress: Progress) -
         outcomes=tuple(outcomes),
         defense_cost=cost,
         attack_cost=attack_cost,
-        code=_code(job.cell),
+        code=code_of(job.cell),
         notes=notes,
     )
 
@@ -316,14 +314,3 @@ def _at_a_time(whole: Batch, terms: Terms, defense: Defense | None) -> int:
     """Return how many images go through the networks at a time: all, where a defense looks across its batch."""
     together = defense is not None and defense.traits.batchwise
     return len(whole) if together else terms.batch_size or len(whole)
-
-
-def _code(cell: Cell) -> dict[str, str]:
-    """Return the hash of the source file of attack, defense and certificate."""
-    parts = {"attack": cell.attack, "defense": cell.defense, "certificate": cell.certificate}
-    files = {
-        role: inspect.getsourcefile(find(spec.kind, spec.use).load())
-        for role, spec in parts.items()
-        if spec is not None
-    }
-    return {role: hashlib.sha256(Path(file).read_bytes()).hexdigest() for role, file in files.items() if file}

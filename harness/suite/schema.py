@@ -100,6 +100,15 @@ class ThreatParams(Options):
         return ThreatModel(norm, self.eps, self.knowledge, smoothing, self.randomness == "fixed")
 
 
+class ThreatFamily(ThreatParams):
+    """The same with several budgets, for the JSON Schema: such an entry is read as one for each (``families``)."""
+
+    eps: Eps | Annotated[tuple[Eps, ...], Field(min_length=1)] = Field(  # type: ignore[assignment]
+        description="radius of the ball around the clean image, pixels in [0, 1]; 8/255 is understood; a list stands "
+        "for a threat model of each, named <name>-<eps>, and its name in a matrix for all of them"
+    )
+
+
 class Tie(_Schema):
     """Axes that are walked together: the first of each, the second of each, and so on."""
 
@@ -277,7 +286,7 @@ class SuiteFile(_Schema):
     classifiers: tuple[Entry, ...] = Field(min_length=1, description="what is defended")
     defenses: tuple[DefenseEntry, ...] = Field(min_length=1, description="what purifies images before the classifier")
     attacks: tuple[Entry, ...] = Field((), description="what proposes adversarial images")
-    threat_models: tuple[Entry, ...] = Field((), description="budgets and knowledge; `use` is the norm, Linf or L2")
+    threat_models: tuple[Entry, ...] = Field((), description="budgets and knowledge; `use` is the norm: Linf, L2 or L1")
     certificates: tuple[Entry, ...] = Field((), description="what says how far an image can be moved by any attack")
     matrix: tuple[Block, ...] = Field(
         (Block(),), min_length=1, description="blocks of cells, united; crosses everything unless told"
@@ -299,7 +308,7 @@ def json_schema() -> dict[str, Any]:
         names = [norm.value for norm in Norm] if threats else sorted(registry.entries(singular))
         branches = []
         for name in names:
-            options = ThreatParams if threats else _options(singular, name)
+            options = ThreatFamily if threats else _options(singular, name)
             if options is not None:
                 branches.append(_branch(name, _hoisted(options, f"{singular}.{name}", definitions)))
         kind = f"{singular} entry".title().replace("_", " ").replace(" ", "")

@@ -142,7 +142,11 @@ def test_mappings_can_be_merged_and_own_keys_win():
         ),
         ("use: trained", "use: traned", "classifiers[0].use: expected a registered classifier, got 'traned'"),
         ("use: trained", "use: 3", "classifiers[0].use: expected a text, got 3"),
-        ("use: Linf", "use: linf", "expected a norm, one of Linf, L2, under `use`, got 'linf'; did you mean 'Linf'?"),
+        (
+            "use: Linf",
+            "use: linf",
+            "expected a norm, one of Linf, L2, L1, under `use`, got 'linf'; did you mean 'Linf'?",
+        ),
         ("eps: 8/255", "eps: -0.1", "threat_models[0].params.eps: expected a number greater than 0"),
         ("eps: 8/255, ", "", "threat_models[0].params.eps: expected the key 'eps', got none"),
         (
@@ -215,7 +219,7 @@ def test_all_mistakes_come_at_once_sorted_by_line(complaints, folder):
         "suite.yaml:9: defenses[1].use: expected a registered defense, got 'blurr'; did you mean 'blur'?",
         "suite.yaml:11: attacks[0].params.steps: expected an integer, got 'ten'",
         "suite.yaml:11: attacks[0].params.stepz: unknown key 'stepz'; did you mean 'steps'?",
-        "suite.yaml:13: threat_models[0].use: expected a norm, one of Linf, L2, under `use`, got 'L3'",
+        "suite.yaml:13: threat_models[0].use: expected a norm, one of Linf, L2, L1, under `use`, got 'L3'",
         "suite.yaml:13: threat_models[0].params.knowledge: expected one of oblivious, bpda, surrogate, full, smooth, "
         "got 'all'",
         "suite.yaml:15: matrix[0].defenses[1]: expected a text, got 3",

@@ -198,7 +198,7 @@ def test_a_classifier_that_noise_does_not_move_pays_for_its_entropy_alone():
     assert float(loss) == pytest.approx(math.log(10) + 0.5 * math.log(10), rel=1e-5)
 
 
-@pytest.mark.parametrize("norm", list(Norm))
+@pytest.mark.parametrize("norm", [Norm.LINF, Norm.L2])
 def test_an_ascent_raises_the_divergence_within_the_budget(norm):
     net, eps = tiny_cnn(), 0.2 if norm is Norm.LINF else 1.0
     still = net(X)
