@@ -179,6 +179,9 @@ class Attack(Component, Protocol):
 
     An attack may have ``by_example: ClassVar[bool] = True``: an image is then attacked alike alone and within a batch,
     and a shard may be cut to fit the memory. Without it the shard is handed over whole, and the victim cuts.
+
+    It may have ``norms: ClassVar[tuple[Norm, ...]]``, the norms of threat models that it serves; without it those are
+    ``Linf`` and ``L2``. It is never asked about another: ``refusal`` says why.
     """
 
     def __init__(self, options: Any) -> None: ...
@@ -190,9 +193,26 @@ class Attack(Component, Protocol):
     def propose(self, victim: Victim, x: Tensor, y: Tensor, threat: ThreatModel, draws: Draws) -> Tensor:
         """Return images within the budget around ``x`` ``(B, C, H, W)`` that the victim should get wrong.
 
-        Labels ``y`` are ``(B,)``. Every random number comes from ``draws``.
+        Under a threat model of norm ``flow``, return the flows ``(B, 2, H, W)`` that make such images of ``x``: the
+        judge renders them, with ``harness.bounds.warp``. Labels ``y`` are ``(B,)``. Every random number comes from
+        ``draws``.
         """
         ...
+
+
+def norms_of(attack: Attack) -> tuple[Norm, ...]:
+    """Return the norms of threat models that an attack serves."""
+    serves: tuple[Norm, ...] = getattr(attack, "norms", (Norm.LINF, Norm.L2))
+    return serves
+
+
+def refusal(attack: Attack, setting: Setting) -> str | None:
+    """Return why a cell cannot be run with an attack, as a sentence, or None: another norm, or its own reason."""
+    serves = norms_of(attack)
+    if setting.threat.norm not in serves:
+        known = " and ".join(serves)
+        return f"{type(attack).__name__} serves threat models of {known}, and this one is of {setting.threat.norm}"
+    return attack.refuses(setting)
 
 
 @runtime_checkable
@@ -231,5 +251,7 @@ __all__ = [
     "Split",
     "Traits",
     "Victim",
+    "norms_of",
     "own_classifier",
+    "refusal",
 ]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from harness.core.cell import Cell, Labels
-from harness.core.contracts import DataCard, Setting
+from harness.core.contracts import DataCard, Setting, refusal
 from harness.core.spec import Spec
 from harness.core.threat import Knowledge
 from harness.store.store import Member
@@ -114,7 +114,7 @@ class Grid:
             return None
         attack, defense = self.shelf.attacks[labels.attack].built, self.shelf.defenses[labels.defense].built
         setting = Setting(self._card(labels.dataset), self.shelf.threat_models[labels.threat_model], defense.traits)
-        reason: str | None = attack.refuses(setting) or defense.refuses(setting)
+        reason: str | None = refusal(attack, setting) or defense.refuses(setting)
         if reason is None and setting.threat.knowledge is Knowledge.FULL and not defense.traits.differentiable:
             return f"{labels.defense} is not differentiable by its own account, so `full` has no gradient to follow"
         return reason

@@ -12,7 +12,7 @@ from harness.suite import shipped
 from harness.suite.components import Resolver, read_file
 from harness.suite.grid import Grid, Shelf, probe_spec
 from harness.suite.matrix import label_problems, points
-from harness.suite.schema import AXES, CLEAN, Block, Evaluation, Metrics, SuiteFile, ThreatParams
+from harness.suite.schema import AXES, CLEAN, THREAT_PARAMS, Block, Evaluation, Metrics, SuiteFile, ThreatParams
 from harness.suite.sentences import check, salvage
 from harness.suite.source import Document, Path, parse
 from harness.suite.suite import Suite
@@ -142,9 +142,11 @@ class _Draft:
             sentence = f"expected a norm, one of {', '.join(known)}, under `use`, got {use!r}"
             remedy = nearest(use, known)
             self.own.append(self.document.problem(at, sentence, remedy if "?" in remedy else ""))
-        budget, problems = check(ThreatParams, params, self.document, (*path, "params"))
+        budget, problems = check(THREAT_PARAMS.get(use, ThreatParams), params, self.document, (*path, "params"))
         self.own += problems
-        return ThreatModel(Norm(use), budget.eps, budget.knowledge) if budget is not None and use in known else None
+        if budget is None or use not in known:
+            return None
+        return ThreatModel(Norm(use), float(budget.eps), budget.knowledge)
 
     def _probe(self) -> Spec | None:
         metrics = salvage(Metrics, self.data.get("metrics", {}))

@@ -64,6 +64,27 @@ class ThreatParams(Options):
     )
 
 
+class FlowParams(ThreatParams):
+    """How far pixels may be moved, and a knowledge of the defense."""
+
+    eps: Eps = Field(description="largest move of a pixel along either axis, in pixels")
+
+
+class CorruptionParams(ThreatParams):
+    """A severity, and a knowledge of the defense."""
+
+    eps: int = Field(ge=1, le=5, description="severity, 1 to 5")
+
+
+#: norm -> what a threat model of it is told by
+THREAT_PARAMS: dict[str, type[ThreatParams]] = {
+    Norm.LINF: ThreatParams,
+    Norm.L2: ThreatParams,
+    Norm.FLOW: FlowParams,
+    Norm.CORRUPTION: CorruptionParams,
+}
+
+
 class Tie(_Schema):
     """Axes that are walked together: the first of each, the second of each, and so on."""
 
@@ -219,7 +240,9 @@ class SuiteFile(_Schema):
     classifiers: tuple[Entry, ...] = Field(min_length=1, description="what is defended")
     defenses: tuple[Entry, ...] = Field(min_length=1, description="what purifies images before the classifier")
     attacks: tuple[Entry, ...] = Field((), description="what proposes adversarial images")
-    threat_models: tuple[Entry, ...] = Field((), description="budgets and knowledge; `use` is the norm, Linf or L2")
+    threat_models: tuple[Entry, ...] = Field(
+        (), description="budgets and knowledge; `use`: Linf, L2, flow or corruption"
+    )
     matrix: tuple[Block, ...] = Field(
         (Block(),), min_length=1, description="blocks of cells, united; crosses everything unless told"
     )
@@ -240,7 +263,7 @@ def json_schema() -> dict[str, Any]:
         names = [norm.value for norm in Norm] if threats else sorted(registry.entries(singular))
         branches = []
         for name in names:
-            options = ThreatParams if threats else _options(singular, name)
+            options = THREAT_PARAMS[name] if threats else _options(singular, name)
             if options is not None:
                 branches.append(_branch(name, _hoisted(options, f"{singular}.{name}", definitions)))
         kind = f"{singular} entry".title().replace("_", " ").replace(" ", "")

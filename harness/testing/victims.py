@@ -87,7 +87,13 @@ class LinearVictim:
         return SCALE * GAP * PIXELS / self.dual(norm)
 
     def dual(self, norm: Norm) -> float:
-        """Return how fast a margin can fall per unit of perturbation: the dual norm of the difference of two rows."""
+        """Return how fast a margin can fall per unit of perturbation: the dual norm of the difference of two rows.
+
+        Raises:
+            ValueError: of what is no norm of pixels.
+        """
+        if not norm.of_pixels:
+            raise ValueError(f"expected a norm of pixels, Linf or L2, got {norm}")
         difference = SCALE * (self.rows[0] - self.rows[1])
         return float(difference.abs().sum() if norm is Norm.LINF else difference.norm())
 

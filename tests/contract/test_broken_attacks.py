@@ -7,6 +7,7 @@ import torch
 
 from attacks.pgd import PGD
 from harness import bounds
+from harness.core.threat import Norm
 from harness.testing import AttackContract
 
 
@@ -113,6 +114,10 @@ class Grumbling(Good):
         return "no"
 
 
+class Boasting(Good):
+    norms = tuple(Norm)
+
+
 BROKEN = [
     (OverBudget, "proposals_stay_within_the_budget", "expected perturbations of at most"),
     (OverBudget, "no_image_falls_just_short_of_the_known_distance", "the budget is not kept"),
@@ -132,6 +137,7 @@ BROKEN = [
     (Asleep, "a_random_victim_falls", "got 0 %"),
     (Percent, "progress_runs_from_0_to_1", "expected progress between 0 and 1"),
     (OthersDraws, "proposals_have_the_images_shape_and_dtype", "draws of its 1 images"),
+    (Boasting, "the_norms_are_those_it_says_to_serve", "got one that says Linf, L2, flow, corruption"),
     (Grumbling, "a_refusal_is_a_sentence", "got 'no'"),
 ]
 TESTS = sorted(name for name in dir(AttackContract) if name.startswith("test_"))

@@ -39,7 +39,7 @@ def test_the_schema_is_plain_json_and_every_reference_leads_somewhere():
         ("classifiers", ["trained"]),
         ("defenses", ["blur", "none"]),
         ("attacks", ["push"]),
-        ("threat_models", ["Linf", "L2"]),
+        ("threat_models", ["Linf", "L2", "flow", "corruption"]),
     ],
 )
 def test_registered_names_are_offered(axis, names):
