@@ -4,4 +4,5 @@
 TABLE = {
     "autoattack": "attacks.autoattack:AutoAttack",
     "pgd": "attacks.pgd:PGD",
+    "stadv": "attacks.stadv:StAdv",
 }

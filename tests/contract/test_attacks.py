@@ -6,6 +6,8 @@ import pytest
 
 from attacks.autoattack import AutoAttack
 from attacks.pgd import PGD
+from attacks.stadv import StAdv
+from harness.core.threat import Norm
 from harness.testing import AttackContract
 
 
@@ -29,6 +31,21 @@ class TestPGDWithRestartsAndEOT(AttackContract):
 class TestPGDWithAStepSize(AttackContract):
     def make(self):
         return PGD(PGD.Options(steps=60, step_size=0.05))
+
+
+class TestStAdv(AttackContract):
+    norms = (Norm.FLOW,)
+
+    def make(self):
+        return StAdv(StAdv.Options())
+
+
+class TestStAdvFromTheImageWithEOT(AttackContract):
+    norms = (Norm.FLOW,)
+    random = False
+
+    def make(self):
+        return StAdv(StAdv.Options(steps=10, restarts=2, eot=3, random_start=False, tau=0))
 
 
 class TestAutoAttack(AttackContract):
