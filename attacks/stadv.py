@@ -35,7 +35,7 @@ class StAdv:
 
         steps: int = Field(50, ge=1, description="gradient steps of a restart")
         step_size: Eps | None = Field(
-            None, description="length of a step in pixels, along either axis; default 2.5 eps / steps"
+            None, description="length of a step along an axis, in pixels; default 2.5 eps / steps"
         )
         restarts: int = Field(1, ge=1, description="fresh starts; the best proposal of all is kept")
         eot: int = Field(1, ge=1, description="fresh draws of a random defense that a gradient is averaged over")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from harness.core.threat import Norm
+from harness.core.threat import BALLS, Norm
 
 if TYPE_CHECKING:
     from harness.draws import Draws
@@ -28,7 +28,7 @@ def size(delta: Tensor, norm: Norm) -> Tensor:
     """Return the size of each perturbation, or of each flow, ``(B,)``.
 
     Raises:
-        ValueError: of a norm that measures nothing.
+        ValueError: for what is neither a flow nor a ball of one of the norms in ``BALLS``.
     """
     flat = delta.flatten(1)
     match norm:
@@ -37,8 +37,8 @@ def size(delta: Tensor, norm: Norm) -> Tensor:
         case Norm.L2:
             length: Tensor = torch.linalg.vector_norm(flat, dim=1)
             return length
-        case Norm.CORRUPTION:
-            raise ValueError("expected something that can be measured, got a corruption")
+        case _:
+            raise _unknown(norm)
 
 
 def clip(x: Tensor) -> Tensor:
@@ -58,43 +58,42 @@ def project(x_adv: Tensor, x: Tensor, eps: float, norm: Norm) -> Tensor:
     Clipping moves each pixel towards ``x``, itself in [0, 1], so it never leaves the ball again.
 
     Raises:
-        ValueError: of what is no norm of pixels; for a flow there is ``shorten``.
+        ValueError: for a budget that is no ball of one of the norms in ``BALLS``; so do the two functions below.
     """
-    _pixels(norm)
     delta = x_adv - x
-    if norm is Norm.LINF:
-        delta = delta.clamp(-eps, eps)
-    else:
-        factor = (eps / size(delta, norm).clamp_min(1e-12)).clamp_max(1.0)
-        delta = delta * _images(factor)
+    match norm:
+        case Norm.LINF:
+            delta = delta.clamp(-eps, eps)
+        case Norm.L2:
+            factor = (eps / size(delta, norm).clamp_min(1e-12)).clamp_max(1.0)
+            delta = delta * _images(factor)
+        case _:
+            raise _unknown(norm)
     return clip(x + delta)
 
 
 def steepest(gradient: Tensor, norm: Norm) -> Tensor:
-    """Return the direction of unit size that raises a linear function most: sign, or normalised gradient.
-
-    Raises:
-        ValueError: of what is no norm of pixels.
-    """
-    _pixels(norm)
-    if norm is Norm.LINF:
-        return gradient.sign()
-    return gradient / _images(size(gradient, norm).clamp_min(1e-12))
+    """Return the direction of unit size that raises a linear function most: sign, or normalised gradient."""
+    match norm:
+        case Norm.LINF:
+            return gradient.sign()
+        case Norm.L2:
+            return gradient / _images(size(gradient, norm).clamp_min(1e-12))
+        case _:
+            raise _unknown(norm)
 
 
 def random_point(x: Tensor, eps: float, norm: Norm, draws: Draws) -> Tensor:
-    """Return a point drawn uniformly from the ball around each image, clipped to [0, 1].
-
-    Raises:
-        ValueError: of what is no norm of pixels.
-    """
-    _pixels(norm)
+    """Return a point drawn uniformly from the ball around each image, clipped to [0, 1]."""
     shape = tuple(x.shape[1:])
-    if norm is Norm.LINF:
-        delta = eps * (2.0 * draws.uniform(*shape) - 1.0)
-    else:
-        radius = eps * draws.at("radius").uniform() ** (1.0 / x[0].numel())
-        delta = steepest(draws.at("direction").normal(*shape), norm) * _images(radius)
+    match norm:
+        case Norm.LINF:
+            delta = eps * (2.0 * draws.uniform(*shape) - 1.0)
+        case Norm.L2:
+            radius = eps * draws.at("radius").uniform() ** (1.0 / x[0].numel())
+            delta = steepest(draws.at("direction").normal(*shape), norm) * _images(radius)
+        case _:
+            raise _unknown(norm)
     return clip(x + delta.to(x.dtype))
 
 
@@ -145,11 +144,11 @@ def _between(where: Tensor, n: int) -> tuple[Tensor, Tensor]:
     return before.long(), where - before
 
 
-def _pixels(norm: Norm) -> None:
-    if not norm.of_pixels:
-        raise ValueError(f"expected a norm of pixels, Linf or L2, got {norm}")
-
-
 def _images(per_example: Tensor) -> Tensor:
     """View ``(B,)`` as ``(B, 1, 1, 1)``."""
     return per_example.reshape(-1, 1, 1, 1)
+
+
+def _unknown(norm: Norm) -> ValueError:
+    known = ", ".join(norm.value for norm in BALLS)
+    return ValueError(f"expected a budget in one of the norms {known}, got {norm}; let the attack refuse it")

@@ -8,7 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from harness.core.spec import digest_of
-from harness.core.threat import Norm
+from harness.core.threat import BALLS
 from reports.numbers import radius
 
 if TYPE_CHECKING:
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from reports.entry import Entry
     from reports.leaderboard import Board, Leaderboard, Row, Section
 
-#: threat models that its cards have; they tell of corruptions otherwise
-_NORMS = (Norm.LINF, Norm.L2)
-
 #: longest name of a folder or file, ending aside
 _LONGEST = 100
 
@@ -28,8 +25,8 @@ _LONGEST = 100
 def model_info(leaderboard: Leaderboard) -> dict[str, str]:
     """Return the text of each file by its path under ``model_info``.
 
-    A row is there if it is ranked, or if it is the classifier without a defense, and all its cells are finished; under
-    a norm of pixels, that is: its cards know no other attacks.
+    A row is there if it is ranked, or if it is the classifier without a defense, and all its cells are finished; in
+    the ball of a norm, that is: its cards know no other threat.
     ``clean_acc``, ``autoattack_acc`` and ``external`` are in per cent, as text, as RobustBench has them:
 
     - ``external``, there the best known evaluation, is the worst case per example over all attacks of the row;
@@ -41,7 +38,7 @@ def model_info(leaderboard: Leaderboard) -> dict[str, str]:
         for section in leaderboard.sections
         for board in section.boards
         for row in board.rows
-        if board.norm in _NORMS and row.worst and not row.unfinished and (row.rank or row.reference)
+        if board.norm in BALLS and row.worst and not row.unfinished and (row.rank or row.reference)
     ]
     places = [_place(board, row, leaderboard.provenance) for _, board, row in rows]
     taken = Counter(place.casefold() for place in places)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
-from harness.core.threat import Norm
+from harness.core.threat import BALLS, Norm
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -181,7 +181,7 @@ class Attack(Component, Protocol):
     and a shard may be cut to fit the memory. Without it the shard is handed over whole, and the victim cuts.
 
     It may have ``norms: ClassVar[tuple[Norm, ...]]``, the norms of threat models that it serves; without it those are
-    ``Linf`` and ``L2``. It is never asked about another: ``refusal`` says why.
+    the balls, ``Linf`` and ``L2``. It is never asked about another: ``refusal`` says why.
     """
 
     def __init__(self, options: Any) -> None: ...
@@ -202,7 +202,7 @@ class Attack(Component, Protocol):
 
 def norms_of(attack: Attack) -> tuple[Norm, ...]:
     """Return the norms of threat models that an attack serves."""
-    serves: tuple[Norm, ...] = getattr(attack, "norms", (Norm.LINF, Norm.L2))
+    serves: tuple[Norm, ...] = getattr(attack, "norms", BALLS)
     return serves
 
 

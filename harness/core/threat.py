@@ -21,10 +21,9 @@ class Norm(StrEnum):
     FLOW = "flow"
     CORRUPTION = "corruption"
 
-    @property
-    def of_pixels(self) -> bool:
-        """Whether it is a norm of the difference of two images."""
-        return self in (Norm.LINF, Norm.L2)
+
+#: the norms whose budget is a ball around the clean image, which ``harness.bounds`` measures and projects onto
+BALLS = (Norm.LINF, Norm.L2)
 
 
 class Knowledge(StrEnum):

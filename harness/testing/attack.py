@@ -10,7 +10,7 @@ from torch import Tensor
 
 from harness import bounds
 from harness.core.contracts import Setting, Traits, norms_of
-from harness.core.threat import Knowledge, Norm, ThreatModel
+from harness.core.threat import BALLS, Knowledge, Norm, ThreatModel
 from harness.testing.nets import CARD
 from harness.testing.victims import LinearVictim, NoisyLinearVictim
 
@@ -46,7 +46,7 @@ class AttackContract:
         stops: proposes a point at the boundary itself, where a random victim is right every other time.
     """
 
-    norms: ClassVar[tuple[Norm, ...]] = (Norm.LINF, Norm.L2)
+    norms: ClassVar[tuple[Norm, ...]] = BALLS
     random: ClassVar[bool] = True
     by_example: ClassVar[bool] = True
     searches: ClassVar[bool] = True
@@ -65,8 +65,9 @@ class AttackContract:
             x, y, draws = LinearVictim().images()
             found = self._propose(LinearVictim(), x, y, norm, draws)
             assert isinstance(found, Tensor), f"expected a tensor of proposals, got {type(found).__name__}"
-            shape = (len(x), 2, *x.shape[2:]) if norm is Norm.FLOW else tuple(x.shape)
-            assert found.shape == shape, f"expected proposals of shape {shape}, got {tuple(found.shape)}"
+            assert found.shape == _shape(x, norm), (
+                f"expected proposals of shape {_shape(x, norm)}, got {tuple(found.shape)}"
+            )
             assert found.dtype == x.dtype, f"expected proposals of dtype {x.dtype}, got {found.dtype}"
             assert not found.requires_grad, "expected proposals without a graph behind them; detach them"
 
@@ -183,8 +184,8 @@ class AttackContract:
             batch = self._propose(LinearVictim(), x, y, norm, draws)
             row = slice(2, 3)
             alone = self._propose(LinearVictim(), x[row], y[row], norm, draws.take(row))
-            assert alone.shape == x[row].shape, (
-                f"expected shape {tuple(x[row].shape)} for a batch of one, got {tuple(alone.shape)}"
+            assert alone.shape == _shape(x[row], norm), (
+                f"expected shape {_shape(x[row], norm)} for a batch of one, got {tuple(alone.shape)}"
             )
             if self.by_example:
                 assert torch.allclose(alone, batch[row], atol=1e-5), (
@@ -279,7 +280,7 @@ class AttackContract:
 
     def _measured(self) -> tuple[Norm, ...]:
         """Return the norms in which a distance is known that the attack has to find."""
-        return tuple(norm for norm in self.norms if norm.of_pixels) if self.searches else ()
+        return tuple(norm for norm in self.norms if norm in BALLS) if self.searches else ()
 
     def _propose(
         self, victim: LinearVictim, x: Tensor, y: Tensor, norm: Norm, draws: Draws, share: float = 1.5
@@ -287,6 +288,11 @@ class AttackContract:
         """Attack with a budget that is a share of the images' known distance."""
         knowledge = Knowledge.BPDA if victim.random else Knowledge.OBLIVIOUS
         return self.make().propose(victim, x, y, ThreatModel(norm, _eps(norm, share), knowledge), draws)
+
+
+def _shape(x: Tensor, norm: Norm) -> tuple[int, ...]:
+    """Return the shape of proposals for images ``(B, C, H, W)``."""
+    return (len(x), 2, *x.shape[2:]) if norm is Norm.FLOW else tuple(x.shape)
 
 
 def _eps(norm: Norm, share: float) -> float:

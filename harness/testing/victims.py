@@ -87,15 +87,15 @@ class LinearVictim:
         return SCALE * GAP * PIXELS / self.dual(norm)
 
     def dual(self, norm: Norm) -> float:
-        """Return how fast a margin can fall per unit of perturbation: the dual norm of the difference of two rows.
-
-        Raises:
-            ValueError: of what is no norm of pixels.
-        """
-        if not norm.of_pixels:
-            raise ValueError(f"expected a norm of pixels, Linf or L2, got {norm}")
+        """Return how fast a margin can fall per unit of perturbation: the dual norm of the difference of two rows."""
         difference = SCALE * (self.rows[0] - self.rows[1])
-        return float(difference.abs().sum() if norm is Norm.LINF else difference.norm())
+        match norm:
+            case Norm.LINF:
+                return float(difference.abs().sum())
+            case Norm.L2:
+                return float(difference.norm())
+            case _:
+                raise ValueError(f"expected a norm with a known dual, one of Linf and L2, got {norm}")
 
     def margins(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the logit of the true class minus the largest other one, ``(B,)``; not counted as a question."""

@@ -8,12 +8,11 @@ import sys
 import pytest
 import torch
 
-from harness.core.threat import Norm
+from harness.core.threat import BALLS, Norm
 from harness.draws import Draws
 from harness.testing.victims import LinearVictim, NoisyLinearVictim
 
-NORMS = [norm for norm in Norm if norm.of_pixels]
-everywhere = pytest.mark.parametrize(("norm", "n_classes"), [(norm, n) for norm in NORMS for n in (2, 3, 10, 63)])
+everywhere = pytest.mark.parametrize(("norm", "n_classes"), [(norm, n) for norm in BALLS for n in (2, 3, 10, 63)])
 
 
 @everywhere
@@ -48,7 +47,7 @@ def test_the_nearest_misclassified_point_is_at_that_distance_and_in_range(norm, 
 def test_margins_fall_at_the_dual_norm():
     victim = LinearVictim()
     x, y, _ = victim.images()
-    for norm in NORMS:
+    for norm in BALLS:
         assert victim.margins(x, y).tolist() == pytest.approx([victim.distance(norm) * victim.dual(norm)] * 6, rel=1e-4)
 
 

@@ -8,11 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness import bounds
-from harness.core.threat import Norm
+from harness.core.threat import BALLS, Norm
 from harness.draws import Draws
 
-NORMS = [norm for norm in Norm if norm.of_pixels]
-norms = pytest.mark.parametrize("norm", NORMS)
+norms = pytest.mark.parametrize("norm", BALLS)
 seeds = st.integers(0, 10_000)
 radii = st.floats(1e-3, 3.0)
 
@@ -71,7 +70,7 @@ def test_the_l2_projection_keeps_the_direction_away_from_the_box(seed, eps):
 
 def test_the_image_itself_is_projected_onto_itself():
     x = images(0)
-    for norm in NORMS:
+    for norm in BALLS:
         assert torch.equal(bounds.project(x.clone(), x, 0.1, norm), x)
 
 

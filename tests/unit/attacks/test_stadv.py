@@ -96,6 +96,6 @@ def test_roughness_is_that_of_the_definition():
 def test_a_flow_that_is_the_same_everywhere_is_not_rough_and_has_no_slope():
     flow = torch.full((1, 2, 4, 4), 0.3, requires_grad=True)
     rough = roughness(flow)
-    assert float(rough) < 1e-3
+    assert rough.item() < 1e-3
     (gradient,) = torch.autograd.grad(rough.sum(), flow)
     assert not gradient.any()

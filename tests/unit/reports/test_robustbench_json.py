@@ -72,7 +72,9 @@ def test_only_boards_of_a_norm_of_pixels_have_cards(bench):
     one.members.append(replace(one.members[-1], cell=cell, labels=cell.labels))
     one.measured.append((cell, ["1"] * 4))
     url = one.write()
-    assert [board.title for section in read_leaderboard(url).sections for board in section.boards] == ["flow 0.5"]
+    assert [board.title for section in read_leaderboard(url).sections for board in section.boards] == [
+        "digits / cnn / flow 0.5"
+    ]
     assert cards(url) == {}
 
 
