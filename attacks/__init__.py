@@ -3,6 +3,10 @@
 #: registered name -> where the class is
 TABLE = {
     "autoattack": "attacks.autoattack:AutoAttack",
+    "brendel-bethge": "attacks.minimal:BrendelBethge",
+    "cw": "attacks.minimal:CarliniWagner",
+    "ddn": "attacks.minimal:DDN",
+    "deepfool": "attacks.minimal:DeepFool",
     "pgd": "attacks.pgd:PGD",
     "stadv": "attacks.stadv:StAdv",
 }

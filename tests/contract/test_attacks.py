@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from attacks.autoattack import AutoAttack
+from attacks.minimal import DDN, BrendelBethge, CarliniWagner, DeepFool
 from attacks.pgd import PGD
 from attacks.stadv import StAdv
 from harness.core.threat import Norm
@@ -31,6 +32,70 @@ class TestPGDWithRestartsAndEOT(AttackContract):
 class TestPGDWithAStepSize(AttackContract):
     def make(self):
         return PGD(PGD.Options(steps=60, step_size=0.05))
+
+
+class TestDDN(AttackContract):
+    norms = (Norm.L2,)
+    random = False  # the library draws where a gradient is zero, which none of a linear victim is
+    by_example = False
+    stops = True
+
+    def make(self):
+        return DDN(DDN.Options(steps=50))
+
+
+class TestDDNBeyondTheBoundary(TestDDN):
+    stops = False
+
+    def make(self):
+        return DDN(DDN.Options(steps=50, extend=True))
+
+
+class TestCarliniWagner(AttackContract):
+    norms = (Norm.L2,)
+    random = False
+    by_example = False
+    stops = True
+
+    def make(self):
+        return CarliniWagner(CarliniWagner.Options(steps=40, search_steps=4, step_size=0.1, initial_const=1))
+
+
+class TestCarliniWagnerBeyondTheBoundary(TestCarliniWagner):
+    stops = False
+
+    def make(self):
+        return CarliniWagner(
+            CarliniWagner.Options(
+                steps=20, search_steps=4, step_size=0.1, initial_const=1, abort_early=False, extend=True
+            )
+        )
+
+
+class TestDeepFool(AttackContract):
+    random = False
+    stops = True
+
+    def make(self):
+        return DeepFool(DeepFool.Options())
+
+
+class TestDeepFoolBeyondTheBoundary(TestDeepFool):
+    stops = False
+
+    def make(self):
+        return DeepFool(DeepFool.Options(extend=True))
+
+
+@pytest.mark.slow
+class TestBrendelBethge(AttackContract):
+    random = False  # where DDN finds where to begin
+    by_example = False
+    stops = True
+
+    def make(self):
+        pytest.importorskip("numba", reason="the solver is compiled by numba, of the extra brendel-bethge")
+        return BrendelBethge(BrendelBethge.Options(steps=60))
 
 
 class TestStAdv(AttackContract):
