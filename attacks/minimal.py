@@ -154,8 +154,9 @@ class BrendelBethge:
     """Brendel and Bethge (2019), in Linf and L2: along the boundary, from a misclassified image towards the clean one.
 
     The walk keeps to the boundary of the class that it begins in, so it begins a little beyond what DDN finds, and at
-    noise that is misclassified where DDN finds nothing. Its solver is compiled by numba, for a minute, whenever a
-    worker begins. The library's trust region grows with the batch, which is divided out here.
+    noise that is misclassified where DDN finds nothing. Of a random victim it walks along the boundary that a single
+    draw has. Its solver is compiled by numba, for a minute, whenever a worker begins. The library's trust region grows
+    with the batch, which is divided out here.
     """
 
     version: ClassVar[int] = 1
@@ -176,9 +177,7 @@ class BrendelBethge:
         self.options = options
 
     def refuses(self, setting: Setting) -> str | None:
-        """Refuse a boundary that is another one at every look, and an installation without numba."""
-        if setting.threat.adaptive and setting.traits.random:
-            return "brendel-bethge walks along a boundary, and that of a random defense is another one at every look"
+        """Refuse an installation without numba."""
         if importlib.util.find_spec("numba") is None:
             return "brendel-bethge needs numba, which compiles its solver; install purebench[brendel-bethge]"
         return None
@@ -186,7 +185,8 @@ class BrendelBethge:
     def propose(self, victim: Victim, x: Tensor, y: Tensor, threat: ThreatModel, draws: Draws) -> Tensor:
         """Return what was found where it lies within the budget, else what lies on the way there."""
         options = self.options
-        asked = _Asked(victim, draws, 2 * options.init_steps + options.steps + options.search_steps + 3)
+        expected = 2 * options.init_steps + options.steps + options.search_steps + 3
+        asked = _Asked(victim, draws, expected, fixed=True)
         start, rows = self._starts(asked, x, y)
         found = x.clone()
         if bool(rows.any()):
@@ -243,14 +243,15 @@ class _Asked:
         victim: what is asked.
         draws: of the images.
         expected: how often it is asked at most, for telling how much is done.
+        fixed: whether a random victim draws the same in every call.
     """
 
-    def __init__(self, victim: Victim, draws: Draws, expected: int) -> None:
+    def __init__(self, victim: Victim, draws: Draws, expected: int, *, fixed: bool = False) -> None:
         from foolbox.types import Bounds
 
         from harness.bounds import HIGH, LOW
 
-        self.victim, self.draws, self.expected = victim, draws, expected
+        self.victim, self.draws, self.expected, self.fixed = victim, draws, expected, fixed
         self.bounds = Bounds(LOW, HIGH)
         self.calls = 0
         self.through = _through(self._logits)
@@ -258,7 +259,7 @@ class _Asked:
 
     def of(self, rows: Tensor) -> _Asked:
         """Return the same for some of the images."""
-        part = _Asked(self.victim, self.draws.take(rows), self.expected)
+        part = _Asked(self.victim, self.draws.take(rows), self.expected, fixed=self.fixed)
         part.whole = self
         return part
 
@@ -282,7 +283,7 @@ class _Asked:
 
     def _logits(self, x: Tensor) -> Tensor:
         call = self._count()
-        return self.victim.logits(x, self.draws.at("call", call))
+        return self.victim.logits(x, self.draws.at("call", 0 if self.fixed else call))
 
     def _count(self) -> int:
         if self.whole is not None:

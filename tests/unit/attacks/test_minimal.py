@@ -111,16 +111,6 @@ def test_an_image_that_is_misclassified_already_is_at_no_distance(name):
     assert victim.noted["distance"].tolist() == pytest.approx([0.0] * 6, abs=1e-4)
 
 
-def test_a_boundary_that_moves_is_refused():
-    def why(knowledge, random):
-        setting = Setting(CARD, ThreatModel(Norm.L2, 0.1, knowledge), Traits(random, True))
-        return BrendelBethge(BrendelBethge.Options()).refuses(setting)
-
-    assert why(Knowledge.FULL, random=True).startswith("brendel-bethge walks along a boundary")
-    assert "numba" in (why(Knowledge.FULL, random=False) or "numba")
-    assert "numba" in (why(Knowledge.OBLIVIOUS, random=True) or "numba")
-
-
 def test_without_numba_it_is_refused_with_what_to_install(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     setting = Setting(CARD, ThreatModel(Norm.L2, 0.1, Knowledge.FULL), Traits(False, True))
