@@ -8,5 +8,6 @@ TABLE = {
     "ddn": "attacks.minimal:DDN",
     "deepfool": "attacks.minimal:DeepFool",
     "pgd": "attacks.pgd:PGD",
+    "replay": "attacks.replay:Replay",
     "stadv": "attacks.stadv:StAdv",
 }

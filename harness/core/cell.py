@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from harness.core.spec import Spec, digest_of
+from harness.core.threat import Knowledge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,13 +87,7 @@ class Cell:
 
         An oblivious attack does not depend on the defense, so all defenses share its examples (law 7).
         """
-        if self.attack is None or self.threat is None:
-            return None
-        made_of = self.as_dict()
-        del made_of["probe"]
-        if not self.threat.adaptive:
-            made_of["defense"] = None
-        return made_of
+        return None if self.attack is None else crafted_against(self.as_dict())
 
     def networks(self) -> Iterator[Spec]:
         """Yield the recipes of the networks that this cell runs, each once."""
@@ -106,6 +101,14 @@ class Cell:
         for recipe in self.networks():
             _collect(recipe, found)
         yield from found.values()
+
+
+def crafted_against(spec: dict[str, Any]) -> dict[str, Any]:
+    """Return what adversarial examples depend on, of what the digest of an attacked cell is made of."""
+    made_of = {name: part for name, part in spec.items() if name != "probe"}
+    if spec["threat"]["knowledge"] == Knowledge.OBLIVIOUS:
+        made_of["defense"] = None
+    return made_of
 
 
 def _collect(recipe: Spec, found: dict[str, Spec]) -> None:

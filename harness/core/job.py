@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.core.spec import Spec, digest_of, short
 
@@ -34,6 +34,11 @@ class Train:
         return self.recipe.label or short(self.digest)
 
 
+def batch_digest(crafted_against: dict[str, Any] | None, start: int, stop: int) -> str:
+    """Return the identity of an adversarial batch: all that made it, and which places of the subset are in it."""
+    return digest_of({"craft": crafted_against, "start": start, "stop": stop})
+
+
 @dataclass(frozen=True)
 class Craft:
     """Craft the adversarial examples of one shard; defenses share them where the attack is oblivious."""
@@ -45,7 +50,7 @@ class Craft:
     @cached_property
     def digest(self) -> str:
         """The identity of the adversarial batch: all that made it, and which examples."""
-        return digest_of({"craft": self.cell.crafted_against(), "start": self.shard.start, "stop": self.shard.stop})
+        return batch_digest(self.cell.crafted_against(), self.shard.start, self.shard.stop)
 
     @cached_property
     def stream(self) -> str:

@@ -131,11 +131,10 @@ class AttackContract:
     def test_the_global_generators_are_left_alone(self) -> None:
         """The state of torch's and Python's generators is what it was."""
         for norm in self.norms:
-            attack, victim = self.make(), LinearVictim()
+            victim = LinearVictim()
             x, y, draws = victim.images()
-            threat = ThreatModel(norm, _eps(norm, 1.5), Knowledge.OBLIVIOUS)
             before, python = torch.random.get_rng_state(), random.getstate()
-            attack.propose(victim, x, y, threat, draws)
+            self._propose(victim, x, y, norm, draws)
             untouched = torch.equal(torch.random.get_rng_state(), before) and random.getstate() == python
             assert untouched, (
                 "expected the global generators as they were, but the attack drew from them or seeded them; "

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 
 from attacks.autoattack import AutoAttack
 from attacks.minimal import DDN, BrendelBethge, CarliniWagner, DeepFool
 from attacks.pgd import PGD
+from attacks.replay import Replay
 from attacks.stadv import StAdv
-from harness.core.threat import Norm
+from harness.core.threat import Knowledge, Norm, ThreatModel
+from harness.data.proposals import Proposals, packed
 from harness.testing import AttackContract
+from harness.testing.victims import LinearVictim
 
 
 class TestPGD(AttackContract):
@@ -111,6 +116,32 @@ class TestStAdvFromTheImageWithEOT(AttackContract):
 
     def make(self):
         return StAdv(StAdv.Options(steps=10, restarts=2, eot=3, random_start=False, tau=0))
+
+
+class TestReplay(AttackContract):
+    norms = tuple(Norm)
+    random = False
+    searches = False
+
+    @pytest.fixture(autouse=True)
+    def files(self, tmp_path, monkeypatch):
+        """Images a little away from the toy ones, none for the last; and as many flows."""
+        monkeypatch.setenv("PUREBENCH_DATA", str(tmp_path))
+        x, _, draws = LinearVictim().images()
+        ids = draws.examples[:5].numpy()
+        made = {"images": (x[:5] + 0.001).numpy(), "flows": x[:5].expand(5, 2, 8, 8).numpy()}
+        for name, values in made.items():
+            (tmp_path / f"{name}.npz").write_bytes(packed(Proposals(ids, values, flows=name == "flows")))
+        self.folder = tmp_path
+
+    def make(self, name="images"):
+        sha256 = hashlib.sha256((self.folder / f"{name}.npz").read_bytes()).hexdigest()
+        return Replay(Replay.Options(file=f"{name}.npz", sha256=sha256))
+
+    def _propose(self, victim, x, y, norm, draws, share=1.5):
+        return self.make("flows" if norm is Norm.FLOW else "images").propose(
+            victim, x, y, ThreatModel(norm, share, Knowledge.OBLIVIOUS), draws
+        )
 
 
 class TestAutoAttack(AttackContract):
