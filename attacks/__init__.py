@@ -4,6 +4,7 @@
 TABLE = {
     "autoattack": "attacks.autoattack:AutoAttack",
     "brendel-bethge": "attacks.minimal:BrendelBethge",
+    "corruption": "attacks.corruption:Corruption",
     "cw": "attacks.minimal:CarliniWagner",
     "ddn": "attacks.minimal:DDN",
     "deepfool": "attacks.minimal:DeepFool",

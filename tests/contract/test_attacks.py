@@ -7,6 +7,7 @@ import hashlib
 import pytest
 
 from attacks.autoattack import AutoAttack
+from attacks.corruption import Corruption
 from attacks.minimal import DDN, BrendelBethge, CarliniWagner, DeepFool
 from attacks.pgd import PGD
 from attacks.replay import Replay
@@ -116,6 +117,21 @@ class TestStAdvFromTheImageWithEOT(AttackContract):
 
     def make(self):
         return StAdv(StAdv.Options(steps=10, restarts=2, eot=3, random_start=False, tau=0))
+
+
+class TestCorruption(AttackContract):
+    norms = (Norm.CORRUPTION,)
+
+    def make(self):
+        return Corruption(Corruption.Options())
+
+
+class TestCorruptionOfOneKind(AttackContract):
+    norms = (Norm.CORRUPTION,)
+    random = False  # nothing is drawn, and nobody is asked
+
+    def make(self):
+        return Corruption(Corruption.Options(kinds=["contrast"]))
 
 
 class TestReplay(AttackContract):
