@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from defenses.guidance import gradient
@@ -64,10 +65,17 @@ def minimised(value: Tensor, loss: Callable[[Tensor, int], Tensor], *, steps: in
         loss: from images and the number of the step, from 0, to ``(B,)``; each image's depends on that image alone.
         steps: how many.
         lr: length of a step where gradients agree.
-        path: ``attached``: a graph goes through all steps, where gradients are on.
+        path: ``attached``: gradients go through all steps, where they are on; a backward pass runs each step again.
     """
-    moments = Moments.none(value)
+    from harness.replay import replayed
+
+    def lower(at: Tensor, first: Tensor, second: Tensor, step: int) -> tuple[Tensor, ...]:
+        down = gradient(lambda here: loss(here, step), at, path)
+        found, moments = adam(at, down, Moments(first, second, step), lr)
+        return found, moments.first, moments.second
+
+    none = Moments.none(value)
+    first, second = none.first, none.second
     for step in range(steps):
-        down = gradient(lambda at, step=step: loss(at, step), value, path)  # type: ignore[misc]
-        value, moments = adam(value, down, moments, lr)
+        value, first, second = replayed(partial(lower, step=step), value, first, second)
     return value

@@ -134,6 +134,7 @@ class Contrastive:
             steps=options.steps,
             sampler=options.sampler,
             guide=guide,
+            replay=False,
         )
         if options.memory == "kept":
             self._kept = learned

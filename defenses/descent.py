@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from harness.core.threat import Knowledge, Norm
@@ -12,13 +13,26 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from harness.core.contracts import Setting
+    from harness.core.threat import Smoothing
 
     #: images that gradients are wanted of, number of the step from 0 -> losses, one or several per image
     Loss = Callable[[Tensor, int], Tensor]
 
 
-def descend(x: Tensor, loss: Loss, *, steps: int, step_size: float, eps: float, halve_step: bool = False) -> Tensor:
-    """Return images within ``eps`` of ``x``, in every pixel, whose loss is lower; without a graph behind them.
+def descend(
+    x: Tensor,
+    loss: Loss,
+    *,
+    steps: int,
+    step_size: float,
+    eps: float,
+    halve_step: bool = False,
+    smoothing: Smoothing | None = None,
+) -> Tensor:
+    """Return images within ``eps`` of ``x``, in every pixel, whose loss is lower.
+
+    There is no graph behind them, unless signs are smoothed: then a gradient goes back through every step, which is
+    run again for it, through the loss's own gradient (its second derivative) and through the projections.
 
     Each step goes ``step_size`` against the gradient's sign in every pixel and is projected onto the Linf ball around
     ``x`` and onto [0, 1]. Losses are summed, so an image's gradient is that of its own loss, in a batch or alone.
@@ -30,20 +44,40 @@ def descend(x: Tensor, loss: Loss, *, steps: int, step_size: float, eps: float, 
         step_size: length of a step in every pixel.
         eps: radius of the ball; 1 leaves the pixel range alone.
         halve_step: halve the step once half of the steps, rounded up, are done.
+        smoothing: what stands for a sign in the backward pass; None: no graph.
     """
+    from harness.bounds import project
+    from harness.replay import replayed
+
+    def down(at: Tensor, centre: Tensor, step: int) -> Tensor:
+        length = step_size / 2 if halve_step and step >= (steps + 1) // 2 else step_size
+        return project(at - length * _sign(at, loss, step, smoothing), centre, eps, Norm.LINF)
+
+    centre = x.detach() if smoothing is None else x
+    purified = centre
+    for step in range(steps):
+        purified = replayed(partial(down, step=step), purified, centre)
+    return purified
+
+
+def _sign(at: Tensor, loss: Loss, step: int, smoothing: Smoothing | None) -> Tensor:
+    """Return the signs of the loss's gradient; differentiable where they are smoothed and gradients are on."""
     import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
 
-    from harness.bounds import project, steepest
-
-    purified = x.detach()
+    attached = smoothing is not None and torch.is_grad_enabled() and at.requires_grad
     with torch.enable_grad():
-        for step in range(steps):
-            at = purified.detach().requires_grad_(True)
-            (gradient,) = torch.autograd.grad(loss(at, step).sum(), at)
-            if halve_step and step == (steps + 1) // 2:
-                step_size /= 2
-            purified = project(purified - step_size * steepest(gradient, Norm.LINF), x.detach(), eps, Norm.LINF)
-    return purified.detach()
+        here = at if attached else at.detach().requires_grad_(True)
+        if not attached:
+            (gradient,) = torch.autograd.grad(loss(here, step).sum(), here)
+            return gradient.sign()
+        with sdpa_kernel(SDPBackend.MATH):  # the fused ones have no second derivative
+            (gradient,) = torch.autograd.grad(loss(here, step).sum(), here, create_graph=True)
+    mean = gradient.abs().flatten(1).mean(1).clamp_min(1e-30).reshape(-1, 1, 1, 1)
+    smooth = gradient / mean
+    if smoothing is not None and smoothing.by == "tanh":
+        smooth = torch.tanh(smoothing.slope * gradient / mean.detach())
+    return gradient.sign().detach() + smooth - smooth.detach()
 
 
 def refuse_full(name: str, setting: Setting) -> str | None:
@@ -52,6 +86,6 @@ def refuse_full(name: str, setting: Setting) -> str | None:
         return (
             f"{name} moves by sign(gradient), whose derivative is zero almost everywhere, so the exact Jacobian "
             "of the defense is the identity (but for clipping) and `full` would only repeat `bpda`; "
-            "use knowledge: bpda"
+            "use knowledge: smooth, or bpda"
         )
     return None

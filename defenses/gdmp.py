@@ -93,7 +93,9 @@ class GDMP:
             noise = here.at("forward").normal(*shape).to(x.dtype)
             state = diffused(image, noise, options.t_star, "ddpm")
 
-            def shift(state: Tensor, step: int, share: float, variance: float, here: Draws = here) -> Tensor:
+            def shift(
+                state: Tensor, step: int, share: float, variance: float, given: Tensor, here: Draws = here
+            ) -> Tensor:
                 if options.guide_scale == 0 or variance == 0:
                     return state.new_zeros(())
                 noise = here.at("guide", step).normal(*shape).to(state.dtype)
@@ -101,7 +103,14 @@ class GDMP:
                 return variance * self.strength(share) * self.pull(state, target)
 
             image = restore(
-                state, nets["unet"], here, t_star=options.t_star, steps=options.steps, sampler="ddpm", shift=shift
+                state,
+                nets["unet"],
+                here,
+                t_star=options.t_star,
+                steps=options.steps,
+                sampler="ddpm",
+                shift=shift,
+                beside=(given,),
             )
         return clip((image + 1.0) / 2.0).to(x.dtype)
 

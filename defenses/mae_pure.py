@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from harness.core.contracts import Nets
+    from harness.core.threat import Smoothing
     from harness.draws import Draws
 
 
@@ -78,8 +79,13 @@ class MAEPure:
             """The share of the patches that is removed."""
             return self.mask_ratio if self.ratio_is == "removed" else 1.0 - self.mask_ratio
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, smoothing: Smoothing | None = None) -> None:
         self.options = options
+        self.smoothing = smoothing
+
+    def smoothed(self, smoothing: Smoothing) -> MAEPure:
+        """Return the same defense, through whose signs a gradient can go."""
+        return type(self)(self.options, smoothing)
 
     @property
     def traits(self) -> Traits:
@@ -104,6 +110,7 @@ class MAEPure:
             step_size=options.step_size,
             eps=options.eps,
             halve_step=options.halve_step,
+            smoothing=self.smoothing,
         )
 
     def loss(self, x: Tensor, nets: Nets, draws: Draws) -> Tensor:

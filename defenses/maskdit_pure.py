@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from harness.core.contracts import Nets
+    from harness.core.threat import Smoothing
     from harness.draws import Draws
 
 Level = Annotated[Number, Field(gt=0)]
@@ -102,8 +103,13 @@ class MaskDiTPure:
                 )
             return self
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, smoothing: Smoothing | None = None) -> None:
         self.options = options
+        self.smoothing = smoothing
+
+    def smoothed(self, smoothing: Smoothing) -> MaskDiTPure:
+        """Return the same defense, through whose signs a gradient can go."""
+        return type(self)(self.options, smoothing)
 
     @property
     def traits(self) -> Traits:
@@ -129,6 +135,7 @@ class MaskDiTPure:
             step_size=options.step_size,
             eps=options.eps,
             halve_step=options.halve_step,
+            smoothing=self.smoothing,
         )
 
     def loss(self, x: Tensor, nets: Nets, draws: Draws, sigma: float) -> Tensor:

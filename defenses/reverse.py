@@ -14,6 +14,7 @@ step, so that the same draws walk the same path again, as a backward pass that r
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -26,8 +27,12 @@ if TYPE_CHECKING:
     #: state ``(B, C, H, W)``, its abar, the noise that is predicted in it -> the prediction to follow
     Guide = Callable[[Tensor, float, Tensor], Tensor]
 
-    #: state, number of its step, its abar, variance of the step -> what is added to the mean of the step
-    Shift = Callable[[Tensor, int, float, float], Tensor]
+    #: state, number of its step, its abar, variance of the step, what is beside -> what is added to the step's mean
+    Shift = Callable[..., Tensor]
+
+    #: a step of the way back, from a state and what is beside to the next state; and how it is called
+    Step = Callable[..., Tensor]
+    Call = Callable[..., Tensor]
 
 Sampler = Literal["ddpm", "ddim", "sde", "torchsde", "ode"]
 
@@ -96,8 +101,12 @@ def restore(
     sampler: Sampler,
     guide: Guide | None = None,
     shift: Shift | None = None,
+    beside: tuple[Tensor, ...] = (),
+    replay: bool = True,
 ) -> Tensor:
     """Return the images in [-1, 1], unclipped, that a reverse process ends in; differentiable in ``state``.
+
+    A backward pass runs each step again, so that memory holds the states and one step's activations.
 
     Args:
         state: ``(B, C, H, W)``, at noise level ``t_star``.
@@ -108,6 +117,8 @@ def restore(
         sampler: how to go back.
         guide: changes the predicted noise at every evaluation of the network.
         shift: moves the mean of every step; for ``ddpm`` alone, whose steps have a variance.
+        beside: what the shift depends on beside the state; gradients reach it too.
+        replay: False for a guide that remembers: its steps cannot be run again, and the whole graph is kept.
 
     Raises:
         ValueError: if there is a shift with another sampler.
@@ -115,13 +126,20 @@ def restore(
     if shift is not None and sampler != "ddpm":
         raise ValueError(f"expected the sampler ddpm with a shift of means, got {sampler}")
 
+    from harness.replay import replayed
+
     def predict(at: Tensor, level: Tensor, share: float) -> Tensor:
         predicted: Tensor = net(at, level)
         return predicted if guide is None else guide(at, share, predicted)
 
+    call = replayed if replay else _called
     if sampler in COUNTING:
-        return _count_down(state, predict, draws, t_star, t_star // steps, sampler, shift)
-    return _integrate(state, predict, draws, t_star / N_STEPS, steps, sampler)
+        return _count_down(state, predict, draws, t_star, t_star // steps, sampler, shift, beside, call)
+    return _integrate(state, predict, draws, t_star / N_STEPS, steps, sampler, call)
+
+
+def _called(step: Step, *given: Tensor) -> Tensor:
+    return step(*given)
 
 
 def _count_down(
@@ -132,23 +150,28 @@ def _count_down(
     stride: int,
     sampler: Sampler,
     shift: Shift | None,
+    beside: tuple[Tensor, ...],
+    call: Call,
 ) -> Tensor:
     from harness.nets.unet import schedule, steps_like
 
     scheduler = schedule()
     scheduler.num_inference_steps = N_STEPS // stride  # tells its step how far apart steps are
     shape = tuple(state.shape[1:])
-    for step in range(t_star - 1, -1, -stride):
+
+    def back(at: Tensor, *beside: Tensor, step: int) -> Tensor:
         share = float(scheduler.alphas_cumprod[step])
-        predicted = predict(state, steps_like(state, step), share)
-        moved = None if shift is None else shift(state, step, share, _variance(scheduler, step, stride))
+        predicted = predict(at, steps_like(at, step), share)
+        moved = None if shift is None else shift(at, step, share, _variance(scheduler, step, stride), *beside)
         if sampler == "ddim":
-            state = scheduler.step(predicted, step, state, eta=0.0).prev_sample
+            found: Tensor = scheduler.step(predicted, step, at, eta=0.0).prev_sample
         else:
-            noise = draws.at("reverse", step).normal(*shape).to(state.dtype)
-            state = scheduler.step(predicted, step, state, eta=1.0, variance_noise=noise).prev_sample
-        if moved is not None:
-            state = state + moved
+            noise = draws.at("reverse", step).normal(*shape).to(at.dtype)
+            found = scheduler.step(predicted, step, at, eta=1.0, variance_noise=noise).prev_sample
+        return found if moved is None else found + moved
+
+    for step in range(t_star - 1, -1, -stride):
+        state = call(partial(back, step=step), state, *beside)
     return state
 
 
@@ -166,6 +189,7 @@ def _integrate(
     start: float,
     steps: int,
     sampler: Sampler,
+    call: Call,
 ) -> Tensor:
     shape = tuple(state.shape[1:])
     length = (start - END) / steps
@@ -177,14 +201,18 @@ def _integrate(
         return rate(time) * (0.5 * at - weight * predicted / math.sqrt(1.0 - kept(time)))
 
     if sampler == "torchsde":
-        return _by_torchsde(state, drift, draws, start, steps)
-    for step in range(steps):
+        return _by_torchsde(state, lambda at, time: call(partial(drift, time=time), at), draws, start, steps)
+
+    def back(at: Tensor, step: int) -> Tensor:
         time = start - step * length
-        moved = state + length * drift(state, time)
+        moved = at + length * drift(at, time)
         if sampler == "sde":
-            noise = draws.at("reverse", step).normal(*shape).to(state.dtype)
+            noise = draws.at("reverse", step).normal(*shape).to(at.dtype)
             moved = moved + math.sqrt(rate(time) * length) * noise
-        state = moved
+        return moved
+
+    for step in range(steps):
+        state = call(partial(back, step=step), state)
     return state
 
 

@@ -17,6 +17,7 @@ HEAD = (
     *("id", "status", "reason", "rank", "decision", "n", "repeats", "accuracy", "low", "high"),
     *(fact.key for fact in FACTS),
     "faults",
+    *("tied", "p"),  # of a rank: the defenses that share it, and the p-value of the comparison that gave it
 )
 
 
@@ -24,7 +25,7 @@ def csv_text(board: Leaderboard) -> str:
     """Return the file's text.
 
     ``row`` is ``cell`` for a measurement and ``worst case`` for the per-example minimum of a defense on a board;
-    the ``id`` of the latter lists the ids of its cells, separated by blanks. Times are in seconds.
+    the ``id`` of the latter lists the ids of its cells, separated by blanks. Times are in seconds, memory in bytes.
     """
     text = io.StringIO()
     writer = csv.DictWriter(text, HEAD, lineterminator="\n")
@@ -73,6 +74,8 @@ def _worst(board: Board, row: Row, decision: str) -> dict[str, object]:
         "status": "upper bound" if row.unfinished else "done",
         "reason": row.unranked or None,
         "rank": row.rank,
+        "tied": " ".join(row.tied) or None,
+        "p": row.p,
         "decision": decision,
         **_share(worst.accuracy if worst else None, worst.accuracy.n if worst else 0),
     }

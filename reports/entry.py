@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from harness.core.result import MEASURES
@@ -22,13 +22,19 @@ class Accuracy:
 
 
 @dataclass(frozen=True)
-class PerImage:
-    """A cost per image; None where it was not measured."""
+class Price:
+    """What an image costs, and the most memory that a batch of them needed; None where it was not measured.
+
+    Attributes:
+        peak_memory: in bytes, of ``batch_size`` images at a time.
+    """
 
     seconds: float | None
     forwards: float | None
     backwards: float | None
     evaluations: float | None
+    peak_memory: float | None
+    batch_size: float | None
 
 
 @dataclass(frozen=True)
@@ -76,8 +82,8 @@ class Entry:
     decision: str
     accuracy: Accuracy | None
     measures: Mapping[str, float | None]
-    defense_cost: PerImage
-    attack_cost: PerImage
+    defense_cost: Price
+    attack_cost: Price
 
     @property
     def clean(self) -> bool:
@@ -137,8 +143,8 @@ def entry_of(
         own_classifier: see ``Entry``.
     """
 
-    def per_image(side: str) -> PerImage:
-        return PerImage(*(record[f"{side}_{name}"] for name in ("seconds", "forwards", "backwards", "evaluations")))
+    def price(side: str) -> Price:
+        return Price(**{one.name: record[f"{side}_{one.name}"] for one in fields(Price)})
 
     accuracy = None
     if record["accuracy"] is not None:
@@ -169,6 +175,6 @@ def entry_of(
         decision=record["decision"],
         accuracy=accuracy,
         measures={name: record[name] for name in MEASURES},
-        defense_cost=per_image("defense"),
-        attack_cost=per_image("attack"),
+        defense_cost=price("defense"),
+        attack_cost=price("attack"),
     )

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from reports import numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-    from reports.entry import Entry, PerImage
+    from reports.entry import Entry, Price
 
 
 @dataclass(frozen=True)
@@ -44,18 +44,44 @@ def _measured(key: str, group: str, title: str) -> Fact:
     return Fact(key, group, title, lambda entry: entry.measures[key], numbers.measure)
 
 
-def _costs(side: str, of: Callable[[Entry], PerImage]) -> tuple[Fact, ...]:
-    group = f"{side}, per image"
-    return (
-        Fact(f"{side}_seconds", group, "time", lambda entry: of(entry).seconds, numbers.seconds),
-        Fact(f"{side}_forwards", group, "forwards", lambda entry: of(entry).forwards, numbers.count),
-        Fact(f"{side}_backwards", group, "backwards", lambda entry: of(entry).backwards, numbers.count),
-        Fact(f"{side}_evaluations", group, "evaluations", lambda entry: of(entry).evaluations, numbers.count),
+@dataclass(frozen=True)
+class Costs:
+    """What a defense or an attack takes: per image, but for the last two, which are of a batch."""
+
+    seconds: Fact
+    forwards: Fact
+    backwards: Fact
+    evaluations: Fact
+    peak_memory: Fact
+    batch_size: Fact
+
+    def __iter__(self) -> Iterator[Fact]:
+        """Yield them in the order of the tables."""
+        yield from (self.seconds, self.forwards, self.backwards, self.evaluations, self.peak_memory, self.batch_size)
+
+    def memory(self, entry: Entry) -> str:
+        """Write the peak memory with its batch size, as in ``41.2 MB at 32``, or a dash."""
+        peak, batch = self.peak_memory.of(entry), self.batch_size.of(entry)
+        return peak if numbers.NOTHING in (peak, batch) else f"{peak} at {batch}"
+
+
+def _costs(side: str, of: Callable[[Entry], Price]) -> Costs:
+    image, batch = f"{side}, per image", f"{side}, per batch"
+    return Costs(
+        Fact(f"{side}_seconds", image, "time", lambda entry: of(entry).seconds, numbers.seconds),
+        Fact(f"{side}_forwards", image, "forwards", lambda entry: of(entry).forwards, numbers.count),
+        Fact(f"{side}_backwards", image, "backwards", lambda entry: of(entry).backwards, numbers.count),
+        Fact(f"{side}_evaluations", image, "evaluations", lambda entry: of(entry).evaluations, numbers.count),
+        Fact(f"{side}_peak_memory", batch, "peak memory", lambda entry: of(entry).peak_memory, numbers.memory),
+        Fact(f"{side}_batch_size", batch, "batch size", lambda entry: of(entry).batch_size, numbers.count),
     )
 
 
 DEFENSE = _costs("defense", lambda entry: entry.defense_cost)
 ATTACK = _costs("attack", lambda entry: entry.attack_cost)
+
+#: what a board says of a defense's cost
+IN_SHORT = (DEFENSE.seconds, DEFENSE.evaluations)
 
 FACTS = (
     _measured("linf", "perturbation", "Linf"),
@@ -101,7 +127,11 @@ LEGEND = (
     ),
     (
         "rank",
-        "By worst case, equals sharing a place. A defense whose adaptive attacks are not finished is not ranked, since "
+        "By worst case; a row that is not significantly worse than the first of those above it shares its place (=). "
+        "Tested are all pairs of ranked rows, on the same examples, by exact sign-flip tests (of verdicts 0 and 1: "
+        "McNemar's) at 5 % in all after Holm's correction. The smallest difference that the examples can show is what "
+        "such a test of two rows finds in 80 % of cases, if they disagree as often as neighbours on the board do. "
+        "A defense whose adaptive attacks are not finished is not ranked, since "
         "an attack that does not know of a defense says little about it.",
     ),
     (
@@ -148,6 +178,13 @@ LEGEND = (
     ("time", "Wall time per image: of purifying and classifying for the defense, of crafting for the attack."),
     ("forwards, backwards", "Passes through any network per image."),
     ("evaluations", "Forward passes through the defense's own networks per image, known as NFE for diffusion."),
+    (
+        "peak memory, batch size",
+        "The most memory that was needed beyond what was in use when the work began, so that the networks themselves "
+        "do not count: of the GPU, or of the whole process where a CPU did the work. It is that of a batch of as many "
+        "images as stand beside it, the largest if there were several; MB are millions of bytes. A dash where it is "
+        "not known.",
+    ),
     ("faults", "Outcomes that broke a rule: out of range, out of budget, or logits that are not finite."),
 )
 

@@ -12,8 +12,9 @@ from markupsafe import Markup, escape
 from harness.core.spec import short
 from reports import numbers
 from reports.description import describe, measured
-from reports.facts import DECISIONS, DEFENSE, FACTS, LEGEND, groups
-from reports.figures import accuracy_against_time
+from reports.facts import ATTACK, DECISIONS, DEFENSE, FACTS, IN_SHORT, LEGEND, groups
+from reports.figures import figures_of
+from reports.prices import FORWARD, THROUGH, prices
 
 if TYPE_CHECKING:
     from reports.leaderboard import Leaderboard
@@ -29,7 +30,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.globals |= {"numbers": numbers, "describe": describe, "figure_of": accuracy_against_time}
+    environment.globals |= {"numbers": numbers, "describe": describe, "figures_of": figures_of, "prices": prices}
     environment.filters |= {"short": short, "prose": _prose}
     return environment
 
@@ -51,7 +52,11 @@ def html(leaderboard: Leaderboard) -> str:
             facts=FACTS,
             groups=groups(),
             starts=_starts(),
-            costs=(DEFENSE[0], DEFENSE[3]),
+            costs=IN_SHORT,
+            defense=DEFENSE,
+            attack=ATTACK,
+            forward=FORWARD,
+            through=THROUGH,
             legend=LEGEND,
             decisions=DECISIONS,
         )

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from reports import numbers
-from reports.facts import DEFENSE, FACTS, Fact
+from reports.facts import FACTS, IN_SHORT, Fact
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -60,7 +60,8 @@ def _board(board: Board) -> str:
     if ranked and reference:
         body.append(r"\midrule")
     body += [_row(row) for row in reference]
-    notes = [f"{row.defense}: {row.unranked}." for row in ranked if row.unranked]
+    notes = [f"{board.resolution[0].upper()}{board.resolution[1:]}."] if board.resolution else []
+    notes += [f"{row.defense}: {row.unranked}." for row in ranked if row.unranked]
     notes += [
         f"* {row.defense}: {row.caveat}; rows beside it may have been attacked harder." for row in ranked if row.caveat
     ]
@@ -74,7 +75,7 @@ def _row(row: Row) -> str:
     rank = row.place if row.rank else "ref." if row.reference else numbers.NOTHING
     cells = [escaped(rank), escaped(row.defense), _accuracy(row.clean), *map(_accuracy, row.attacked)]
     cells.append(escaped(row.bound) + _share(row.worst.accuracy) if row.worst else "--")
-    cells += [_fact(fact, row.clean) for fact in (DEFENSE[0], DEFENSE[3])]
+    cells += [_fact(fact, row.clean) for fact in IN_SHORT]
     return _line(cells)
 
 

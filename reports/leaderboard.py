@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,10 +12,11 @@ from harness.store.frames import Results, results, wilson
 from harness.store.provenance import Provenance, SuiteFacts, provenance
 from harness.store.published import Reference, published
 from reports.entry import Accuracy, Entry, entry_of
-from reports.numbers import radius
+from reports.numbers import percent, radius
+from reports.statistics import detectable, neighbours, places
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import pandas as pd
 
@@ -52,11 +53,13 @@ class Worst:
         accuracy: the mean over examples of the smallest verdict over ``cells``.
         cells: the ids of the cells it comes from.
         anchor: the fragment on the page where they are listed.
+        verdicts: the smallest verdicts, an example each.
     """
 
     accuracy: Accuracy
     cells: tuple[str, ...]
     anchor: str
+    verdicts: Shares = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -70,8 +73,10 @@ class Row:
         worst: None until clean input and at least one attack are measured. While cells are unfinished it is an
             upper bound: another attack can only lower it.
         adaptive: whether an attack that knows of the defense is finished.
-        rank: place by worst case, from 1; equals share a place; None where the row cannot be ranked.
+        rank: place by worst case, from 1, see ``reports.statistics.places``; None where the row cannot be ranked.
         unranked: why not.
+        tied: the defenses that share the place: the numbers cannot tell their group's first from them.
+        p: of the comparison that gave the row its place, corrected; None without one.
     """
 
     defense: str
@@ -82,6 +87,8 @@ class Row:
     adaptive: bool
     rank: int | None
     unranked: str
+    tied: tuple[str, ...] = ()
+    p: float | None = None
 
     @property
     def entries(self) -> tuple[Entry, ...]:
@@ -112,8 +119,8 @@ class Row:
 
     @property
     def place(self) -> str:
-        """The rank, with a star where the row has a caveat; empty where there is none."""
-        return f"{self.rank}{'*' if self.caveat else ''}" if self.rank else ""
+        """The rank, with ``=`` where others share it and a star where there is a caveat; empty where there is none."""
+        return f"{self.rank}{'=' if self.tied else ''}{'*' if self.caveat else ''}" if self.rank else ""
 
     @property
     def standing(self) -> str:
@@ -127,6 +134,8 @@ class Board:
 
     Attributes:
         published: figures from elsewhere on the same dataset and budget, whatever their classifier; never ranked.
+        examples: that the worst cases are over; 0 without any.
+        detectable: the smallest difference of two worst cases that so many examples show; None where none is shown.
     """
 
     anchor: str
@@ -138,6 +147,8 @@ class Board:
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     published: tuple[Reference, ...] = ()
+    examples: int = 0
+    detectable: float | None = None
 
     @property
     def title(self) -> str:
@@ -148,6 +159,17 @@ class Board:
     def budget(self) -> str:
         """Name the budget."""
         return "clean input only" if self.norm is None or self.eps is None else f"{self.norm} {radius(self.eps)}"
+
+    @property
+    def resolution(self) -> str:
+        """What its number of examples can show; empty without a worst case."""
+        if not self.examples:
+            return ""
+        if self.detectable is None:
+            return f"{self.examples} examples can show no difference, however large"
+        said = f"smallest difference that {self.examples} examples can show: {percent(self.detectable)} points"
+        tied = any(row.tied for row in self.rows)
+        return said + ("; = shares its place with rows that they do not tell apart" if tied else "")
 
     @property
     def entries(self) -> tuple[Entry, ...]:
@@ -275,8 +297,18 @@ def _boards(entries: Sequence[Entry], verdicts: Verdicts, prefix: str) -> tuple[
         )
         anchor = f"{prefix}-{len(boards) + 1}"
         rows = _rows(clean, group, columns, verdicts, anchor)
-        boards.append(Board(anchor, entries[0].suite, dataset, classifier, norm, eps, columns, rows))
+        board = Board(anchor, entries[0].suite, dataset, classifier, norm, eps, columns, rows)
+        boards.append(_resolved(board))
     return boards, homeless
+
+
+def _resolved(board: Board) -> Board:
+    """Return a board with what its examples can show: by how often ranked neighbours disagree, or at most."""
+    n = max((row.worst.accuracy.n for row in board.rows if row.worst), default=0)
+    if not n:
+        return board
+    ranked = [row.worst.verdicts for row in board.rows if row.worst and row.rank]
+    return replace(board, examples=n, detectable=detectable(n, neighbours(ranked)))
 
 
 def _rows(
@@ -295,13 +327,16 @@ def _rows(
     worst = _worst(lines, verdicts, anchor)
     rows = [_row(*one) for one in zip(defenses, lines, worst, strict=True)]
     rows.sort(key=lambda row: (row.reference, bool(row.unranked), -row.worst.accuracy.share if row.worst else 1.0))
-    shares = [row.worst.accuracy.share for row in rows if row.worst and not row.unranked]
-    return tuple(
-        replace(row, rank=1 + sum(share > row.worst.accuracy.share for share in shares))
-        if row.worst and not row.unranked
-        else row
-        for row in rows
-    )
+    return tuple(_placed(rows))
+
+
+def _placed(rows: Sequence[Row]) -> Iterator[Row]:
+    """Yield the rows with their places; those that are ranked come first, by worst case."""
+    ranked = [row for row in rows if row.worst and not row.unranked]
+    found = places([row.worst.verdicts for row in ranked if row.worst])
+    for row, place in zip(ranked, found, strict=True):
+        yield replace(row, rank=place.rank, tied=tuple(ranked[other].defense for other in place.tied), p=place.p)
+    yield from rows[len(ranked) :]
 
 
 def _row(defense: str, line: _Line, worst: Worst | None) -> Row:
@@ -338,5 +373,5 @@ def _worst(lines: Sequence[_Line], verdicts: Verdicts, anchor: str) -> list[Wors
     found: list[Worst | None] = [None] * len(lines)
     for place, share, low, high, wide in zip(least, *(bound.tolist() for bound in interval), n, strict=True):
         ids = tuple(entry.id for entry in done[place] if entry.id)
-        found[place] = Worst(Accuracy(share, low, high, wide), ids, f"{anchor}-w{place + 1}")
+        found[place] = Worst(Accuracy(share, low, high, wide), ids, f"{anchor}-w{place + 1}", least[place])
     return found

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from reports import numbers
 from reports.description import measured
-from reports.facts import DECISIONS, DEFENSE, FACTS, LEGEND
+from reports.facts import DECISIONS, FACTS, IN_SHORT, LEGEND
+from reports.prices import FORWARD, THROUGH, forward, prices, through
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -39,7 +40,13 @@ def _section(section: Section) -> list[str]:
     rule = DECISIONS.get(suite.decision, suite.decision)
     blocks.append(f"Suite {escaped(suite.name)}; decision {escaped(suite.decision)}: {escaped(rule)}.")
     for board in section.boards:
-        blocks += [f"### {escaped(board.title)}", board_table(board), *_notes(board), *_published(board)]
+        blocks += [
+            f"### {escaped(board.title)}",
+            board_table(board),
+            *_notes(board),
+            *_published(board),
+            *_prices(board),
+        ]
     if section.homeless:
         blocks += ["### Refused, on no board", _reasons(section.homeless)]
     blocks += ["### Every cell", _cells(section.entries)]
@@ -57,12 +64,11 @@ def board_table(board: Board) -> str:
         "time per image",
         "evaluations per image",
     ]
-    seconds, _, _, evaluations = DEFENSE
     rows = []
     for row in board.rows:
         cells = [escaped(_standing(row)), escaped(row.defense), _accuracy(row.clean), *map(_accuracy, row.attacked)]
         cells.append(row.bound + _share(row.worst.accuracy) if row.worst else numbers.NOTHING)
-        cells += [fact.of(row.clean) if row.clean else numbers.NOTHING for fact in (seconds, evaluations)]
+        cells += [fact.of(row.clean) if row.clean else numbers.NOTHING for fact in IN_SHORT]
         rows.append(cells)
     return table(map(escaped, head), rows, left=2)
 
@@ -72,7 +78,7 @@ def _standing(row: Row) -> str:
 
 
 def _notes(board: Board) -> list[str]:
-    blocks = []
+    blocks = [f"{_sentence(board.resolution)}."] if board.resolution else []
     if board.unfinished:
         blocks.append(f"Unfinished: {board.unfinished} of {len(board.entries)} cells.")
     worst = [
@@ -97,6 +103,10 @@ def _notes(board: Board) -> list[str]:
     return blocks
 
 
+def _sentence(text: str) -> str:
+    return escaped(text[0].upper() + text[1:])
+
+
 def _published(board: Board) -> list[str]:
     if not board.published:
         return []
@@ -107,6 +117,23 @@ def _published(board: Board) -> list[str]:
         source = f"[{escaped(one.source)}](<{one.link}>)" if one.web else escaped(one.source)
         rows.append([*map(escaped, (one.method, one.architecture, one.attack)), *shares, source, escaped(one.note)])
     return ["Published elsewhere, not ranked:", table(head, rows, left=3)]
+
+
+def _prices(board: Board) -> list[str]:
+    found = prices(board)
+    if found is None:
+        return []
+    memory = "peak memory at batch size"
+    head = ["defense", *(fact.title for fact in FORWARD), memory]
+    for column in found.columns:
+        head += [f"{column}: {title}" for title in (*(fact.title for fact in THROUGH), memory)]
+    rows = [
+        [escaped(line.defense), *forward(line), *(text for entry in line.attacked for text in through(entry))]
+        for line in found.lines
+    ]
+    said = "To purify and classify an image, and to attack it with its defense taken into account:"
+    blocks = ["#### What it costs", said, table(map(escaped, head), rows, left=1)]
+    return [*blocks, escaped(found.note)] if found.note else blocks
 
 
 def _reasons(entries: Iterable[Entry]) -> str:

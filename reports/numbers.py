@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 NOTHING = "\N{EN DASH}"
 
 _UNITS = ((3600.0, "h"), (60.0, "min"), (1.0, "s"), (1e-3, "ms"), (1e-6, "\N{MICRO SIGN}s"))
+_BYTES = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
 
 def percent(share: float) -> str:
@@ -39,8 +40,16 @@ def seconds(value: float) -> str:
     return f"{measure(value / 1e-6)} \N{MICRO SIGN}s" if value else "0 s"
 
 
+def memory(value: float) -> str:
+    """Write a number of bytes in the unit that suits it, of powers of ten: ``640 kB``, ``12.3 MB``, ``1.20 GB``."""
+    for size, unit in _BYTES:
+        if value >= size:
+            return f"{measure(value / size)} {unit}"
+    return f"{value:.0f} B"
+
+
 def tick(value: float) -> str:
-    """Write a power of ten seconds on an axis: ``10 ms``, ``1 s``, ``100 s``."""
+    """Write a round number of seconds on an axis: ``10 ms``, ``1 s``, ``100 s``."""
     for size, unit in _UNITS[2:]:
         if value >= size * (1 - 1e-9):
             return f"{value / size:g} {unit}"

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from reports import numbers
-from reports.facts import DEFENSE
+from reports.facts import IN_SHORT
 
 if TYPE_CHECKING:
     from reports.entry import Accuracy, Entry
@@ -25,6 +25,8 @@ def _table(board: Board) -> Table:
     caption = Text("accuracy in %, below it the 95 % Wilson interval; time and network evaluations (NFE) per image")
     if board.unfinished:
         caption.append(f"; {board.unfinished} of {len(board.entries)} cells unfinished", "yellow")
+    if board.resolution:
+        caption.append(f"\n{board.resolution}")
     for row in board.rows:
         if row.unranked and not row.reference:
             caption.append(f"\n{row.defense} is not ranked: {row.unranked}")
@@ -63,7 +65,7 @@ def _cells(row: Row) -> list[Text]:
     worst = Text(numbers.NOTHING, "dim")
     if row.worst:
         worst = Text(row.bound, "yellow").append_text(_share(row.worst.accuracy, "bold" if row.rank else ""))
-    costs = Text("\n".join(fact.of(row.clean) if row.clean else numbers.NOTHING for fact in (DEFENSE[0], DEFENSE[3])))
+    costs = Text("\n".join(fact.of(row.clean) if row.clean else numbers.NOTHING for fact in IN_SHORT))
     return [rank, Text(row.defense), _accuracy(row.clean), *map(_accuracy, row.attacked), worst, costs]
 
 

@@ -81,11 +81,19 @@ class Traits:
 
 @dataclass(frozen=True)
 class Setting:
-    """What is known of a cell when it is planned: enough to refuse an impossible one, with a sentence."""
+    """What is known of a cell when it is planned: enough to refuse an impossible one, with a sentence.
+
+    Attributes:
+        data: the dataset.
+        threat: the budget, and what the attacker knows.
+        traits: what the attacked defense is.
+        inner: the losses inside the defense that the attacker can ask for; none where it is oblivious.
+    """
 
     data: DataCard
     threat: ThreatModel
     traits: Traits
+    inner: tuple[str, ...] = ()
 
 
 class Component(Protocol):
@@ -137,6 +145,14 @@ class Defense(Component, Protocol):
     It may have a method ``classifier(nets) -> nn.Module | None``, and the trait ``own_classifier`` if that returns
     one of its networks: from pixels to logits, in place of the cell's classifier behind it. An attacker who knows of
     the defense faces that one too; an oblivious attacker keeps the cell's.
+
+    Where it moves by signs it may have a method ``smoothed(smoothing) -> Defense``: the same defense, whose results are
+    the same, but whose signs have the smoothing's derivative; what ``knowledge: smooth`` differentiates.
+
+    It may have ``inner: ClassVar[tuple[str, ...]]``, names of losses within it, and then a method
+    ``inner_loss(name, x, clean, nets, draws) -> Tensor``, per image ``(B,)`` and differentiable in ``x``, for attacks
+    that know the method: ``reconstruction``, what the purifier lowers; ``attention``, how far the purifier's attention
+    is from that on the ``clean`` images, which the attacker has; ``deviation``, how far the way back strays.
     """
 
     def __init__(self, options: Any) -> None: ...
@@ -231,6 +247,18 @@ class Victim(Protocol):
 
     def logits(self, x: Tensor, draws: Draws) -> Tensor:
         """Return logits ``(B, K)`` of pixels ``(B, C, H, W)`` in [0, 1]; differentiable in ``x``."""
+        ...
+
+    def inner(self, name: str, x: Tensor, clean: Tensor, draws: Draws) -> Tensor:
+        """Return a loss inside the defense, per image ``(B,)``, differentiable in ``x``; see ``Setting.inner``.
+
+        Raises:
+            ValueError: if the victim has no such loss.
+        """
+        ...
+
+    def note(self, name: str, values: Tensor) -> None:
+        """Keep what an attack claims of each example, ``(B,)``; shown beside the verdict, never believed."""
         ...
 
     def progress(self, fraction: float) -> None:

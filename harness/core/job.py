@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.core.spec import Spec, digest_of, short
 
@@ -34,11 +34,6 @@ class Train:
         return self.recipe.label or short(self.digest)
 
 
-def batch_digest(crafted_against: dict[str, Any] | None, start: int, stop: int) -> str:
-    """Return the identity of an adversarial batch: all that made it, and which places of the subset are in it."""
-    return digest_of({"craft": crafted_against, "start": start, "stop": stop})
-
-
 @dataclass(frozen=True)
 class Craft:
     """Craft the adversarial examples of one shard; defenses share them where the attack is oblivious."""
@@ -50,7 +45,7 @@ class Craft:
     @cached_property
     def digest(self) -> str:
         """The identity of the adversarial batch: all that made it, and which examples."""
-        return batch_digest(self.cell.crafted_against(), self.shard.start, self.shard.stop)
+        return digest_of({"craft": self.cell.crafted_against(), "start": self.shard.start, "stop": self.shard.stop})
 
     @cached_property
     def stream(self) -> str:
@@ -61,7 +56,9 @@ class Craft:
     def needs(self) -> tuple[str, ...]:
         """An oblivious attack needs the classifier alone, an adaptive one the defense's networks too."""
         oblivious = self.cell.threat is not None and not self.cell.threat.adaptive
-        victim = [self.cell.classifier] if oblivious else [self.cell.classifier, self.cell.defense]
+        defense = self.cell.surrogate or self.cell.defense
+        victim = [self.cell.classifier] if oblivious else [self.cell.classifier, defense]
+        victim += [self.cell.attack] if self.cell.attack else []
         return tuple(dict.fromkeys(recipe.digest for spec in victim for recipe in spec.stands_on()))
 
     def __str__(self) -> str:
@@ -97,7 +94,7 @@ class Evaluate:
     @property
     def craft(self) -> Craft | None:
         """The job that makes the examples to judge; None on clean input."""
-        return None if self.cell.attack is None else Craft(self.cell, self.shard)
+        return None if self.cell.attack is None else Craft(self.cell.origin(), self.shard)
 
     @property
     def needs(self) -> tuple[str, ...]:

@@ -64,6 +64,7 @@ class Outcome:
         reconstruction_*: masked reconstruction loss of the probe on clean, adversarial and purified input.
         amv_adversarial_*: attention-matrix variation, adversarial minus clean.
         amv_purified_*: likewise, purified minus clean; ``last`` is the last decoder layer, ``mean`` all of them.
+        radius: the certified radius in L2; 0 where the certificate abstains or the class is wrong.
         amv_by_head: the whole of it, axes ``AMV_AXES``, decoder layer, head; float32, lowest byte first.
     """
 
@@ -83,6 +84,7 @@ class Outcome:
     amv_adversarial_mean: float | None = None
     amv_purified_last: float | None = None
     amv_purified_mean: float | None = None
+    radius: float | None = None
     amv_by_head: bytes | None = None
 
 
@@ -128,6 +130,7 @@ class Done:
         attack_cost: of crafting, as recorded with the adversarial batch.
         environment: where it ran, in plain JSON types.
         code: hashes of the source of attack and defense (evaluations only).
+        notes: what was noted of the attack as the batch was made, by name: mean and number (evaluations only).
         seconds: wall time of the whole job.
     """
 
@@ -137,4 +140,5 @@ class Done:
     attack_cost: Cost | None = None
     environment: dict[str, str] = field(default_factory=dict)
     code: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, tuple[float, int]] = field(default_factory=dict)
     seconds: float = 0.0

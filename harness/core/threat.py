@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Norm(StrEnum):
@@ -32,12 +36,36 @@ class Knowledge(StrEnum):
     ``oblivious``: sees the classifier alone, the defense is not in its model of the world.
     ``bpda``: runs the defense forwards and takes its Jacobian for the identity (straight-through;
     Athalye et al. 2018, section 4.1).
+    ``surrogate``: differentiates through a cheaper version of the defense, such as one of fewer steps, exactly; what
+    the attacker runs and what the defender runs are both part of the cell (Lee and Kim 2023, section 4).
     ``full``: differentiates through the defense exactly, where that is possible.
+    ``smooth``: likewise, but that each sign in the defense has a smooth function's derivative: its own is zero almost
+    everywhere and would hide all that the defense does.
     """
 
     OBLIVIOUS = "oblivious"
     BPDA = "bpda"
+    SURROGATE = "surrogate"
     FULL = "full"
+    SMOOTH = "smooth"
+
+
+@dataclass(frozen=True)
+class Smoothing:
+    """What takes the place of a sign in the backward pass; forwards the sign stays.
+
+    Attributes:
+        by: ``tanh``: of ``slope`` times the gradient over its mean absolute value in the image; ``normalised``: the
+            gradient over that mean, with the derivative of the mean too.
+        slope: of the tanh, above 0: the larger, the nearer to the sign and the fewer pixels have a derivative.
+    """
+
+    by: str = "tanh"
+    slope: float = 1.0
+
+    def as_dict(self) -> dict[str, str | float]:
+        """Return the value in plain JSON types; a slope that nothing depends on takes no part."""
+        return {"by": self.by, "slope": self.slope} if self.by == "tanh" else {"by": self.by}
 
 
 @dataclass(frozen=True)
@@ -49,17 +77,41 @@ class ThreatModel:
         eps: how large that may be, greater than 0: the radius of a ball around the clean image, pixels in [0, 1];
             the largest move, in pixels; a severity, a whole number.
         knowledge: what the attacker sees of the defense.
+        smoothing: what stands for the defense's signs; with ``smooth`` alone, which has the default unless told.
+        fixed: whether the defense draws the same random numbers in every look of the attacker and of the judge, who
+            both know them: how much of a defense is its randomness (Liu et al. 2025; Pintor et al. 2022). No such cell
+            counts for the worst case, since nobody deploys such a defense.
     """
 
     norm: Norm
     eps: float
     knowledge: Knowledge
+    smoothing: Smoothing | None = None
+    fixed: bool = False
+
+    def __post_init__(self) -> None:
+        """Give a smooth attacker a smoothing where none is told, and nobody else one."""
+        if self.knowledge is Knowledge.SMOOTH and self.smoothing is None:
+            object.__setattr__(self, "smoothing", Smoothing())
+        if self.knowledge is not Knowledge.SMOOTH and self.smoothing is not None:
+            raise ValueError(f"expected a smoothing with the knowledge smooth alone, got one with {self.knowledge}")
 
     @property
     def adaptive(self) -> bool:
         """Whether the attacker takes the defense into account at all."""
         return self.knowledge is not Knowledge.OBLIVIOUS
 
-    def as_dict(self) -> dict[str, str | float]:
-        """Return the value in plain JSON types, for identities and rows."""
-        return {"norm": self.norm.value, "eps": self.eps, "knowledge": self.knowledge.value}
+    @classmethod
+    def from_dict(cls, told: Mapping[str, Any]) -> ThreatModel:
+        """Build the threat model whose ``as_dict`` this is."""
+        smoothing = Smoothing(**told["smoothing"]) if "smoothing" in told else None
+        return cls(Norm(told["norm"]), told["eps"], Knowledge(told["knowledge"]), smoothing, told.get("fixed", False))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the value in plain JSON types, for identities and rows; what is not asked for takes no part."""
+        plain: dict[str, Any] = {"norm": self.norm.value, "eps": self.eps, "knowledge": self.knowledge.value}
+        if self.smoothing is not None:
+            plain["smoothing"] = self.smoothing.as_dict()
+        if self.fixed:
+            plain["fixed"] = True
+        return plain

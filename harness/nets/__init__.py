@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 #: registered name -> where ``build(size, data)`` is, for networks that recipes train
 TABLE = {
     "cnn": "harness.nets.cnn:build",
+    "diffusers-unet": "harness.nets.unet:build",
     "dir": "harness.nets.dir:build",
     "joint": "harness.nets.joint:build",
     "mae": "harness.nets.mae:build",

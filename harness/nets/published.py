@@ -138,7 +138,7 @@ def load(path: Path, size: MAESize, shape: tuple[int, int, int] = SHAPE) -> dict
     Raises:
         UserError: if the file is missing, is not read safely, or holds other tensors.
     """
-    return translated(_read(path), size, shape, path.name)
+    return translated(read_tensors(path), size, shape, path.name)
 
 
 def translated(
@@ -245,8 +245,15 @@ def _row(name: str, shape: tuple[int, ...], patch: int, channels: int, column: i
     return _Row((their,), shape, lambda found: found[0])
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    """Return the tensors in a file, without running anything that it may hold."""
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Return the tensors in a file, without running anything that it may hold.
+
+    Args:
+        path: a file of torch's (its tensors below ``model``, or alone) or safetensors.
+
+    Raises:
+        UserError: if the file is missing, is not read safely, or holds something else.
+    """
     import torch
     from safetensors.torch import load_file
 

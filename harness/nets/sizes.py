@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from harness.options import Eps, Number, Options
 
@@ -117,6 +117,64 @@ class UNetSize(Options):
     groups: int = Field(8, ge=1, description="groups of each group norm; must divide every width")
 
 
+class DiffusersUNetSize(Options):
+    """A published U-Net of diffusers, ``UNet2DModel``, by the keys of its ``config.json``.
+
+    The defaults are those of google/ddpm-cifar10-32 (Ho et al. 2020). What the weights' names and shapes do not show is
+    here; a key of ``config.json`` that is not changes them, or nothing at inference.
+    """
+
+    use: Literal["diffusers-unet"]
+    sample_size: int = Field(32, ge=1, description="side of the images in pixels")
+    in_channels: int = Field(3, ge=1, description="channels of the images")
+    out_channels: int = Field(3, ge=1, description="channels of the noise; as many, without a learned variance")
+    center_input_sample: Literal[False] = Field(False, description="images come in [-1, 1]")
+    time_embedding_type: Literal["positional"] = Field("positional", description="sines and cosines of the step")
+    freq_shift: int = Field(1, ge=0, description="taken from the number of their frequencies")
+    flip_sin_to_cos: bool = Field(False, description="the cosines come first")
+    down_block_types: tuple[Literal["DownBlock2D", "AttnDownBlock2D"], ...] = Field(
+        ("DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"),
+        min_length=1,
+        description="blocks of each resolution on the way down, with self-attention or without",
+    )
+    up_block_types: tuple[Literal["UpBlock2D", "AttnUpBlock2D"], ...] = Field(
+        ("UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
+        min_length=1,
+        description="those on the way up, the coarsest resolution first",
+    )
+    block_out_channels: tuple[int, ...] = Field(
+        (128, 256, 256, 256), min_length=1, description="channels of each resolution, the finest first"
+    )
+    layers_per_block: int = Field(2, ge=1, description="residual blocks of each resolution")
+    mid_block_scale_factor: Number = Field(1, gt=0, description="what sums in the middle block are divided by")
+    add_attention: bool = Field(True, description="self-attention in the middle block")
+    downsample_padding: Literal[0, 1] = Field(0, description="zeros right and below alone (0), or on all sides (1)")
+    act_fn: Literal["silu"] = Field("silu", description="the nonlinearity")
+    attention_head_dim: int | None = Field(None, ge=1, description="channels of a head; nothing: one head has all")
+    norm_num_groups: int = Field(32, ge=1, description="groups of each group norm; must divide every width")
+    attn_norm_num_groups: int | None = Field(None, ge=1, description="those of the middle attention, if others")
+    norm_eps: Number = Field(1e-6, gt=0, description="added to the variance in the group norms")
+
+    @model_validator(mode="after")
+    def _whole(self) -> DiffusersUNetSize:
+        widths = self.block_out_channels
+        for name in ("down_block_types", "up_block_types"):
+            told = len(getattr(self, name))
+            if told != len(widths):
+                raise ValueError(f"expected as many {name} as block_out_channels, got {told} for {len(widths)}")
+        if self.in_channels != self.out_channels:
+            raise ValueError(
+                f"expected as many out_channels as in_channels, got {self.out_channels} for {self.in_channels}; "
+                "a network that learns a variance beside the noise has no adapter yet"
+            )
+        for name in ("norm_num_groups", "attn_norm_num_groups", "attention_head_dim"):
+            divisor = getattr(self, name)
+            odd = next((width for width in widths if divisor and width % divisor), None)
+            if odd is not None:
+                raise ValueError(f"expected {name} that divides all block_out_channels, got {divisor} for {odd}")
+        return self
+
+
 class JointSize(Options):
     """A purifier and the classifier behind it, trained together and kept in one checkpoint."""
 
@@ -127,4 +185,4 @@ class JointSize(Options):
     )
 
 
-NetSize = CNNSize | ResNetSize | MAESize | MaskDiTSize | DIRSize | UNetSize | JointSize
+NetSize = CNNSize | ResNetSize | MAESize | MaskDiTSize | DIRSize | UNetSize | DiffusersUNetSize | JointSize

@@ -269,7 +269,8 @@ def _sample(job: Job, number: int) -> Job:
         return Train(_steps(job.recipe, number))
     if isinstance(job, Craft):
         return Craft(job.cell, Shard(0, 0, number))
-    return Evaluate(replace(job.cell, attack=None, threat=None), Shard(0, 0, number), 0, 1)
+    origin = replace(job.cell, source_classifier=None, source_defense=None)
+    return Evaluate(replace(origin, attack=None, threat=None, surrogate=None), Shard(0, 0, number), 0, 1)
 
 
 def _lines(prices: Iterable[tuple[Job, float]]) -> Iterable[Line]:

@@ -86,7 +86,7 @@ class Judge:
             proposed: what the attack came up with, or None on clean input.
             threat: the budget that the proposal must keep.
             repeats: which fresh evaluations.
-            draws: the cell's evaluation stream.
+            draws: the cell's evaluation stream; each repeat has its own, unless the defense's randomness is fixed.
             masks: the probe's stream; one for all cells, so that they are looked at through the same masks.
             progress: told what share is done.
         """
@@ -98,7 +98,7 @@ class Judge:
         rows: list[Outcome] = []
         total = Cost()
         for done, repeat in enumerate(repeats, start=1):
-            here = draws.at("repeat", repeat)
+            here = draws if threat is not None and threat.fixed else draws.at("repeat", repeat)
             with self.meter.measure(len(batch.x)) as spent:
                 purified, logits = self._classify(adversarial, batch.x, here)
             total = total + spent.cost

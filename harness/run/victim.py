@@ -10,17 +10,23 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from harness.core.threat import Knowledge
-from harness.run.voting import pooled
+from harness.draws import Draws
+from harness.run.gauge import Gauge
+from harness.run.voting import copies, pooled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from harness.core.contracts import Defense, Nets
-    from harness.draws import Draws
 
 
 def _silent(fraction: float) -> None:
     return None
+
+
+def known_draws(seed: int, examples: Tensor) -> Draws:
+    """Return the draws of a defense whose random numbers are fixed and known: of a cell's seed and the example."""
+    return Draws(("known", seed), examples)
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,7 @@ class DefendedVictim:
 
     Attributes:
         classifier: pixels ``(B, C, H, W)`` in [0, 1] to logits ``(B, K)``.
-        defense: what purifies before it; None where the attacker does not know of any.
+        defense: what purifies before it, as the attacker runs it; None where the attacker does not know of any.
         nets: the defense's networks, by role.
         knowledge: the gradient mode.
         n_classes: number of labels.
@@ -37,6 +43,8 @@ class DefendedVictim:
         batch_size: images that go through the networks at a time; None: all that are asked about. Of a larger batch
             only the parts' logits are kept, and the backward pass runs each part again: its draws have addresses,
             so it sees the same numbers.
+        gauge: looks at the gradients and keeps claims.
+        known: the cell's seed where the defense's random numbers are fixed and known, else None.
     """
 
     classifier: nn.Module
@@ -46,6 +54,8 @@ class DefendedVictim:
     n_classes: int
     report: Callable[[float], None] = field(default=_silent)
     batch_size: int | None = None
+    gauge: Gauge = field(default_factory=Gauge)
+    known: int | None = None
 
     def __post_init__(self) -> None:
         """Hold the one invariant: exactly an oblivious attacker knows of no defense."""
@@ -55,7 +65,11 @@ class DefendedVictim:
     @property
     def random(self) -> bool:
         """Whether two calls with different draws may differ."""
-        return self.defense is not None and self.defense.traits.random
+        return self.defense is not None and self.defense.traits.random and self.known is None
+
+    def note(self, name: str, values: Tensor) -> None:
+        """Keep what an attack claims."""
+        self.gauge.note(name, values)
 
     def progress(self, fraction: float) -> None:
         """Hand on how much of the attack is done."""
@@ -65,25 +79,48 @@ class DefendedVictim:
         """Return logits ``(B, K)``, with the gradient that the attacker can have.
 
         ``oblivious``: of the classifier alone. ``bpda``: the defense's output forwards, the identity backwards.
-        ``full``: autograd through the defense. Of a defense that votes: the mean over its copies.
+        ``surrogate``, ``full``, ``smooth``: autograd through the defense that the attacker runs. Of a defense that
+        votes: the mean over its copies.
         """
-        votes = 1 if self.defense is None else self.defense.traits.votes
-        return pooled(lambda copy: self._copy(x, copy), draws, votes)
+        draws, votes = self._draws(draws), 1 if self.defense is None else self.defense.traits.votes
+        watched = self.gauge.watched(x)
+        return pooled(lambda copy: self._in_parts(self._logits, copy, watched), draws, votes)
 
-    def _copy(self, x: Tensor, draws: Draws) -> Tensor:
-        size = self.batch_size
-        if size is None or len(x) <= size:
-            return self._logits(x, draws)
-        cuts = [slice(start, start + size) for start in range(0, len(x), size)]
-        if not (torch.is_grad_enabled() and x.requires_grad):
-            return torch.cat([self._logits(x[cut], draws.take(cut)) for cut in cuts])
-        parts = [checkpoint(self._logits, x[cut], draws.take(cut), use_reentrant=False) for cut in cuts]
-        return torch.cat(parts)
+    def inner(self, name: str, x: Tensor, clean: Tensor, draws: Draws) -> Tensor:
+        """Return a loss inside the defense, ``(B,)``, of its first copy; exact whatever the gradient mode.
 
-    def _logits(self, x: Tensor, draws: Draws) -> Tensor:
+        Raises:
+            ValueError: if the attacker knows of no defense that has such a loss.
+        """
+        defense = self.defense
+        if defense is None or name not in getattr(defense, "inner", ()):
+            raise ValueError(f"expected a defense with the inner loss {name!r} and an attacker who knows of it")
+        first = copies(self._draws(draws), defense.traits.votes)[0]
+
+        def ask(draws: Draws, x: Tensor, clean: Tensor) -> Tensor:
+            found: Tensor = defense.inner_loss(name, x, clean, self.nets, draws)  # type: ignore[attr-defined]
+            return found
+
+        return self._in_parts(ask, first, x, clean)
+
+    def _draws(self, draws: Draws) -> Draws:
+        return draws if self.known is None else known_draws(self.known, draws.examples)
+
+    def _in_parts(self, ask: Callable[..., Tensor], draws: Draws, *images: Tensor) -> Tensor:
+        """Ask about images a part at a time; of a part only the answer is kept."""
+        size, n = self.batch_size, len(images[0])
+        if size is None or n <= size:
+            return ask(draws, *images)
+        cuts = [slice(start, start + size) for start in range(0, n, size)]
+        questions = [(draws.take(cut), *(one[cut] for one in images)) for cut in cuts]
+        if not (torch.is_grad_enabled() and any(one.requires_grad for one in images)):
+            return torch.cat([ask(*question) for question in questions])
+        return torch.cat([checkpoint(ask, *question, use_reentrant=False) for question in questions])
+
+    def _logits(self, draws: Draws, x: Tensor) -> Tensor:
         if self.defense is None:
             seen = x
-        elif self.knowledge is Knowledge.FULL:
+        elif self.knowledge is not Knowledge.BPDA:
             seen = self.defense.purify(x, self.nets, draws)
         else:
             with torch.no_grad():

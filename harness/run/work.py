@@ -26,9 +26,10 @@ from harness.nets.joint import parts_of
 from harness.nets.mae import MAE
 from harness.run.environment import environment
 from harness.run.evaluate import Batch, Judge
+from harness.run.gauge import Gauge
 from harness.run.meter import Meter
 from harness.run.metrics.attention import Probe
-from harness.run.victim import DefendedVictim
+from harness.run.victim import DefendedVictim, known_draws
 from harness.suite.components import BESIDE_OPTIONS
 from harness.training.loop import train
 from harness.training.recipe import TrainingPlan
@@ -97,6 +98,8 @@ def device_of(name: str) -> torch.device:
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.backends.cudnn.benchmark = False
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.enable_mem_efficient_sdp(False)  # its backward pass adds up in any order
+        torch.backends.cuda.enable_flash_sdp(False)
     return torch.device(name)
 
 
@@ -171,13 +174,18 @@ class Bench:
         loaded = source.load(self._nets(self.cell.classifier), self.data.card)
         return loaded.eval().requires_grad_(False).to(**self.place)
 
-    def defense(self) -> tuple[Defense, dict[str, nn.Module], nn.Module]:
+    def defense(self, *, attacker: bool = False) -> tuple[Defense, dict[str, nn.Module], nn.Module]:
         """Build the defense with its networks, each under the meter, and say which classifier stands behind it.
 
-        That is the cell's, unless the defense brings its own, whose passes count as a classifier's.
+        That is the cell's, unless the defense brings its own, whose passes count as a classifier's. An ``attacker`` may
+        run another version of the defense: a cheaper one, or one with smooth signs.
         """
-        built: Defense = build(self.cell.defense)
-        nets = self._nets(self.cell.defense)
+        cell = self.cell
+        spec = cell.surrogate if attacker and cell.surrogate is not None else cell.defense
+        built: Defense = build(spec)
+        if attacker and cell.threat is not None and cell.threat.smoothing is not None:
+            built = built.smoothed(cell.threat.smoothing)  # type: ignore[attr-defined]
+        nets = self._nets(spec)
         own = own_classifier(built, nets)
         for part in {part for net in nets.values() for part in parts_of(net)} - {own}:
             self.meter.attach(part, purifier=True)
@@ -250,25 +258,27 @@ def _craft(job: Craft, folder: Folder, terms: Terms, progress: Progress) -> Done
     bench = Bench(cell, folder, terms)
     attack: Attack = build(cell.attack)
     oblivious = cell.threat.knowledge is Knowledge.OBLIVIOUS
-    defense, nets, classifier = (None, {}, bench.classifier) if oblivious else bench.defense()
+    defense, nets, classifier = (None, {}, bench.classifier) if oblivious else bench.defense(attacker=True)
     whole = bench.batch(job.shard)
     size = _at_a_time(whole, terms, defense)
     # an attack that looks at a batch as a whole gets the shard; its victim then works through it in parts
     parts = whole.split(size) if getattr(attack, "by_example", False) else [whole]
     proposed: list[Tensor] = []
-    cost = Cost()
+    gauge, cost = Gauge(), Cost()
+    known = cell.seed if cell.threat.fixed else None
     for done, part in enumerate(parts):
 
         def share(fraction: float, done: int = done) -> None:
             progress((done + fraction) / len(parts))
 
         knowledge, n_classes = cell.threat.knowledge, bench.data.card.n_classes
-        victim = DefendedVictim(classifier, defense, nets, knowledge, n_classes, share, size)
+        victim = DefendedVictim(classifier, defense, nets, knowledge, n_classes, share, size, gauge, known)
         with bench.meter.measure(len(part), min(size, len(part))) as spent:
             found = attack.propose(victim, part.x, part.y, cell.threat, Draws(("craft", job.stream), part.ids))
         proposed.append(found.to("cpu", part.x.dtype))
         cost = cost + spent.cost
-    about = {"cost": asdict(cost), "weights": {item.digest: item.sha256 for item in bench.weights}}
+    weights = {item.digest: item.sha256 for item in bench.weights}
+    about = {"cost": asdict(cost), "weights": weights, "notes": gauge.notes()}
     artifact = folder.save("adversarial", job.digest, {"proposed": torch.cat(proposed)}, about, str(job))
     return Done(artifacts=(*bench.weights, artifact), attack_cost=cost)
 
@@ -278,11 +288,12 @@ def _evaluate(job: Evaluate, folder: Folder, terms: Terms, progress: Progress) -
     defense, nets, classifier = bench.defense()
     probe, metrics = bench.probe()
     whole = bench.batch(job.shard)
-    proposed, attack_cost = None, None
+    proposed, attack_cost, notes = None, None, {}
     made: tuple[Artifact, ...] = ()
     if job.craft is not None:
         tensors, about, artifact = folder.load("adversarial", job.craft.digest, str(job.craft))
         proposed, attack_cost, made = tensors["proposed"].to(**bench.place), Cost(**about["cost"]), (artifact,)
+        notes = {name: tuple(pair) for name, pair in about.get("notes", {}).items()}
     judge = Judge(classifier, defense, nets, probe, metrics, bench.meter)
     repeats = range(job.first_repeat, job.stop_repeat)
     parts = whole.split(_at_a_time(whole, terms, defense))
@@ -290,7 +301,8 @@ def _evaluate(job: Evaluate, folder: Folder, terms: Terms, progress: Progress) -
     outcomes: list[Outcome] = []
     cost = Cost()
     for done, (part, proposal) in enumerate(zip(parts, proposals, strict=True)):
-        draws = Draws(("evaluate", job.cell.stream), part.ids)
+        fixed = job.cell.threat is not None and job.cell.threat.fixed
+        draws = known_draws(job.cell.seed, part.ids) if fixed else Draws(("evaluate", job.cell.stream), part.ids)
         masks = Draws(("masks", job.cell.seed), part.ids)
 
         def share(fraction: float, done: int = done) -> None:
@@ -305,6 +317,7 @@ def _evaluate(job: Evaluate, folder: Folder, terms: Terms, progress: Progress) -
         defense_cost=cost,
         attack_cost=attack_cost,
         code=_code(job.cell),
+        notes=notes,
     )
 
 

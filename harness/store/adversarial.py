@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sqlalchemy import select
 
-from harness.core.cell import crafted_against
+from harness.core.cell import Cell, Shard
 from harness.core.errors import UserError
-from harness.core.job import batch_digest
+from harness.core.job import Craft
 from harness.core.spec import short
 from harness.core.threat import Norm
 from harness.data.proposals import Proposals, packed
@@ -42,10 +42,10 @@ def export_adversarial(url: str, out: Path, cell: str, folder: Folder) -> tuple[
     """
     store = Store.open(url)
     digest = _cell(store, cell)
-    spec = store.spec_of(digest)
-    if spec["attack"] is None:
-        raise UserError(f"expected a cell with an attack, got {short(digest)}, which measures clean input")
-    proposals = _proposals(store, digest, spec, folder)
+    found = Cell.from_dict(store.spec_of(digest))
+    if found.attack is None:
+        raise UserError(f"expected a cell with an attack, got {short(digest)}, which has none")
+    proposals = _proposals(store, found, folder)
     content = packed(proposals)
     path = out / f"{short(digest)}.npz"
     try:
@@ -73,14 +73,13 @@ def _cell(store: Store, beginning: str) -> str:
     return found[0]
 
 
-def _proposals(store: Store, digest: str, spec: dict[str, Any], folder: Folder) -> Proposals:
-    made_of, flows = crafted_against(spec), spec["threat"]["norm"] == Norm.FLOW
+def _proposals(store: Store, cell: Cell, folder: Folder) -> Proposals:
+    digest, flows = cell.digest, cell.threat is not None and cell.threat.norm is Norm.FLOW
     ids: list[np.ndarray] = []
     values: list[np.ndarray] = []
     for start, stop, hashes, examples in _shards(store, digest):
-        tensors, about, _ = folder.load(
-            "adversarial", batch_digest(made_of, start, stop), f"of places {start} to {stop}"
-        )
+        crafted = Craft(cell.origin(), Shard(0, start, stop)).digest
+        tensors, about, _ = folder.load("adversarial", crafted)
         other = [recipe for recipe, sha256 in about["weights"].items() if hashes.get(recipe, sha256) != sha256]
         if other:
             raise UserError(

@@ -66,5 +66,13 @@ def bits_of(correct: Sequence[bytes], places: int, repeats: int) -> np.ndarray[A
 
 
 def sums_of(packed: Sequence[bytes]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Return the sums of results as an array ``(results, metrics, 3)``: count, sum, sum of squares."""
-    return np.frombuffer(b"".join(packed), "<f8").reshape(len(packed), len(MEASURES), 3)
+    """Return the sums of results as an array ``(results, metrics, 3)``: count, sum, sum of squares.
+
+    Metrics that are newer than a result come last, and it has none of them.
+    """
+    return np.frombuffer(b"".join(map(padded, packed)), "<f8").reshape(-1, len(MEASURES), 3)
+
+
+def padded(packed: bytes) -> bytes:
+    """Return sums with room for the metrics that are newer than they are."""
+    return packed.ljust(24 * len(MEASURES), b"\0")

@@ -13,7 +13,7 @@ from sqlalchemy import func, select
 from harness.core.cell import Shard
 from harness.core.errors import UserError
 from harness.core.spec import digest_of, short
-from harness.store.aggregates import aggregate
+from harness.store.aggregates import aggregate, padded
 from harness.store.recording import Rectangle, unmeasured
 from harness.store.snapshot import snapshot
 from harness.store.store import PARTS, Store, cell_spec
@@ -244,7 +244,8 @@ def _amiss(row: Row[Any], outcomes: Sequence[Any]) -> str:
         return str(error)
     if any(one.correct != (one.prediction == one.label) for one in outcomes):
         return "an outcome is called correct and its prediction is not the label, or the other way round"
-    wrong = [name for name, value in found._asdict().items() if value != getattr(row, name)]
+    told = {"correct": row.correct, "faults": row.faults, "sums": padded(row.sums)}
+    wrong = [name for name, value in found._asdict().items() if value != told[name]]
     return f"{' and '.join(wrong)} not as the outcomes have it" if wrong else ""
 
 

@@ -11,7 +11,7 @@ from filelock import Timeout
 from sqlalchemy import Connection, Engine, func, select, update
 from sqlalchemy.orm import Session
 
-from harness.core.cell import Cell, Labels
+from harness.core.cell import SPECIAL, Cell, Labels
 from harness.core.errors import UserError
 from harness.core.job import Evaluate, Job
 from harness.core.spec import Spec, digest_of
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from harness.core.threat import ThreatModel
 
 #: the parts of a cell that are components, as its columns are called
-PARTS = ("dataset", "classifier", "defense", "attack", "threat", "probe")
+PARTS = ("dataset", "classifier", "defense", "attack", "threat", "probe", *SPECIAL)
 
 
 @dataclass(frozen=True)
@@ -242,6 +242,7 @@ class Store:
 def cell_spec(row: CellRow, specs: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     """Return what a cell's digest is made of, from its row and the specs of its components."""
     spec = {name: specs[digest] if (digest := getattr(row, name)) else None for name in PARTS}
+    spec = {name: part for name, part in spec.items() if part is not None or name not in SPECIAL}
     return {**spec, "seed": row.seed, "subset_seed": row.subset_seed}
 
 
@@ -256,9 +257,9 @@ def _describe(connection: Connection, suite: Declaration) -> None:
 
 
 def _components(cell: Cell) -> Iterator[tuple[str, dict[str, Any]]]:
-    for spec in (cell.dataset, cell.classifier, cell.defense, cell.attack, cell.probe, *cell.recipes()):
-        if spec is not None:
-            yield spec.digest, _component_row(spec)
+    parts = (part for name in PARTS if isinstance(part := getattr(cell, name), Spec))
+    for spec in (*parts, *cell.recipes()):
+        yield spec.digest, _component_row(spec)
     if cell.threat is not None:
         yield digest_of(cell.threat.as_dict()), _threat_row(cell.threat)
 
@@ -303,4 +304,5 @@ def _measured(job: Evaluate, done: Done) -> Measured:
         defense_cost=done.defense_cost,
         attack_cost=done.attack_cost,
         code=done.code,
+        notes=done.notes,
     )

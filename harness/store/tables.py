@@ -56,6 +56,10 @@ class CellRow(Table):
     attack: Mapped[str | None] = mapped_column(ForeignKey("components.digest"))
     threat: Mapped[str | None] = mapped_column(ForeignKey("components.digest"))
     probe: Mapped[str | None] = mapped_column(ForeignKey("components.digest"))
+    surrogate: Mapped[str | None] = mapped_column(ForeignKey("components.digest"))
+    source_classifier: Mapped[str | None] = mapped_column(ForeignKey("components.digest"))
+    source_defense: Mapped[str | None] = mapped_column(ForeignKey("components.digest"))
+    certificate: Mapped[str | None] = mapped_column(ForeignKey("components.digest"))
     seed: Mapped[int]
     subset_seed: Mapped[int]
     random: Mapped[bool]
@@ -218,8 +222,10 @@ class ResultRow(Table):
     ``correct`` and ``sums`` say again what the outcomes say, so that a leaderboard need not read millions of
     rows: a bit per place and repeat (place by place, first bit highest, the last byte padded with zeros), and for
     each metric, in the order of the columns of outcomes, its count, sum and sum of squares (doubles, lowest byte
-    first). ``purebench db check`` compares them with the outcomes.
-    ``code`` holds the hash of the source of attack and defense.
+    first; metrics that came later than a result are at the end and missing there). ``purebench db check`` compares them
+    with the outcomes.
+    ``code`` holds the hash of the source of attack and defense. ``notes`` is what was seen of the attack as it was
+    made, and what it claimed: by name the mean and the number of what that is the mean of; shown, never judged by.
     """
 
     __tablename__ = "results"
@@ -239,6 +245,7 @@ class ResultRow(Table):
     faults: Mapped[int]
     sums: Mapped[bytes]
     code: Mapped[dict[str, Any]]
+    notes: Mapped[dict[str, Any] | None]
     defense_images: Mapped[int]
     defense_seconds: Mapped[float]
     defense_forwards: Mapped[int] = mapped_column(BigInteger)
@@ -278,4 +285,5 @@ class OutcomeRow(Table):
     amv_adversarial_mean: Mapped[float | None]
     amv_purified_last: Mapped[float | None]
     amv_purified_mean: Mapped[float | None]
+    radius: Mapped[float | None]
     amv_by_head: Mapped[bytes | None]

@@ -64,9 +64,19 @@ class Resolver:
         self._reading: dict[str, str] = {}
 
     def component(
-        self, kind: str, use: str, params: Any, document: Document, path: Path, label: str = ""
+        self,
+        kind: str,
+        use: str,
+        params: Any,
+        document: Document,
+        path: Path,
+        label: str = "",
+        at: Path = ("params",),
     ) -> Resolved | None:
-        """Resolve an entry at ``path`` with its ``use`` and ``params``; None after noting what is wrong."""
+        """Resolve an entry at ``path`` with its ``use`` and ``params``; None after noting what is wrong.
+
+        ``at`` is where in the entry the params stand.
+        """
         use_path = (*path, "use") if (*path, "use") in document.lines else (*path, "name")
         try:
             entry = registry.find(kind, use)
@@ -79,7 +89,7 @@ class Resolver:
             sentence = f"expected {kind} {use!r} to leave the option {sorted(taken)[0]!r} to purebench, but it has it"
             self.problems.append(document.problem(use_path, sentence, f"ask the makers of {entry.origin} to rename it"))
             return None
-        options, problems = check(component.Options, params, document, (*path, "params"))
+        options, problems = check(component.Options, params, document, (*path, *at))
         self.problems += problems
         if options is None:
             return None

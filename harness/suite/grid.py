@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.core.cell import Cell, Labels
 from harness.core.contracts import DataCard, Setting, refusal
 from harness.core.spec import Spec
 from harness.core.threat import Knowledge
 from harness.store.store import Member
+from harness.suite.matrix import source_of
 from harness.suite.schema import CLEAN
 
 if TYPE_CHECKING:
@@ -26,24 +27,33 @@ PROBE_VERSION = 1
 
 @dataclass(frozen=True)
 class Shelf:
-    """The checked entries of a suite, by name; entries with mistakes are absent."""
+    """The checked entries of a suite, by name; entries with mistakes are absent.
+
+    ``surrogates`` are the cheaper versions of defenses, ``faulty`` the defenses whose cheaper version has mistakes.
+    """
 
     datasets: dict[str, Resolved] = field(default_factory=dict)
     classifiers: dict[str, Resolved] = field(default_factory=dict)
     defenses: dict[str, Resolved] = field(default_factory=dict)
     attacks: dict[str, Resolved] = field(default_factory=dict)
     threat_models: dict[str, ThreatModel] = field(default_factory=dict)
+    surrogates: dict[str, Resolved] = field(default_factory=dict)
+    faulty: set[str] = field(default_factory=set)
 
     def has(self, labels: Labels) -> bool:
         """Answer whether all that a point names is there."""
+        attack, classifier, defense = source_of(labels)
         return (
             labels.dataset in self.datasets
-            and labels.classifier in self.classifiers
-            and labels.defense in self.defenses
-            and (
-                labels.attack == CLEAN or (labels.attack in self.attacks and labels.threat_model in self.threat_models)
-            )
+            and {labels.classifier, classifier} <= self.classifiers.keys()
+            and {labels.defense, defense} <= self.defenses.keys()
+            and (attack == CLEAN or (attack in self.attacks and labels.threat_model in self.threat_models))
+            and not (defense in self.faulty and self._cheaper(labels))
         )
+
+    def _cheaper(self, labels: Labels) -> bool:
+        threat = self.threat_models.get(labels.threat_model)
+        return threat is not None and threat.knowledge is Knowledge.SURROGATE
 
 
 def probe_spec(metrics: Metrics, recipe: Spec | None) -> Spec | None:
@@ -80,29 +90,38 @@ class Grid:
 
     def _member(self, labels: Labels, position: int, block: Block) -> Member:
         defense = self.shelf.defenses[labels.defense]
-        attack = None if labels.attack == CLEAN else self.shelf.attacks[labels.attack]
         threat = None if labels.attack == CLEAN else self.shelf.threat_models[labels.threat_model]
-        cell = Cell(
-            dataset=self.shelf.datasets[labels.dataset].spec,
-            classifier=self.shelf.classifiers[labels.classifier].spec,
-            defense=defense.spec,
-            attack=attack.spec if attack else None,
+        random = bool(defense.built.traits.random) and not (threat is not None and threat.fixed)
+        reason = self._refusal(labels)
+        if reason is not None:
+            if block.impossible == "error":
+                sentence = f"expected a possible cell, got {labels}: {reason.rstrip('.')}"
+                remedy = "exclude the cell or write `impossible: skip` in the block"
+                self.problems.append(self.document.problem(("matrix", position), sentence, remedy))
+            return Member(labels, None, random, reason, threat)
+        cell = self._cell(labels, threat)
+        self.problems += self._other_data(cell)
+        return Member(labels, cell, random)
+
+    def _cell(self, labels: Labels, threat: ThreatModel | None) -> Cell:
+        shelf = self.shelf
+        name, classifier, defense = source_of(labels)
+        knowing = threat is not None and threat.knowledge is Knowledge.SURROGATE
+        elsewhere = (classifier, defense) != (labels.classifier, labels.defense)
+        return Cell(
+            dataset=shelf.datasets[labels.dataset].spec,
+            classifier=shelf.classifiers[labels.classifier].spec,
+            defense=shelf.defenses[labels.defense].spec,
+            attack=None if threat is None else shelf.attacks[name].spec,
             threat=threat,
+            surrogate=shelf.surrogates[defense].spec if knowing else None,
+            source_classifier=shelf.classifiers[classifier].spec if elsewhere else None,
+            source_defense=shelf.defenses[defense].spec if elsewhere else None,
             seed=self.evaluation.seed if self.evaluation else 0,
             subset_seed=self.evaluation.subset_seed if self.evaluation else 0,
             probe=self.probe,
             labels=labels,
         )
-        self.problems += self._other_data(cell)
-        random = bool(defense.built.traits.random)
-        reason = self._refusal(labels)
-        if reason is None:
-            return Member(labels, cell, random)
-        if block.impossible == "error":
-            sentence = f"expected a possible cell, got {labels}: {reason.rstrip('.')}"
-            remedy = "exclude the cell or write `impossible: skip` in the block"
-            self.problems.append(self.document.problem(("matrix", position), sentence, remedy))
-        return Member(labels, None, random, reason, threat)
 
     def _refusal(self, labels: Labels) -> str | None:
         if self.shelf.defenses[labels.defense].built.traits.stateful:
@@ -112,12 +131,19 @@ class Grid:
             )
         if labels.attack == CLEAN:
             return None
-        attack, defense = self.shelf.attacks[labels.attack].built, self.shelf.defenses[labels.defense].built
-        setting = Setting(self._card(labels.dataset), self.shelf.threat_models[labels.threat_model], defense.traits)
+        # what is attacked is what the examples are crafted on, in the version that the attacker runs
+        name, _, victim = source_of(labels)
+        threat = self.shelf.threat_models[labels.threat_model]
+        if threat.knowledge is Knowledge.SURROGATE and victim not in self.shelf.surrogates:
+            return (
+                f"{victim} has no `surrogate` in its entry, so there is nothing cheaper to attack; use knowledge: full"
+            )
+        shelf = self.shelf.surrogates if threat.knowledge is Knowledge.SURROGATE else self.shelf.defenses
+        attack, defense = self.shelf.attacks[name].built, shelf[victim].built
+        inner = tuple(getattr(defense, "inner", ())) if threat.adaptive else ()
+        setting = Setting(self._card(labels.dataset), threat, defense.traits, inner)
         reason: str | None = refusal(attack, setting) or defense.refuses(setting)
-        if reason is None and setting.threat.knowledge is Knowledge.FULL and not defense.traits.differentiable:
-            return f"{labels.defense} is not differentiable by its own account, so `full` has no gradient to follow"
-        return reason
+        return reason or _mode_refusal(victim, defense, setting, attack)
 
     def _card(self, dataset: str) -> DataCard:
         card: DataCard = self.shelf.datasets[dataset].built.card
@@ -126,13 +152,17 @@ class Grid:
     def _other_data(self, cell: Cell) -> Iterator[Problem]:
         """Say which recipes of a cell trained on other data than the cell's."""
         labels = cell.labels
-        standing: list[tuple[Path, Spec]] = [
+        attack, classifier, defense = source_of(labels)
+        standing: list[tuple[Path, Spec | None]] = [
             (self.shelf.classifiers[labels.classifier].path, cell.classifier),
+            (self.shelf.classifiers[classifier].path, cell.source_classifier),
             (self.shelf.defenses[labels.defense].path, cell.defense),
+            (self.shelf.defenses[defense].path, cell.source_defense),
+            (self.shelf.defenses[defense].path, cell.surrogate),
         ]
         if cell.attack is not None:
-            standing.append((self.shelf.attacks[labels.attack].path, cell.attack))
-        named = [((*path, "params", role), part) for path, spec in standing for role, part in spec.parts]
+            standing.append((self.shelf.attacks[attack].path, cell.attack))
+        named = [((*path, "params", role), part) for path, spec in standing if spec for role, part in spec.parts]
         if cell.probe is not None:
             named += [(("metrics", "probe", role), part) for role, part in cell.probe.parts]
         for path, recipe in named:
@@ -152,6 +182,26 @@ class Grid:
             if wanted > has:
                 sentence = f"expected at most {has}, the test images of dataset {name!r}, got {wanted}"
                 yield self.document.problem(("evaluation", "n_examples"), sentence)
+
+
+def _mode_refusal(name: str, defense: Any, setting: Setting, attack: Any) -> str | None:
+    """Return why a gradient mode or fixed randomness cannot be had, or None."""
+    knowledge = setting.threat.knowledge
+    if knowledge in (Knowledge.FULL, Knowledge.SURROGATE) and not defense.traits.differentiable:
+        return f"{name} is not differentiable by its own account, so `{knowledge}` has no gradient to follow"
+    if knowledge is Knowledge.SMOOTH and not hasattr(defense, "smoothed"):
+        return f"{name} has no signs that could be smoothed; use knowledge: {_other_mode(defense)}"
+    if setting.threat.fixed and not defense.traits.random:
+        return f"{name} draws no random numbers that could be fixed"
+    if setting.threat.fixed and not getattr(attack, "by_example", False):
+        return (
+            "an attack that narrows its batch by itself cannot be told whose random numbers are whose; use pgd or apgd"
+        )
+    return None
+
+
+def _other_mode(defense: Any) -> str:
+    return "full" if defense.traits.differentiable else "bpda"
 
 
 def _title(dataset: Spec) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any
 
 from harness.core.errors import Problem, UserError, nearest
-from harness.core.threat import Norm, ThreatModel
+from harness.core.threat import Norm
 from harness.suite import shipped
 from harness.suite.components import Resolver, read_file
 from harness.suite.grid import Grid, Shelf, probe_spec
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from harness.core.spec import Spec
+    from harness.core.threat import ThreatModel
     from harness.store.store import Member
 
 
@@ -133,6 +134,15 @@ class _Draft:
                 resolved = self.resolver.component(singular, use, params, self.document, path, name)
                 if resolved is not None:
                     getattr(shelf, axis).setdefault(name, resolved)
+                cheaper = entry.get("surrogate")
+                if axis == "defenses" and isinstance(cheaper, dict):
+                    other = self.resolver.component(
+                        singular, use, {**params, **cheaper}, self.document, path, name, ("surrogate",)
+                    )
+                    if other is None:
+                        shelf.faulty.add(name)
+                    else:
+                        shelf.surrogates.setdefault(name, other)
         return shelf
 
     def _threat(self, use: str, params: dict[str, Any], path: Path) -> ThreatModel | None:
@@ -144,9 +154,7 @@ class _Draft:
             self.own.append(self.document.problem(at, sentence, remedy if "?" in remedy else ""))
         budget, problems = check(THREAT_PARAMS.get(use, ThreatParams), params, self.document, (*path, "params"))
         self.own += problems
-        if budget is None or use not in known:
-            return None
-        return ThreatModel(Norm(use), float(budget.eps), budget.knowledge)
+        return budget.threat(Norm(use)) if budget is not None and use in known else None
 
     def _probe(self) -> Spec | None:
         metrics = salvage(Metrics, self.data.get("metrics", {}))

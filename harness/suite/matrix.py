@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from harness.core.cell import Labels
+from harness.core.cell import FROM, ON, Labels
 from harness.core.errors import Problem, nearest
-from harness.suite.schema import AXES, Block, Condition
+from harness.suite.schema import AXES, CLEAN, Block, Condition
 
 if TYPE_CHECKING:
     from harness.suite.source import Document, Path
@@ -27,8 +28,30 @@ def points(blocks: Mapping[int, Block], names: Names) -> dict[Labels, int]:
     for position, block in blocks.items():
         for labels in itertools.chain(_crossed(block, names), _included(block, names)):
             found.setdefault(Labels(labels.dataset, labels.classifier, labels.defense), position)
-            found.setdefault(labels, position)
+            for each in _crafted(labels, block):
+                found.setdefault(each, position)
     return found
+
+
+def _crafted(labels: Labels, block: Block) -> Iterator[Labels]:
+    """Yield a point, or one for each source of its examples, told in the attack's name."""
+    if not block.crafted_on or labels.attack == CLEAN:
+        yield labels
+        return
+    for source in block.crafted_on:
+        classifier = source.classifier or labels.classifier
+        if (source.defense, classifier) == (labels.defense, labels.classifier):
+            yield labels
+            continue
+        where = source.defense if classifier == labels.classifier else f"{source.defense}{ON}{classifier}"
+        yield replace(labels, attack=f"{labels.attack}{FROM}{where}")
+
+
+def source_of(labels: Labels) -> tuple[str, str, str]:
+    """Return the names of attack, classifier and defense that the examples of a point are crafted with and on."""
+    attack, _, where = labels.attack.partition(FROM)
+    defense, _, classifier = where.partition(ON)
+    return attack, classifier or labels.classifier, defense or labels.defense
 
 
 def _crossed(block: Block, names: Names) -> Iterator[Labels]:
@@ -106,6 +129,10 @@ def _mentions(blocks: Any) -> Iterator[tuple[Path, str, str | None]]:
             yield from _texts(chosen, (*at, singular), plural)
             if isinstance(chosen, str):
                 yield (*at, singular), plural, chosen
+        for at, source in _mappings(block.get("crafted_on"), (*path, "crafted_on")):
+            for plural, singular in AXES.items():
+                if isinstance(source.get(singular), str):
+                    yield (*at, singular), plural, source[singular]
         for at, point in _mappings(block.get("include"), (*path, "include")):
             for plural, singular in AXES.items():
                 told = point.get(singular)

@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 
 from harness.core import registry
 from harness.core.errors import UserError
-from harness.core.threat import Knowledge, Norm
+from harness.core.threat import Knowledge, Norm, Smoothing, ThreatModel
 from harness.options import Eps, Number, Options
 from harness.suite import shipped
 
@@ -54,14 +54,49 @@ class Entry(_Schema):
     params: dict[str, Any] = Field(default_factory=dict, description="options of the component; its defaults otherwise")
 
 
+class DefenseEntry(Entry):
+    """A defense, and what an attacker may run in its place."""
+
+    surrogate: dict[str, Any] | None = Field(
+        None, description="options that the attacker's cheaper version has instead, for knowledge: surrogate"
+    )
+
+
+class SmoothingParams(Options):
+    """What stands for a sign in the backward pass."""
+
+    by: Literal["tanh", "normalised"] = Field(
+        "tanh", description="of the gradient over its mean size; or that quotient itself"
+    )
+    slope: Number = Field(1.0, gt=0, description="of the tanh: the larger, the nearer to the sign")
+
+
 class ThreatParams(Options):
     """A budget and a knowledge of the defense."""
 
     eps: Eps = Field(description="radius of the ball around the clean image, pixels in [0, 1]; 8/255 is understood")
     knowledge: Knowledge = Field(
         description="oblivious: sees the classifier alone; bpda: takes the defense's Jacobian for the identity; "
-        "full: differentiates through the defense"
+        "surrogate: differentiates a cheaper version of the defense; full: differentiates through the defense; "
+        "smooth: likewise, with a smooth function's derivative for each sign"
     )
+    smoothing: SmoothingParams | None = Field(None, description="what stands for a sign; with knowledge: smooth alone")
+    randomness: Literal["fresh", "fixed"] = Field(
+        "fresh",
+        description="fixed: the defense draws the same numbers in every look, and the attacker knows them; tells how "
+        "much of a defense is its randomness, and never counts for the worst case",
+    )
+
+    @model_validator(mode="after")
+    def _smoothing_where_smooth(self) -> ThreatParams:
+        if self.smoothing is not None and self.knowledge is not Knowledge.SMOOTH:
+            raise ValueError(f"expected a smoothing with knowledge: smooth alone, got one with {self.knowledge}")
+        return self
+
+    def threat(self, norm: Norm) -> ThreatModel:
+        """Return the threat model in a norm."""
+        smoothing = None if self.smoothing is None else Smoothing(self.smoothing.by, self.smoothing.slope)
+        return ThreatModel(norm, float(self.eps), self.knowledge, smoothing, self.randomness == "fixed")
 
 
 class FlowParams(ThreatParams):
@@ -140,6 +175,13 @@ class Point(_Schema):
     threat_model: str = Field(description="name of a threat model")
 
 
+class Source(_Schema):
+    """What adversarial examples are crafted on, to be judged elsewhere (transfer)."""
+
+    defense: str = Field(description="name of a defense")
+    classifier: str | None = Field(None, description="name of a classifier; the judged one unless told")
+
+
 class Block(_Schema):
     """A crossing of the axes; an axis that is not listed takes all its entries."""
 
@@ -151,6 +193,11 @@ class Block(_Schema):
     tie: tuple[Tie, ...] = Field((), description="axes to walk together instead of crossing them")
     exclude: tuple[Condition, ...] = Field((), description="cells to leave out: those that match any condition")
     include: tuple[Point, ...] = Field((), description="points to add to the crossing")
+    crafted_on: tuple[Source, ...] = Field(
+        (),
+        description="judge examples that were crafted on each of these, in place of each cell's own (transfer); a cell "
+        "that is itself the source stays as it is",
+    )
     impossible: Literal["error", "skip"] = Field(
         "error", description="what becomes of a cell that a component refuses: an error, or a row with the reason"
     )
@@ -238,7 +285,7 @@ class SuiteFile(_Schema):
     title: str = Field("", description="heading of the report")
     datasets: tuple[Entry, ...] = Field(min_length=1, description="where images come from")
     classifiers: tuple[Entry, ...] = Field(min_length=1, description="what is defended")
-    defenses: tuple[Entry, ...] = Field(min_length=1, description="what purifies images before the classifier")
+    defenses: tuple[DefenseEntry, ...] = Field(min_length=1, description="what purifies images before the classifier")
     attacks: tuple[Entry, ...] = Field((), description="what proposes adversarial images")
     threat_models: tuple[Entry, ...] = Field(
         (), description="budgets and knowledge; `use`: Linf, L2, flow or corruption"

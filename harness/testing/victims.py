@@ -30,6 +30,7 @@ class LinearVictim:
         net: pixels to logits; the dropout in it is off, so a change of training mode changes the numbers.
         questions: the images of every call.
         told: every fraction that was reported.
+        notes: every claim, by name.
     """
 
     def __init__(self, n_classes: int = 10) -> None:
@@ -46,6 +47,7 @@ class LinearVictim:
         self.net = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), linear).eval()
         self.questions: list[Tensor] = []
         self.told: list[float] = []
+        self.notes: dict[str, list[Tensor]] = {}
 
     @property
     def random(self) -> bool:
@@ -55,6 +57,20 @@ class LinearVictim:
     def progress(self, fraction: float) -> None:
         """Keep how much of the attack is done."""
         self.told.append(fraction)
+
+    def note(self, name: str, values: Tensor) -> None:
+        """Keep what the attack claims; per image, or it is no claim about one."""
+        if values.ndim != 1:
+            raise AssertionError(f"expected notes per image, shape (B,), got {tuple(values.shape)}")
+        self.notes.setdefault(name, []).append(values.detach().clone())
+
+    def inner(self, name: str, x: Tensor, clean: Tensor, draws: Draws) -> Tensor:
+        """Refuse: there is no defense in here.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(f"expected an attack that asks for no inner loss of a bare classifier, got {name!r}")
 
     def logits(self, x: Tensor, draws: Draws) -> Tensor:
         """Return logits ``(B, K)``."""

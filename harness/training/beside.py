@@ -88,6 +88,20 @@ class Beside:
         """Whether the attack differentiates through the purifier; else it sees the classifier alone."""
         return self.budget.knowledge is Knowledge.FULL
 
+    def asking(self, classifier: nn.Module, purified: Callable[[Tensor, Draws], Tensor]) -> Ask:
+        """Return what an attack asks: the logits of purified images, or, where it sees the classifier alone, of images.
+
+        Args:
+            classifier: images to logits ``(B, K)``.
+            purified: images and their draws to images.
+        """
+
+        def ask(at: Tensor, draws: Draws) -> Tensor:
+            logits: Tensor = classifier(purified(at, draws) if self.through else at)
+            return logits
+
+        return ask
+
     def attacked(self, ask: Ask, x: Tensor, y: Tensor, draws: Draws, *, random: bool) -> Tensor:
         """Return what the attack proposes around ``x``; ``random``: whether other draws may get other logits.
 
@@ -136,6 +150,17 @@ class Learner:
     ask: Ask
     n_classes: int
     random: bool
+
+    def inner(self, name: str, x: Tensor, clean: Tensor, draws: Draws) -> Tensor:
+        """Refuse: what is trained here has no losses to show.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(f"expected an attack in training that asks for no inner loss, got asked for {name!r}")
+
+    def note(self, name: str, values: Tensor) -> None:
+        """Keep nothing: no claim is looked at in training."""
 
     def progress(self, fraction: float) -> None:
         """Keep nothing: a training tells how far it is by its own steps."""

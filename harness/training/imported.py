@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from harness.core.errors import UserError
 from harness.nets.files import content, fill, weights_folder
 from harness.nets.published import load
+from harness.nets.published_unets import read_unet
 from harness.nets.resnet import bare
 from harness.training.passes import mae
 
@@ -19,19 +20,25 @@ if TYPE_CHECKING:
 
 
 def import_into(net: nn.Module, size: NetSize, data: DataCard, objective: PublishedObjective) -> None:
-    """Replace the first weights of an autoencoder or of a residual network by published ones.
+    """Replace the first weights of an autoencoder, of a residual network or of a U-Net by published ones.
 
     Raises:
         UserError: if there is no such file, if it is not the one that the recipe names, or if it holds another network.
     """
+    path = weights_folder() / objective.file
     match size.use:
         case "mae":
             content(objective.file, objective.sha256)  # looked at for its hash; what it holds may be torch's format too
-            mae(net).load_state_dict(load(weights_folder() / objective.file, size, data.shape))
+            mae(net).load_state_dict(load(path, size, data.shape))
         case "resnet":
             fill(bare(net), f"resnet{size.depth}", objective.file, objective.sha256)
+        case "unet" | "diffusers-unet":
+            from harness.nets.unet import bare as bare_unet  # diffusers takes seconds to import
+
+            content(objective.file, objective.sha256)
+            bare_unet(net).load_state_dict(read_unet(path, bare_unet(net)))
         case _:
             raise UserError(
-                f"expected a masked autoencoder or a residual network to import weights into, got a {size.use} "
-                "network; use net: mae or net: resnet"
+                "expected a masked autoencoder, a residual network or a U-Net to import weights into, got a "
+                f"{size.use} network; use net: mae, resnet, unet or diffusers-unet"
             )

@@ -132,6 +132,50 @@ def test_all_rounds_are_pulled_towards_the_input():
     assert float((near - x).abs().mean()) < 0.7 * float((far - x).abs().mean())
 
 
+def test_the_pull_moves_mean_and_covariance_as_worked_out():
+    """Of Gaussian data with the exact noise prediction every step is affine, so both moments are carried along here."""
+    n, mean, identity = 20_000, np.array([0.25, -0.2]), np.eye(2)
+    covariance = np.array([[0.03, 0.012], [0.012, 0.02]])
+    given = np.array([-0.15, 0.1])
+
+    class Exact(nn.Module):
+        def forward(self, state, level):
+            share = float(KEPT[int(level[0])])
+            precision = torch.from_numpy(np.linalg.inv(share * covariance + (1 - share) * identity))
+            return math.sqrt(1 - share) * (state - math.sqrt(share) * torch.from_numpy(mean)) @ precision
+
+    def moments(scale):
+        at, spread = given, 0 * identity
+        for _ in range(2):
+            here = KEPT[59]
+            at, spread = math.sqrt(here) * at, here * spread + (1 - here) * identity
+            for step in range(59, -1, -4):
+                here, there = KEPT[step], KEPT[step - 4] if step >= 4 else 1.0
+                alpha, precision = here / there, np.linalg.inv(here * covariance + (1 - here) * identity)
+                variance = (1 - there) / (1 - here) * (1 - alpha)
+                strength = math.sqrt(1 - here) / (2 * 0.1 / 3 / scale * math.sqrt(here)) if scale else 0.0
+                pulled = 2 * variance * strength / 2  # of a mean over two pixels
+                by_image = math.sqrt(there) * (1 - alpha) / (1 - here)
+                by_state = math.sqrt(alpha) * (1 - there) / (1 - here)
+                gain = by_image * (identity - (1 - here) * precision) / math.sqrt(here) + (by_state - pulled) * identity
+                added = by_image * (1 - here) * precision @ mean + pulled * math.sqrt(here) * given
+                at = gain @ at + added
+                spread = gain @ spread @ gain.T + (variance + pulled**2 * (1 - here)) * identity
+        return at, spread
+
+    x = torch.from_numpy((given + 1) / 2).expand(n, 1, 1, 2)
+    options = GDMP.Options(unet="u", t_star=60, steps=15, rounds=2, guide_scale=8.0, eps=0.1)
+    found = 2 * GDMP(options).purify(x, {"unet": Exact()}, draws(n)).reshape(n, 2).numpy() - 1
+    at, spread = moments(8.0)
+    variances = np.diagonal(spread)
+    assert (abs(found.mean(0) - at) < 5 * np.sqrt(variances / n) + 1e-4).all()
+    error = np.sqrt((np.outer(variances, variances) + spread**2) / n)
+    assert (abs(np.cov(found.T) - spread) < 5 * error + 1e-5).all()
+    unguided, wider = moments(0.0)
+    assert (abs(at - unguided) > 0.02).all()
+    assert (variances < 0.8 * np.diagonal(wider)).all()
+
+
 @pytest.mark.parametrize("guide", ["mse", "ssim"])
 def test_gdmp_has_the_gradient_of_finite_differences(guide):
     options = GDMP.Options(unet="tiny", t_star=6, steps=3, rounds=2, guide=guide, guide_scale=400.0, eps=0.2)

@@ -84,7 +84,7 @@ def test_only_steps_that_are_counted_have_to_fit(t_star, steps, sampler):
 # ---------------------------------------------------------------------- single steps
 
 
-@pytest.mark.parametrize(("t_star", "stride"), [(100, 10), (1000, 50), (4, 2)])
+@pytest.mark.parametrize(("t_star", "stride"), [(100, 10), (1000, 50), (4, 2), (5, 1)])
 def test_an_ancestral_step_has_the_posteriors_mean_and_variance(t_star, stride):
     """Ho et al. 2020, equation 7, of q(x_s | x_t, x_0) with s = t - stride, where x_0 is known exactly."""
     here, there = KEPT[t_star - 1], KEPT[t_star - stride - 1]
@@ -109,6 +109,19 @@ def test_an_ancestral_step_has_the_posteriors_mean_and_variance(t_star, stride):
     variance = (1 - there) / (1 - here) * (1 - alpha)
     assert float(found.mean()) == pytest.approx(mean, abs=5 * math.sqrt(variance / 40_000))
     assert float(found.var()) == pytest.approx(variance, rel=5 * math.sqrt(2 / 40_000))
+
+
+@pytest.mark.parametrize(("sampler", "weight", "noisy"), [("sde", 1.0, 1.0), ("ode", 0.5, 0.0)])
+def test_a_step_by_time_is_eulers_of_the_equation(sampler, weight, noisy):
+    """dx = (-beta x / 2 - w beta score) dt + sqrt(beta) dW, back from 0.2 by half the way to the end."""
+    state, net = numbers(5, "state"), Gaussian(True)
+    restore(state, net, draws(5), t_star=200, steps=2, sampler=sampler)
+    length, beta, share = (0.2 - 1e-5) / 2, 0.1 + 19.9 * 0.2, math.exp(-(0.1 * 0.2 + 9.95 * 0.2**2))
+    marginal = share * COVARIANCE + (1 - share) * torch.eye(2, dtype=torch.float64)
+    score = -(state - math.sqrt(share) * MEAN) @ torch.linalg.inv(marginal)
+    noise = draws(5).at("reverse", 0).normal(1, 1, 2).double()
+    wanted = state + length * beta * (state / 2 + weight * score) + noisy * math.sqrt(length * beta) * noise
+    assert torch.allclose(net.states[1], wanted, rtol=1e-9, atol=1e-12)
 
 
 def test_a_shift_is_added_to_the_mean_of_a_step_and_told_its_variance():
@@ -175,6 +188,25 @@ def test_the_library_and_our_own_loop_walk_the_same_path():
         own = restore(state, Gaussian(True), draws(10), t_star=100, steps=steps, sampler="sde")
         theirs = restore(state, Gaussian(True), draws(10), t_star=100, steps=steps, sampler="torchsde")
         assert torch.allclose(own, theirs, atol=1e-9)
+
+
+@pytest.mark.parametrize("sampler", ["ddpm", "ddim", "sde", "ode"])
+def test_states_on_the_way_have_the_marginals_of_their_levels(sampler):
+    """From diffused data: N(sqrt(abar) m, abar S + (1 - abar) I) at every level; errors as below."""
+    n = 20_000
+    net = Gaussian(sampler not in ("ddpm", "ddim"))
+    data = MEAN + numbers(n) @ torch.linalg.cholesky(COVARIANCE).T
+    state = diffused(data, numbers(n, "noise"), 500, sampler)
+    restore(state, net, draws(n), t_star=500, steps=500, sampler=sampler)
+    for step in (0, 125, 250, 375, 490):
+        time = 0.5 - step * (0.5 - END) / 500
+        share = kept(time) if net.by_time else float(KEPT[499 - step])
+        found, wanted = net.states[step].reshape(n, 2), share * COVARIANCE + (1 - share) * torch.eye(2).double()
+        variances = torch.diagonal(wanted)
+        error = 5 * (variances / n).sqrt() + 0.015 * variances.sqrt()
+        assert bool(((found.mean(0) - math.sqrt(share) * MEAN).abs() < error).all())
+        spread = ((variances[:, None] * variances + wanted**2) / n).sqrt()
+        assert bool(((found.T.cov() - wanted).abs() < 5 * spread + 0.015 * variances.max()).all())
 
 
 @pytest.mark.parametrize("sampler", ["ddpm", "ddim", "sde", "torchsde", "ode"])

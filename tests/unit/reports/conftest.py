@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 
 from harness.core.cell import Cell, Labels, Shard
 from harness.core.job import Evaluate
-from harness.core.result import Artifact, Cost, Done, Outcome
+from harness.core.result import TOTALS, Artifact, Cost, Done, Outcome
 from harness.core.spec import Spec
 from harness.core.threat import Knowledge, Norm, ThreatModel
 from harness.store.store import Declaration, Member, Store
@@ -24,19 +24,25 @@ THREATS = {
 }
 
 
+#: what one image takes if a test does not say otherwise: of a defense, and of an attack whose memory nobody watched
+USUAL = Cost(1, 0.5, 11, 10, 10, peak_memory=12_300_000, batch_size=4)
+CRAFT = Cost(1, 2.0, 20, 20)
+
+
 @dataclass
 class Bench:
     """A suite under construction: its members in order, and what was measured of them."""
 
     path: Path
     members: list[Member] = field(default_factory=list)
-    measured: list[tuple[Cell, list[str]]] = field(default_factory=list)
+    measured: list[tuple[Cell, list[str], Cost, Cost]] = field(default_factory=list)
     n_examples: int = 4
     repeats: int = 3
     decision: str = "mean"
     name: str = "toy"
     title: str = "A toy"
     text: str = "suite: toy\n"
+    usual: Cost = USUAL
 
     def cell(
         self,
@@ -45,10 +51,11 @@ class Bench:
         *,
         dataset: str = "digits",
         use: str | None = None,
+        params: dict[str, Any] | None = None,
         own_classifier: bool = False,
     ) -> Cell:
         classifier = Spec.of("recipe", "classifier", 1, {"width": 8})
-        params = {"steps": 10, **({"own_classifier": True} if own_classifier else {})}
+        params = {"steps": 10, **(params or {}), **({"own_classifier": True} if own_classifier else {})}
         return Cell(
             dataset=Spec.of("dataset", "digits", 1, {}),
             classifier=Spec.of("classifier", "trained", 1, {}, {"net": classifier}),
@@ -60,13 +67,22 @@ class Bench:
             labels=Labels(dataset, "cnn", defense, *(("pgd", threat) if threat else ())),
         )
 
-    def add(self, defense: str, threat: str | None, *correct: str, **options: Any) -> Cell:
-        """Add a cell; ``correct`` holds a word per example with a digit per repeat, none if it was not run."""
+    def add(
+        self, defense: str, threat: str | None, *correct: str, cost: Cost = USUAL, attack: Cost = CRAFT, **options: Any
+    ) -> Cell:
+        """Add a cell; ``correct`` holds a word per example with a digit per repeat, none if it was not run.
+
+        ``cost`` is that of the defense, ``attack`` that of the attack if there is one, each for one image.
+        """
         cell = self.cell(defense, threat, **options)
         self.members.append(Member(cell.labels, cell, random=cell.defense.use != "none"))
         if correct:
-            self.measured.append((cell, list(correct)))
+            self.measure(cell, correct, cost, attack)
         return cell
+
+    def measure(self, cell: Cell, correct: Sequence[str], cost: Cost = USUAL, attack: Cost = CRAFT) -> None:
+        """Remember what was seen of a cell; see ``add``."""
+        self.measured.append((cell, list(correct), cost, attack))
 
     def refuse(self, defense: str, threat: str, reason: str) -> None:
         self.members.append(
@@ -81,14 +97,19 @@ class Bench:
                 self.name, self.title, self.text, self.decision, self.n_examples, self.repeats, 50, tuple(self.members)
             )
         )
-        for cell, correct in self.measured:
+        for cell, correct, cost, attack in self.measured:
             job = Evaluate(cell, Shard(0, 0, len(correct)), 0, len(correct[0]))
-            store.finish(store.board.claim(job), job, done(cell, correct))
+            store.finish(store.board.claim(job), job, done(cell, correct, cost, attack))
         self.measured.clear()
         return str(self.path)
 
 
-def done(cell: Cell, correct: Sequence[str]) -> Done:
+def times(cost: Cost, images: int) -> Cost:
+    """Return what as many images cost, one batch after the other."""
+    return replace(cost, **{name: getattr(cost, name) * images for name in TOTALS})
+
+
+def done(cell: Cell, correct: Sequence[str], cost: Cost, attack: Cost) -> Done:
     images = len(correct) * len(correct[0])
     outcomes = [
         Outcome(
@@ -108,10 +129,8 @@ def done(cell: Cell, correct: Sequence[str]) -> Done:
     return Done(
         artifacts=(Artifact("d" * 64, "weights", "a" * 64, 1000, "cnn"),),
         outcomes=tuple(outcomes),
-        defense_cost=Cost(images, 0.5 * images, 11 * images, 10 * images, 10 * images),
-        attack_cost=Cost(len(correct), 2.0 * len(correct), 20 * len(correct), 20 * len(correct))
-        if cell.attack
-        else None,
+        defense_cost=times(cost, images),
+        attack_cost=times(attack, len(correct)) if cell.attack else None,
         environment={"python": "3.11.0", "cpu": "<b>a machine</b>"},
         seconds=1.0,
     )

@@ -48,3 +48,19 @@ def test_budgets_read_as_people_write_them(eps, text):
 
 def test_times_are_utc_to_the_minute():
     assert numbers.moment(datetime(2030, 1, 31, 12, 0, 59, tzinfo=UTC)) == "2030-01-31 12:00 UTC"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.00 kB"),
+        (640_000, "640 kB"),
+        (12_345_678, "12.3 MB"),
+        (1_200_000_000, "1.20 GB"),
+        (2.0**40, "1100 GB"),
+    ],
+)
+def test_memory_has_a_unit_of_powers_of_ten(value, text):
+    assert numbers.memory(value) == text

@@ -131,8 +131,27 @@ def test_csv_gives_back_the_numbers(toy):
     worst = {line["defense"]: line for line in lines if line["row"] == "worst case"}
     assert float(worst["mae-pure"]["accuracy"]) == pytest.approx(0.5)
     assert worst["mae-pure"]["rank"] == "1"
+    assert (worst["mae-pure"]["tied"], worst["mae-pure"]["p"]) == ("", "")
     assert len(worst["mae-pure"]["id"].split()) == 3
     assert worst["dmae"]["reason"] == "no finished adaptive attack"
+
+
+def test_peak_memory_and_its_batch_size_stand_in_every_table_of_cells(toy):
+    leaderboard = read_leaderboard(toy.write())
+    cells = [line for line in csv.DictReader(io.StringIO(csv_text(leaderboard))) if line["row"] == "cell"]
+    clean = next(line for line in cells if line["defense"] == "mae-pure" and line["attack"] == "clean")
+    assert (float(clean["defense_peak_memory"]), float(clean["defense_batch_size"])) == (12_300_000, 4)
+    assert all(line["attack_peak_memory"] == line["attack_batch_size"] == "" for line in cells)
+    measured = sum(bool(line["accuracy"]) for line in cells)
+    for text, between in ((markdown(leaderboard), " | "), (latex(leaderboard), " & ")):
+        assert text.count(between.join(["12.3 MB", "4", ""])) == measured
+        assert "defense, per batch" in text
+    page = html(leaderboard)
+    assert page.count(">12.3 MB</td>") == measured
+    for group in ("defense, per batch", "attack, per batch"):
+        assert f'colspan="2" scope="colgroup">{group}</th>' in page
+    assert "<dt>peak memory, batch size</dt>" in page
+    assert "**peak memory, batch size**: The most memory" in markdown(leaderboard)
 
 
 def test_markdown_tables_have_equal_rows_and_name_the_cells(toy):

@@ -59,7 +59,7 @@ def test_autoattack_counts_where_it_met_the_whole_defense(bench):
         for threat, share in (("oblivious-0.2", 1), ("bpda-0.2", 3)):
             cell = replace(one.cell(defense, threat), attack=Spec.of("attack", "autoattack", 1, {}))
             one.members.append(replace(one.members[-1], cell=cell, labels=cell.labels))
-            one.measured.append((cell, [correct] * (4 - share) + ["0" * len(correct)] * share))
+            one.measure(cell, [correct] * (4 - share) + ["0" * len(correct)] * share)
     found = cards(one.write())
     assert found["digits/Linf/dmae_cnn.json"]["autoattack_acc"] == "25.00"
     assert found["digits/Linf/none_cnn.json"]["autoattack_acc"] == "25.00"

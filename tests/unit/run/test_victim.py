@@ -7,7 +7,7 @@ from torch import nn
 from harness.core.contracts import Traits
 from harness.core.threat import Knowledge
 from harness.draws import Draws
-from harness.run.victim import DefendedVictim
+from harness.run.victim import DefendedVictim, known_draws
 from harness.testing.nets import tiny_cnn
 
 DRAWS = Draws(("victim",), torch.arange(3))
@@ -96,3 +96,51 @@ def test_progress_is_handed_on():
     told = []
     DefendedVictim(nn.Identity(), None, {}, Knowledge.OBLIVIOUS, 10, told.append).progress(0.5)
     assert told == [0.5]
+
+
+def test_known_randomness_is_the_same_in_every_look_and_no_randomness_to_the_attacker(x):
+    fresh, known = victim(Knowledge.BPDA), DefendedVictim(tiny_cnn(), Squash(), {}, Knowledge.BPDA, 10, known=7)
+    assert not known.random
+    assert fresh.random
+    assert torch.equal(known.logits(x, DRAWS.at(1)), known.logits(x, DRAWS.at(2)))
+    purified = Squash().purify(x, {}, known_draws(7, DRAWS.examples))
+    assert torch.equal(known.logits(x, DRAWS), tiny_cnn()(purified))
+
+
+class Telling(Squash):
+    inner = ("weight",)
+
+    def inner_loss(self, name, x, clean, nets, draws):
+        return ((self.purify(x, nets, draws) - clean) ** 2).flatten(1).sum(1)
+
+
+@pytest.mark.parametrize("size", [None, 2])
+def test_an_inner_loss_is_exact_in_every_gradient_mode(x, size):
+    clean = DRAWS.at("clean").uniform(1, 8, 8)
+    noise = 0.01 * DRAWS.at("noise").normal(1, 8, 8)
+    for knowledge in (Knowledge.BPDA, Knowledge.FULL):
+        seen = DefendedVictim(tiny_cnn(), Telling(), {}, knowledge, 10, batch_size=size)
+        at = x.clone().requires_grad_(True)
+        found = seen.inner("weight", at, clean, DRAWS)
+        (gradient,) = torch.autograd.grad(found.sum(), at)
+        off = x**2 + noise - clean
+        assert torch.allclose(found, (off**2).flatten(1).sum(1))
+        assert torch.allclose(gradient, 4.0 * off * x, atol=1e-6)
+
+
+def test_a_loss_that_is_not_there_is_refused(x):
+    with pytest.raises(ValueError, match="inner loss 'weight'"):
+        victim(Knowledge.FULL).inner("weight", x, x, DRAWS)
+    with pytest.raises(ValueError, match="inner loss 'weight'"):
+        victim(Knowledge.OBLIVIOUS).inner("weight", x, x, DRAWS)
+
+
+def test_the_gauge_sees_the_gradient_that_the_attacker_gets(x):
+    seen = victim(Knowledge.FULL)
+    looks = [DRAWS.at(number) for number in range(3)]
+    for look in looks:
+        value_and_gradient(lambda at, look=look: seen.logits(at, look), x)
+    notes = seen.gauge.notes()
+    assert notes["zero_gradient"] == (0.0, 9)
+    assert 0.0 < notes["noise_share"][0] < 1.0
+    assert notes["noise_share"][1] == 3

@@ -82,8 +82,8 @@ def measure(store: Store, what: Cell, shard: Shard, first: int, words: list[str]
     )
     images = len(outcomes)
     cost = Cost(images, 1.0 * images, 2 * images, 3 * images, 4 * images)
-    crafted = Cost(shard.size, 10.0 * shard.size, 20 * shard.size, 20 * shard.size) if what.attack else None
-    done = Done(outcomes=outcomes, defense_cost=cost, attack_cost=crafted)
+    crafted = Cost(shard.size, 10.0 * shard.size, 20 * shard.size, 20 * shard.size, 0, 5_000_000, 2)
+    done = Done(outcomes=outcomes, defense_cost=cost, attack_cost=crafted if what.attack else None)
     assert store.finish(store.board.claim(job), job, done)
 
 
@@ -161,6 +161,8 @@ def test_crafting_is_paid_once_for_all_repeats_of_a_slice(store):
     found = results(path_of(store))
     (row,) = found.cells.to_dict("records")
     assert (row["attack_seconds"], row["attack_forwards"]) == (10.0, 20.0)
+    assert (row["attack_peak_memory"], row["attack_batch_size"]) == (5_000_000, 2)
+    assert pd.isna(row["defense_peak_memory"])  # nobody watched
     assert (row["defense_seconds"], row["norm"], row["eps"], row["knowledge"]) == (1.0, "Linf", 0.2, "bpda")
     assert len(found.costs) == 2
     assert len(found.examples) == 4

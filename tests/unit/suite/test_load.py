@@ -167,7 +167,8 @@ def test_what_eps_is_depends_on_the_norm(complaints, suite_text, use, eps, sente
         (
             "knowledge: bpda",
             "knowledge: bpad",
-            "[1].params.knowledge: expected one of oblivious, bpda, full, got 'bpad'; did you mean 'bpda'?",
+            "[1].params.knowledge: expected one of oblivious, bpda, surrogate, full, smooth, got 'bpad'; "
+            "did you mean 'bpda'?",
         ),
         ("params: {net: mae.yaml}", "params: [1]", "defenses[1].params: expected a mapping, got [1]"),
         ("{net: mae.yaml}", "{}", "defenses[1].params.net: expected the key 'net', got none"),
@@ -234,7 +235,8 @@ def test_all_mistakes_come_at_once_sorted_by_line(complaints, folder):
         "suite.yaml:11: attacks[0].params.steps: expected an integer, got 'ten'",
         "suite.yaml:11: attacks[0].params.stepz: unknown key 'stepz'; did you mean 'steps'?",
         f"suite.yaml:13: threat_models[0].use: expected a norm, one of {', '.join(Norm)}, under `use`, got 'L3'",
-        "suite.yaml:13: threat_models[0].params.knowledge: expected one of oblivious, bpda, full, got 'all'",
+        "suite.yaml:13: threat_models[0].params.knowledge: expected one of oblivious, bpda, surrogate, full, smooth, "
+        "got 'all'",
         "suite.yaml:15: matrix[0].defenses[1]: expected a text, got 3",
         "suite.yaml:15: matrix[0].defenses[0]: expected a name listed under defenses, got 'nune'; did you mean 'none'?",
         "suite.yaml:16: matrix[0].tie[0]: expected tied lists of equal length, got datasets with 1, attacks with 2",

@@ -65,7 +65,9 @@ def test_an_absent_file_is_a_sentence(split, file):
 def test_weights_of_another_size_are_refused(split, file):
     with pytest.raises(UserError, match=r"expected the .* tensors of a masked autoencoder of width 8 with 2 and 1"):
         imported(split, file[1], file[2], NET | {"depth": 2})
-    with pytest.raises(UserError, match=r"expected a masked autoencoder or a residual network to import .* got a cnn"):
+    with pytest.raises(
+        UserError, match=r"expected a masked autoencoder, a residual network or a U-Net to .* got a cnn"
+    ):
         imported(split, file[1], file[2], {"use": "cnn"})
 
 
