@@ -40,6 +40,7 @@ class Export(StrEnum):
     PARQUET = "parquet"
     CSV = "csv"
     ROBUSTBENCH = "robustbench"
+    ADVERSARIAL = "adversarial"
 
 
 class Format(StrEnum):
@@ -360,13 +361,33 @@ def merge(
 def export(
     url: Url,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="folder for the files")],
-    kind: Annotated[Export, typer.Option("--format", help="frames as parquet or csv, or RobustBench's model_info")],
+    kind: Annotated[
+        Export,
+        typer.Option(
+            "--format", help="frames as parquet or csv, RobustBench's model_info, or a cell's adversarial examples"
+        ),
+    ],
     suite: Annotated[Optional[str], typer.Option(metavar="NAME", help="only this suite")] = None,  # noqa: UP045
+    cell: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="ID", help="whose adversarial examples; as reports show it"),
+    ] = None,
 ) -> None:
-    """Write what was measured for other programmes: frames of cells, examples and costs, or RobustBench's JSON."""
+    """Write what was measured for other programmes: frames, RobustBench's JSON, or examples for the attack replay."""
     from harness.store.export import export as write_frames
     from reports.write import write_model_info
 
+    if (kind == Export.ADVERSARIAL) != (cell is not None):
+        raise UserError(
+            "expected --cell together with --format adversarial, and with no other; name the cell by its id"
+        )
+    if cell is not None:
+        from harness.artifacts import Folder
+        from harness.store.adversarial import export_adversarial
+
+        path, sha256 = export_adversarial(url, out, cell, Folder.default())
+        _out().print(f"{path}\nsha256: {sha256}", markup=False, highlight=False, soft_wrap=True)
+        return
     paths = write_model_info(url, out, suite) if kind == Export.ROBUSTBENCH else write_frames(url, out, kind, suite)
     for path in paths:
         _out().print(str(path), markup=False, highlight=False, soft_wrap=True)

@@ -8,6 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from harness.core.spec import digest_of
+from harness.core.threat import BALLS
 from reports.numbers import radius
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ _LONGEST = 100
 def model_info(leaderboard: Leaderboard) -> dict[str, str]:
     """Return the text of each file by its path under ``model_info``.
 
-    A row is there if it is ranked, or if it is the classifier without a defense, and all its cells are finished.
+    A row is there if it is ranked, or if it is the classifier without a defense, and all its cells are finished; in
+    the ball of a norm, that is: its cards know no other threat.
     ``clean_acc``, ``autoattack_acc`` and ``external`` are in per cent, as text, as RobustBench has them:
 
     - ``external``, there the best known evaluation, is the worst case per example over all attacks of the row;
@@ -36,7 +38,7 @@ def model_info(leaderboard: Leaderboard) -> dict[str, str]:
         for section in leaderboard.sections
         for board in section.boards
         for row in board.rows
-        if row.worst and not row.unfinished and (row.rank or row.reference)
+        if board.norm in BALLS and row.worst and not row.unfinished and (row.rank or row.reference)
     ]
     places = [_place(board, row, leaderboard.provenance) for _, board, row in rows]
     taken = Counter(place.casefold() for place in places)

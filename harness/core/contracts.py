@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
-from harness.core.threat import Norm
+from harness.core.threat import BALLS, Norm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -201,6 +201,9 @@ class Attack(Component, Protocol):
 
     It may have ``library: ClassVar[str]``, the import package that does its work: the hash of that package's source and
     its version are then kept with every result, beside the hash of the attack's own.
+
+    It may have ``norms: ClassVar[tuple[Norm, ...]]``, the norms of threat models that it serves; without it those are
+    the balls, ``Linf``, ``L2`` and ``L1``. It is never asked about another: ``refusal`` says why.
     """
 
     def __init__(self, options: Any) -> None: ...
@@ -212,9 +215,26 @@ class Attack(Component, Protocol):
     def propose(self, victim: Victim, x: Tensor, y: Tensor, threat: ThreatModel, draws: Draws) -> Tensor:
         """Return images within the budget around ``x`` ``(B, C, H, W)`` that the victim should get wrong.
 
-        Labels ``y`` are ``(B,)``. Every random number comes from ``draws``.
+        Under a threat model of norm ``flow``, return the flows ``(B, 2, H, W)`` that make such images of ``x``: the
+        judge renders them, with ``harness.bounds.warp``. Labels ``y`` are ``(B,)``. Every random number comes from
+        ``draws``.
         """
         ...
+
+
+def norms_of(attack: Attack) -> tuple[Norm, ...]:
+    """Return the norms of threat models that an attack serves."""
+    serves: tuple[Norm, ...] = getattr(attack, "norms", BALLS)
+    return serves
+
+
+def refusal(attack: Attack, setting: Setting) -> str | None:
+    """Return why a cell cannot be run with an attack, as a sentence, or None: another norm, or its own reason."""
+    serves = norms_of(attack)
+    if setting.threat.norm not in serves:
+        known = " and ".join(serves)
+        return f"{type(attack).__name__} serves threat models of {known}, and this one is of {setting.threat.norm}"
+    return attack.refuses(setting)
 
 
 @runtime_checkable
@@ -302,5 +322,7 @@ __all__ = [
     "Split",
     "Traits",
     "Victim",
+    "norms_of",
     "own_classifier",
+    "refusal",
 ]

@@ -11,11 +11,20 @@ if TYPE_CHECKING:
 
 
 class Norm(StrEnum):
-    """The norm that measures a perturbation of pixels in [0, 1]."""
+    """How an image may be changed, and what ``eps`` of a threat model measures.
+
+    ``Linf``, ``L2``: the norm of a perturbation of pixels in [0, 1].
+    ``flow``: no norm of pixels: how far each pixel may be moved along either axis, in pixels (Xiao et al. 2018). What
+    is proposed are the moves; the judge measures them and renders the image.
+    ``corruption``: no norm at all: a severity, 1 to 5, of common corruptions (Hendrycks and Dietterich 2019). Nothing
+    about an image tells whether it is one of those, so the judge can check range and finiteness only.
+    """
 
     LINF = "Linf"
     L2 = "L2"
     L1 = "L1"
+    FLOW = "flow"
+    CORRUPTION = "corruption"
 
 
 #: the norms whose budget is a ball around the clean image, which ``harness.bounds`` measures and projects onto
@@ -65,8 +74,9 @@ class ThreatModel:
     """A perturbation budget and a knowledge of the defense.
 
     Attributes:
-        norm: the norm of the budget.
-        eps: radius of the ball around the clean image, pixels in [0, 1], greater than 0.
+        norm: what the budget measures.
+        eps: how large that may be, greater than 0: the radius of a ball around the clean image, pixels in [0, 1];
+            the largest move, in pixels; a severity, a whole number.
         knowledge: what the attacker sees of the defense.
         smoothing: what stands for the defense's signs; with ``smooth`` alone, which has the default unless told.
         fixed: whether the defense draws the same random numbers in every look of the attacker and of the judge, who

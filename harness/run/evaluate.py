@@ -198,20 +198,26 @@ class Judge:
 
 
 def admit(proposed: Tensor | None, x: Tensor, threat: ThreatModel | None) -> tuple[Tensor, list[str | None]]:
-    """Return what is judged, and what was wrong with each proposal.
+    """Return the images that are judged, and what was wrong with each proposal.
 
     A proposal that is not finite is replaced by the clean image; one out of range or over budget is projected
-    back. Either way the fault is recorded: an attack can neither cheat nor spoil a row.
+    back. Either way the fault is recorded: an attack can neither cheat nor spoil a row. Flows are treated likewise,
+    then rendered here. Of a corruption range and finiteness are all that can be checked.
     """
     if proposed is None or threat is None:
         return x, [None] * len(x)
-    if proposed.shape != x.shape:
-        raise ValueError(f"expected proposals of shape {tuple(x.shape)}, got {tuple(proposed.shape)}")
+    flows = threat.norm is Norm.FLOW
+    expected = (len(x), 2, *x.shape[2:]) if flows else x.shape
+    if proposed.shape != expected:
+        raise ValueError(f"expected proposals of shape {tuple(expected)}, got {tuple(proposed.shape)}")
     proposed = proposed.to(x.dtype)
-    faults: list[str | None] = [None] * len(x)
+    everywhere = torch.ones(len(x), dtype=torch.bool, device=x.device)
     finite = torch.isfinite(proposed).flatten(1).all(1)
-    inside = ((proposed >= bounds.LOW) & (proposed <= bounds.HIGH)).flatten(1).all(1)
-    near = bounds.size(proposed - x, threat.norm) <= threat.eps + bounds.tolerance(threat.eps)
+    in_range = ((proposed >= bounds.LOW) & (proposed <= bounds.HIGH)).flatten(1).all(1)
+    inside = everywhere if flows else in_range
+    faults: list[str | None] = [None] * len(x)
+    safe = torch.where(finite.reshape(-1, 1, 1, 1), proposed, torch.zeros_like(proposed) if flows else x)
+    near, repaired = _held(safe, x, threat)
     for row in range(len(x)):
         if not finite[row]:
             faults[row] = "proposal not finite"
@@ -219,9 +225,20 @@ def admit(proposed: Tensor | None, x: Tensor, threat: ThreatModel | None) -> tup
             faults[row] = "proposal out of range"
         elif not near[row]:
             faults[row] = "proposal over budget"
-    safe = torch.where(finite.reshape(-1, 1, 1, 1), proposed, x)
     wrong = torch.tensor([fault is not None for fault in faults], device=x.device).reshape(-1, 1, 1, 1)
-    return torch.where(wrong, bounds.project(safe, x, threat.eps, threat.norm), safe), faults
+    admitted = torch.where(wrong, repaired, safe)
+    return bounds.clip(bounds.warp(x, admitted)) if flows else admitted, faults
+
+
+def _held(proposed: Tensor, x: Tensor, threat: ThreatModel) -> tuple[Tensor, Tensor]:
+    """Return which proposals keep the budget, ``(B,)``, and all of them brought back into it."""
+    if threat.norm is Norm.CORRUPTION:
+        return torch.ones(len(x), dtype=torch.bool, device=x.device), bounds.clip(proposed)
+    if threat.norm is Norm.FLOW:
+        sizes, repaired = bounds.size(proposed, Norm.FLOW), bounds.shorten(proposed, threat.eps)
+    else:
+        sizes, repaired = bounds.size(proposed - x, threat.norm), bounds.project(proposed, x, threat.eps, threat.norm)
+    return sizes <= threat.eps + bounds.tolerance(threat.eps), repaired
 
 
 def _classes(logits: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from harness.core import registry
-from harness.core.contracts import Setting, Traits
+from harness.core.contracts import Setting, Traits, refusal
 from harness.core.errors import Problem, UserError, nearest
 from harness.core.spec import Spec
 from harness.suite import shipped
@@ -197,7 +197,7 @@ class Resolver:
             return None
         through = recipe.threat_model.params.knowledge == "full"
         setting = Setting(dataset.built.card, recipe.threat_model.threat, Traits(random=through, differentiable=True))
-        reason = attack.built.refuses(setting)
+        reason = refusal(attack.built, setting)
         if reason is not None:
             sentence = f"expected an attack that can be trained against, got {told.use}: {reason.rstrip('.')}"
             self.problems.append(document.problem(path, sentence))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from harness.core.cell import CLEAN, Cell, Labels
-from harness.core.contracts import DataCard, Setting
+from harness.core.contracts import DataCard, Setting, refusal
 from harness.core.spec import Spec
 from harness.core.threat import Knowledge
 from harness.store.store import Member
@@ -152,7 +152,7 @@ class Grid:
         attack, defense = self.shelf.attacks[name].built, shelf[victim].built
         inner = tuple(getattr(defense, "inner", ())) if threat.adaptive else ()
         setting = Setting(self._card(labels.dataset), threat, defense.traits, inner)
-        reason: str | None = attack.refuses(setting) or defense.refuses(setting)
+        reason: str | None = refusal(attack, setting) or defense.refuses(setting)
         return reason or _mode_refusal(victim, defense, setting, attack)
 
     def _uncertifiable(self, labels: Labels, certificate: str) -> str | None:

@@ -14,7 +14,7 @@ from harness.suite.components import Resolver, read_file
 from harness.suite.families import is_family, members, spelled_out, tied
 from harness.suite.grid import Grid, Shelf, probe_spec
 from harness.suite.matrix import label_problems, points
-from harness.suite.schema import AXES, Block, Evaluation, Metrics, SuiteFile, ThreatParams
+from harness.suite.schema import AXES, THREAT_PARAMS, Block, Evaluation, Metrics, SuiteFile, ThreatParams
 from harness.suite.sentences import check, salvage
 from harness.suite.source import Document, Path, parse
 from harness.suite.suite import Suite
@@ -172,7 +172,7 @@ class _Draft:
             sentence = f"expected a norm, one of {', '.join(known)}, under `use`, got {use!r}"
             remedy = nearest(use, known)
             self.own.append(self.document.problem(at, sentence, remedy if "?" in remedy else ""))
-        budget, problems = check(ThreatParams, params, self.document, (*path, "params"))
+        budget, problems = check(THREAT_PARAMS.get(use, ThreatParams), params, self.document, (*path, "params"))
         self.own += problems
         return budget.threat(Norm(use)) if budget is not None and use in known else None
 

@@ -97,7 +97,33 @@ class ThreatParams(Options):
     def threat(self, norm: Norm) -> ThreatModel:
         """Return the threat model in a norm."""
         smoothing = None if self.smoothing is None else Smoothing(self.smoothing.by, self.smoothing.slope)
-        return ThreatModel(norm, self.eps, self.knowledge, smoothing, self.randomness == "fixed")
+        return ThreatModel(norm, float(self.eps), self.knowledge, smoothing, self.randomness == "fixed")
+
+
+#: how strong a corruption is
+Severity = Annotated[int, Field(ge=1, le=5)]
+
+
+class FlowParams(ThreatParams):
+    """How far pixels may be moved, and a knowledge of the defense."""
+
+    eps: Eps = Field(description="largest move of a pixel along either axis, in pixels")
+
+
+class CorruptionParams(ThreatParams):
+    """A severity, and a knowledge of the defense."""
+
+    eps: Severity = Field(description="severity, 1 to 5")
+
+
+#: norm -> what a threat model of it is told by
+THREAT_PARAMS: dict[str, type[ThreatParams]] = {
+    Norm.LINF: ThreatParams,
+    Norm.L2: ThreatParams,
+    Norm.L1: ThreatParams,
+    Norm.FLOW: FlowParams,
+    Norm.CORRUPTION: CorruptionParams,
+}
 
 
 class ThreatFamily(ThreatParams):
@@ -107,6 +133,29 @@ class ThreatFamily(ThreatParams):
         description="radius of the ball around the clean image, pixels in [0, 1]; 8/255 is understood; a list stands "
         "for a threat model of each, named <name>-<eps>, and its name in a matrix for all of them"
     )
+
+
+class FlowFamily(FlowParams):
+    """Likewise with several moves."""
+
+    eps: Eps | Annotated[tuple[Eps, ...], Field(min_length=1)] = Field(  # type: ignore[assignment]
+        description="largest move of a pixel along either axis, in pixels; or a list"
+    )
+
+
+class CorruptionFamily(CorruptionParams):
+    """Likewise with several severities."""
+
+    eps: Severity | Annotated[tuple[Severity, ...], Field(min_length=1)] = Field(  # type: ignore[assignment]
+        description="severity, 1 to 5; or a list"
+    )
+
+
+#: norm -> the same for an entry that may have several budgets
+THREAT_FAMILIES: dict[str, type[ThreatParams]] = {
+    norm: {FlowParams: FlowFamily, CorruptionParams: CorruptionFamily}.get(params, ThreatFamily)
+    for norm, params in THREAT_PARAMS.items()
+}
 
 
 class Tie(_Schema):
@@ -286,7 +335,9 @@ class SuiteFile(_Schema):
     classifiers: tuple[Entry, ...] = Field(min_length=1, description="what is defended")
     defenses: tuple[DefenseEntry, ...] = Field(min_length=1, description="what purifies images before the classifier")
     attacks: tuple[Entry, ...] = Field((), description="what proposes adversarial images")
-    threat_models: tuple[Entry, ...] = Field((), description="budgets and knowledge; `use` is the norm: Linf, L2 or L1")
+    threat_models: tuple[Entry, ...] = Field(
+        (), description="budgets and knowledge; `use`: Linf, L2, L1, flow or corruption"
+    )
     certificates: tuple[Entry, ...] = Field((), description="what says how far an image can be moved by any attack")
     matrix: tuple[Block, ...] = Field(
         (Block(),), min_length=1, description="blocks of cells, united; crosses everything unless told"
@@ -308,7 +359,7 @@ def json_schema() -> dict[str, Any]:
         names = [norm.value for norm in Norm] if threats else sorted(registry.entries(singular))
         branches = []
         for name in names:
-            options = ThreatFamily if threats else _options(singular, name)
+            options = THREAT_FAMILIES[name] if threats else _options(singular, name)
             if options is not None:
                 branches.append(_branch(name, _hoisted(options, f"{singular}.{name}", definitions)))
         kind = f"{singular} entry".title().replace("_", " ").replace(" ", "")

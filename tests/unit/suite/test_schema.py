@@ -39,7 +39,7 @@ def test_the_schema_is_plain_json_and_every_reference_leads_somewhere():
         ("classifiers", ["trained"]),
         ("defenses", ["blur", "none"]),
         ("attacks", ["push"]),
-        ("threat_models", ["Linf", "L2", "L1"]),
+        ("threat_models", ["Linf", "L2", "L1", "flow", "corruption"]),
         ("certificates", ["vote"]),
     ],
 )

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from attacks.pgd import PGD
 from harness import bounds
 from harness.core.errors import UserError
-from harness.core.threat import Knowledge, Norm, ThreatModel
+from harness.core.threat import BALLS, Knowledge, Norm, ThreatModel
 from harness.draws import Draws
 from harness.testing.nets import CARD, tiny_cnn, tiny_mae
 from harness.training.beside import Batch, Beside, Learner, held, kl
@@ -198,7 +198,7 @@ def test_a_classifier_that_noise_does_not_move_pays_for_its_entropy_alone():
     assert float(loss) == pytest.approx(math.log(10) + 0.5 * math.log(10), rel=1e-5)
 
 
-@pytest.mark.parametrize("norm", [Norm.LINF, Norm.L2])
+@pytest.mark.parametrize("norm", BALLS)
 def test_an_ascent_raises_the_divergence_within_the_budget(norm):
     net, eps = tiny_cnn(), 0.2 if norm is Norm.LINF else 1.0
     still = net(X)
