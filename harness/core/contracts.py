@@ -232,7 +232,7 @@ def refusal(attack: Attack, setting: Setting) -> str | None:
     """Return why a cell cannot be run with an attack, as a sentence, or None: another norm, or its own reason."""
     serves = norms_of(attack)
     if setting.threat.norm not in serves:
-        known = " and ".join(serves)
+        known = " and ".join(", ".join(serves).rsplit(", ", 1))
         return f"{type(attack).__name__} serves threat models of {known}, and this one is of {setting.threat.norm}"
     return attack.refuses(setting)
 
