@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from defenses.guidance import PATH, Path, refuse_detached
+from defenses.inner import expect
 from defenses.reverse import N_STEPS, refuse_strides
 from harness.core.contracts import Setting, Traits
 from harness.options import Number, Recipe
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from defenses.adam import Moments
+    from defenses.deviation import Deviation
     from harness.core.contracts import Nets
     from harness.draws import Draws
 
@@ -65,6 +67,7 @@ class Contrastive:
 
     version: ClassVar[int] = 1
     source: ClassVar[str] = "Bai et al., Diffusion Models Demand Contrastive Guidance, ICML 2024"
+    inner: ClassVar[tuple[str, ...]] = ("deviation",)
 
     class Options(BaseOptions):
         """Noise levels are those of the training schedule, of 1000."""
@@ -114,19 +117,34 @@ class Contrastive:
 
     def purify(self, x: Tensor, nets: Nets, draws: Draws) -> Tensor:
         """Return the images after the guided way back; differentiable in ``x`` when gradients are on."""
-        from defenses.reverse import diffused, restore
         from harness.bounds import clip
 
+        return clip((self._there_and_back(x, nets, draws) + 1.0) / 2.0).to(x.dtype)
+
+    def inner_loss(self, name: str, x: Tensor, clean: Tensor, nets: Nets, draws: Draws) -> Tensor:
+        """Return how far the way back strays, ``(B,)`` (``defenses.deviation``)."""
+        from defenses.deviation import Deviation
+
+        expect(name, self.inner)
+        deviation = Deviation()
+        self._there_and_back(x, nets, draws, deviation)
+        return deviation.mean()
+
+    def _there_and_back(self, x: Tensor, nets: Nets, draws: Draws, deviation: Deviation | None = None) -> Tensor:
+        """Return the images in [-1, 1], unclipped, after the way back, whose states are shown to the deviation."""
+        from defenses.reverse import diffused, restore
+
         options = self.options
+        image = 2.0 * x - 1.0
         noise = draws.at("forward").normal(*x.shape[1:]).to(x.dtype)
-        state = diffused(2.0 * x - 1.0, noise, options.t_star, options.sampler)
+        state = diffused(image, noise, options.t_star, options.sampler)
         learned = self._kept if self._fits(x) else None
         learned = learned or Embedding()
 
         def guide(at: Tensor, share: float, predicted: Tensor) -> Tensor:
             return predicted + options.multiplier * self._gradient(nets["guide"], at, learned, draws)
 
-        image = restore(
+        found = restore(
             state,
             nets["unet"],
             draws,
@@ -135,10 +153,11 @@ class Contrastive:
             sampler=options.sampler,
             guide=guide,
             replay=False,
+            seen=None if deviation is None else deviation.from_way(image, noise),
         )
         if options.memory == "kept":
             self._kept = learned
-        return clip((image + 1.0) / 2.0).to(x.dtype)
+        return found
 
     def _fits(self, x: Tensor) -> bool:
         return self._kept is not None and self._kept.before is not None and self._kept.before.shape == x.shape
