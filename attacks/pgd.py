@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
+from attacks.ascent import ascend, score
 from harness.options import Eps
 from harness.options import Options as BaseOptions
 
@@ -41,35 +42,26 @@ class PGD:
 
     def propose(self, victim: Victim, x: Tensor, y: Tensor, threat: ThreatModel, draws: Draws) -> Tensor:
         """Return for each image the iterate that fools most draws, and among those the one of largest loss."""
-        import torch
-
-        from harness.bounds import project, random_point, steepest
+        def look(point: Tensor, draws: Draws, with_gradient: bool) -> tuple[Tensor, Tensor]:
+            return self._look(victim, point, y, draws, with_gradient=with_gradient)
 
         options = self.options
-        step_size = options.step_size or 2.5 * threat.eps / options.steps
-        best, best_score = x.clone(), torch.full((len(x),), -torch.inf, device=x.device)
-        for restart in range(options.restarts):
-            here = draws.at("restart", restart)
-            x_adv = random_point(x, threat.eps, threat.norm, here.at("start")) if options.random_start else x.clone()
-            for step in range(options.steps + 1):  # one more than steps: the last iterate is evaluated too
-                last = step == options.steps
-                score, gradient = self._look(victim, x_adv, y, here.at("step", step), with_gradient=not last)
-                better = score > best_score
-                best = torch.where(better.reshape(-1, 1, 1, 1), x_adv, best)
-                best_score = torch.where(better, score, best_score)
-                if not last:
-                    x_adv = project(x_adv + step_size * steepest(gradient, threat.norm), x, threat.eps, threat.norm)
-                done = restart * (options.steps + 1) + step + 1
-                victim.progress(done / (options.restarts * (options.steps + 1)))
-        return best
+        return ascend(
+            look,
+            x,
+            threat,
+            draws,
+            steps=options.steps,
+            step_size=options.step_size,
+            restarts=options.restarts,
+            random_start=options.random_start,
+            progress=victim.progress,
+        )
 
     def _look(
         self, victim: Victim, x_adv: Tensor, y: Tensor, draws: Draws, *, with_gradient: bool
     ) -> tuple[Tensor, Tensor]:
-        """Return the score ``(B,)`` of an iterate and the gradient of the loss averaged over draws.
-
-        The score is the share of draws that are fooled, and below that the loss squeezed into (0, 1 / draws).
-        """
+        """Return the score ``(B,)`` of an iterate and the gradient of the loss averaged over draws."""
         import torch
         from torch.nn import functional as F
 
@@ -85,5 +77,4 @@ class PGD:
                 gradient += torch.autograd.grad(loss.sum(), at)[0]
             fooled += (logits.detach().argmax(1) != y).to(fooled.dtype)
             total += loss.detach()
-        loss_part = 1.0 - torch.exp(-total / rounds)  # grows with the loss, stays below 1
-        return (fooled + 0.999 * loss_part) / rounds, gradient / rounds
+        return score(fooled, total / rounds, rounds), gradient / rounds

@@ -21,12 +21,13 @@ Where it departs from the authors' code, by default:
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from defenses.guidance import PATH, Path, refuse_detached
+from defenses.guidance import PATH, Path, refuse_detached, twice_differentiable
 from defenses.inner import expect
 from defenses.reverse import N_STEPS, refuse_strides
 from harness.core.contracts import Setting, Traits
@@ -173,7 +174,7 @@ class Contrastive:
         if before is None or learned.evaluations <= self.options.start:
             return torch.zeros_like(at)
         attached = self.options.path == "attached" and torch.is_grad_enabled() and at.requires_grad
-        with torch.enable_grad():
+        with torch.enable_grad(), twice_differentiable() if attached else nullcontext():
             here = at if attached else at.detach().requires_grad_(True)
             then = before if attached else before.detach()
             one, other = classifier((then + 1.0) / 2.0), classifier((here + 1.0) / 2.0)

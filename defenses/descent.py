@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from defenses.guidance import twice_differentiable
 from harness.core.threat import Knowledge, Norm
 
 if TYPE_CHECKING:
@@ -64,7 +65,6 @@ def descend(
 def _sign(at: Tensor, loss: Loss, step: int, smoothing: Smoothing | None) -> Tensor:
     """Return the signs of the loss's gradient; differentiable where they are smoothed and gradients are on."""
     import torch
-    from torch.nn.attention import SDPBackend, sdpa_kernel
 
     attached = smoothing is not None and torch.is_grad_enabled() and at.requires_grad
     with torch.enable_grad():
@@ -73,7 +73,7 @@ def _sign(at: Tensor, loss: Loss, step: int, smoothing: Smoothing | None) -> Ten
             (gradient,) = torch.autograd.grad(loss(here, at.detach(), step).sum(), here)
             return gradient.sign()
         here = at.view_as(at)  # the gradient is by this one alone, and depends on the other too
-        with sdpa_kernel(SDPBackend.MATH):  # the fused ones have no second derivative
+        with twice_differentiable():
             (gradient,) = torch.autograd.grad(loss(here, at, step).sum(), here, create_graph=True)
     mean = gradient.abs().flatten(1).mean(1).clamp_min(1e-30).reshape(-1, 1, 1, 1)
     smooth = gradient / mean

@@ -12,7 +12,12 @@ from harness import bounds
 from harness.core.contracts import Setting, Traits
 from harness.core.threat import Knowledge, Norm, ThreatModel
 from harness.testing.nets import CARD
-from harness.testing.victims import LinearVictim, NoisyLinearVictim
+from harness.testing.victims import (
+    GuardedLinearVictim,
+    GuardedNoisyLinearVictim,
+    LinearVictim,
+    NoisyLinearVictim,
+)
 
 if TYPE_CHECKING:
     from harness.core.contracts import Attack
@@ -32,13 +37,14 @@ class AttackContract:
 
     2. Return the attack from ``make``, with enough steps to solve a linear problem.
     3. Say in ``norms`` which norms it serves, if not both.
-    4. Say what it is: ``random``, ``by_example``, ``maximises``.
+    4. Say what it is: ``random``, ``by_example``, ``inner``, ``maximises``.
     5. Run pytest.
 
     Attributes:
         norms: which norms the attack serves.
         random: other draws lead to other questions to the victim.
         by_example: an image is attacked alike alone and within a batch.
+        inner: asks for losses inside the defense, and refuses whom has none; its victims here then have one.
         maximises: goes on lowering the margin after the boundary, and where the boundary is out of reach; False for
             an attack that proposes the clean image where it finds no success.
     """
@@ -46,6 +52,7 @@ class AttackContract:
     norms: ClassVar[tuple[Norm, ...]] = (Norm.LINF, Norm.L2)
     random: ClassVar[bool] = True
     by_example: ClassVar[bool] = True
+    inner: ClassVar[bool] = False
     maximises: ClassVar[bool] = True
 
     def make(self) -> Attack:
@@ -57,8 +64,8 @@ class AttackContract:
     def test_proposals_have_the_images_shape_and_dtype(self) -> None:
         """Shape and dtype are those of the images."""
         for norm in self.norms:
-            x, y, draws = LinearVictim().images()
-            found = self._propose(LinearVictim(), x, y, norm, draws)
+            x, y, draws = self._victim().images()
+            found = self._propose(self._victim(), x, y, norm, draws)
             assert isinstance(found, Tensor), f"expected a tensor of proposals, got {type(found).__name__}"
             assert found.shape == x.shape, f"expected proposals of shape {tuple(x.shape)}, got {tuple(found.shape)}"
             assert found.dtype == x.dtype, f"expected proposals of dtype {x.dtype}, got {found.dtype}"
@@ -67,10 +74,10 @@ class AttackContract:
     def test_proposals_are_finite_and_in_range(self) -> None:
         """Pixels stay in [0, 1], also where the images touch its ends."""
         for norm in self.norms:
-            x, y, draws = LinearVictim().images()
+            x, y, draws = self._victim().images()
             x = bounds.clip(0.5 + 4.0 * (x - 0.5))  # many pixels at 0 or 1
             x[..., ::4] = 1.0 - x[..., ::4]  # some of them on the side that an attack pushes towards
-            found = self._propose(LinearVictim(), x, y, norm, draws, share=8.0)
+            found = self._propose(self._victim(), x, y, norm, draws, share=8.0)
             assert bool(torch.isfinite(found).all()), f"expected finite proposals in {norm}, got some that are not"
             assert bool(((found >= 0.0) & (found <= 1.0)).all()), (
                 f"expected pixels in [0, 1] in {norm}, got {float(found.min())} to {float(found.max())}; "
@@ -80,10 +87,10 @@ class AttackContract:
     def test_proposals_stay_within_the_budget(self) -> None:
         """No perturbation is larger than eps, but for rounding."""
         for norm in self.norms:
-            x, y, draws = LinearVictim().images()
+            x, y, draws = self._victim().images()
             for share in (1.05, 2.0):
-                eps = share * LinearVictim().distance(norm)
-                found = self._propose(LinearVictim(), x, y, norm, draws, share)
+                eps = share * self._victim().distance(norm)
+                found = self._propose(self._victim(), x, y, norm, draws, share)
                 largest = float(bounds.size(found - x, norm).max())
                 assert largest <= eps + bounds.tolerance(eps), (
                     f"expected perturbations of at most {eps} in {norm}, got {largest}; use bounds.project"
@@ -94,7 +101,7 @@ class AttackContract:
     def test_the_same_draws_give_the_same_proposals(self) -> None:
         """Bit for bit, whatever was drawn in between, also against a random victim."""
         for norm in self.norms:
-            for victim in (LinearVictim, NoisyLinearVictim):
+            for victim in (self._victim, self._noisy_victim):
                 x, y, draws = victim().images()
                 first = self._propose(victim(), x, y, norm, draws)
                 torch.rand(3)
@@ -107,10 +114,10 @@ class AttackContract:
     def test_the_flag_random_is_honest(self) -> None:
         """Other draws lead to other questions exactly if the attack is random."""
         for norm in self.norms:
-            x, y, draws = LinearVictim().images()
+            x, y, draws = self._victim().images()
             asked = []
             for seed in (1, 2):
-                victim = LinearVictim()
+                victim = self._victim()
                 self._propose(victim, x, y, norm, draws.at("seed", seed))
                 asked.append(victim.questions)
             same = len(asked[0]) == len(asked[1]) and all(
@@ -124,7 +131,7 @@ class AttackContract:
     def test_the_global_generators_are_left_alone(self) -> None:
         """The state of torch's and Python's generators is what it was."""
         for norm in self.norms:
-            attack, victim = self.make(), LinearVictim()
+            attack, victim = self.make(), self._victim()
             x, y, draws = victim.images()
             threat = ThreatModel(norm, 1.5 * victim.distance(norm), Knowledge.OBLIVIOUS)
             before, python = torch.random.get_rng_state(), random.getstate()
@@ -140,9 +147,9 @@ class AttackContract:
     def test_images_and_labels_are_left_alone(self) -> None:
         """Inputs are read only."""
         for norm in self.norms:
-            x, y, draws = LinearVictim().images()
+            x, y, draws = self._victim().images()
             kept_x, kept_y = x.clone(), y.clone()
-            self._propose(LinearVictim(), x, y, norm, draws)
+            self._propose(self._victim(), x, y, norm, draws)
             assert torch.equal(x, kept_x), "expected the images as they were, but the attack changed them in place"
             assert torch.equal(y, kept_y), "expected the labels as they were, but the attack changed them in place"
             assert not x.requires_grad, "expected images without gradients, but the attack turned them on in place"
@@ -150,7 +157,7 @@ class AttackContract:
     def test_the_victim_is_left_alone(self) -> None:
         """Parameters, their gradients and the training mode are what they were."""
         for norm in self.norms:
-            victim = LinearVictim()
+            victim = self._victim()
             x, y, draws = victim.images()
             before = {name: tensor.clone() for name, tensor in victim.net.state_dict().items()}
             flags = [parameter.requires_grad for parameter in victim.net.parameters()]
@@ -173,10 +180,10 @@ class AttackContract:
     def test_a_batch_of_one_works(self) -> None:
         """One image alone is attacked, and as within a batch if the attack says so."""
         for norm in self.norms:
-            x, y, draws = LinearVictim().images()
-            batch = self._propose(LinearVictim(), x, y, norm, draws)
+            x, y, draws = self._victim().images()
+            batch = self._propose(self._victim(), x, y, norm, draws)
             row = slice(2, 3)
-            alone = self._propose(LinearVictim(), x[row], y[row], norm, draws.take(row))
+            alone = self._propose(self._victim(), x[row], y[row], norm, draws.take(row))
             assert alone.shape == x[row].shape, (
                 f"expected shape {tuple(x[row].shape)} for a batch of one, got {tuple(alone.shape)}"
             )
@@ -189,7 +196,7 @@ class AttackContract:
     def test_progress_runs_from_0_to_1(self) -> None:
         """What is reported is a share of the work, and never falls."""
         for norm in self.norms:
-            victim = LinearVictim()
+            victim = self._victim()
             x, y, draws = victim.images()
             self._propose(victim, x, y, norm, draws)
             assert all(0.0 <= fraction <= 1.0 for fraction in victim.told), (
@@ -202,7 +209,7 @@ class AttackContract:
     def test_every_image_falls_just_beyond_the_known_distance(self) -> None:
         """With 5 % more than the closed form asks for, every image is misclassified."""
         for norm in self.norms:
-            victim = LinearVictim()
+            victim = self._victim()
             x, y, draws = victim.images()
             found = self._propose(victim, x, y, norm, draws, share=1.05)
             standing = int((victim.margins(found, y) > 0).sum())
@@ -214,7 +221,7 @@ class AttackContract:
     def test_no_image_falls_just_short_of_the_known_distance(self) -> None:
         """With 5 % less, none can be: one that is was over budget."""
         for norm in self.norms:
-            victim = LinearVictim()
+            victim = self._victim()
             x, y, draws = victim.images()
             found = self._propose(victim, x, y, norm, draws, share=0.95)
             fallen = int((victim.margins(found, y) <= 0).sum())
@@ -228,7 +235,7 @@ class AttackContract:
         if not self.maximises:
             return
         for norm in self.norms:
-            victim = LinearVictim()
+            victim = self._victim()
             x, y, draws = victim.images()
             found = self._propose(victim, x, y, norm, draws, share=0.5)
             eps = 0.5 * victim.distance(norm)
@@ -241,7 +248,7 @@ class AttackContract:
     def test_a_random_victim_falls(self) -> None:
         """Proposals that fool the victim under the attack's own draws fool it under fresh ones."""
         for norm in self.norms:
-            victim = NoisyLinearVictim()
+            victim = self._noisy_victim()
             x, y, draws = victim.images()
             found = self._propose(victim, x, y, norm, draws, share=1.5)
             fresh = [victim.logits(found, draws.at("fresh", repeat)).argmax(1) != y for repeat in range(20)]
@@ -260,6 +267,29 @@ class AttackContract:
                 for traits in (Traits(False, True), Traits(True, False, True)):
                     why = self.make().refuses(Setting(CARD, ThreatModel(norm, 0.1, knowledge), traits))
                     assert why is None or len(why.split()) > 2, f"expected None or a sentence, got {why!r}"
+                    assert why or not self.inner, (
+                        "expected an attack that asks for an inner loss to refuse a setting that has none, with a why"
+                    )
+
+    def test_the_flag_inner_is_honest(self) -> None:
+        """True exactly if a loss inside the defense is asked for."""
+        for norm in self.norms:
+            victim = GuardedLinearVictim()
+            x, y, draws = victim.images()
+            self._propose(victim, x, y, norm, draws)
+            asked = bool(victim.asked)
+            assert asked is self.inner, (
+                f"expected inner = {asked}, since the attack {'asked' if asked else 'never asked'} for a loss inside "
+                f"the defense in {norm}, but the contract says inner = {self.inner}"
+            )
+
+    # ------------------------------------------------------------------ helpers
+
+    def _victim(self) -> LinearVictim:
+        return GuardedLinearVictim() if self.inner else LinearVictim()
+
+    def _noisy_victim(self) -> NoisyLinearVictim:
+        return GuardedNoisyLinearVictim() if self.inner else NoisyLinearVictim()
 
     def _propose(
         self, victim: LinearVictim, x: Tensor, y: Tensor, norm: Norm, draws: Draws, share: float = 1.5

@@ -108,6 +108,16 @@ class OthersDraws(Good):
         return super().propose(victim, x, y, threat, draws)
 
 
+class Asking(Good):
+    def propose(self, victim, x, y, threat, draws):
+        victim.inner("reconstruction", x, x, draws)
+        return super().propose(victim, x, y, threat, draws)
+
+
+class AskingAnyone(Asking):
+    inner = True
+
+
 class Grumbling(Good):
     def refuses(self, setting):
         return "no"
@@ -133,12 +143,16 @@ BROKEN = [
     (Percent, "progress_runs_from_0_to_1", "expected progress between 0 and 1"),
     (OthersDraws, "proposals_have_the_images_shape_and_dtype", "draws of its 1 images"),
     (Grumbling, "a_refusal_is_a_sentence", "got 'no'"),
+    (Asking, "the_flag_inner_is_honest", "expected inner = True"),
+    (AskingAnyone, "a_refusal_is_a_sentence", "refuse a setting that has none"),
 ]
 TESTS = sorted(name for name in dir(AttackContract) if name.startswith("test_"))
 
 
 def contract_of(attack):
     class Contract(AttackContract):
+        inner = getattr(attack, "inner", False)
+
         def make(self):
             return attack()
 
