@@ -3,5 +3,6 @@
 #: registered name -> where the class is
 TABLE = {
     "autoattack": "attacks.autoattack:AutoAttack",
+    "joint": "attacks.joint:Joint",
     "pgd": "attacks.pgd:PGD",
 }

@@ -42,6 +42,7 @@ class PGD:
 
     def propose(self, victim: Victim, x: Tensor, y: Tensor, threat: ThreatModel, draws: Draws) -> Tensor:
         """Return for each image the iterate that fools most draws, and among those the one of largest loss."""
+
         def look(point: Tensor, draws: Draws, with_gradient: bool) -> tuple[Tensor, Tensor]:
             return self._look(victim, point, y, draws, with_gradient=with_gradient)
 

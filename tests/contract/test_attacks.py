@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from attacks.autoattack import AutoAttack
+from attacks.joint import Joint
 from attacks.pgd import PGD
 from harness.testing import AttackContract
 
@@ -29,6 +30,30 @@ class TestPGDWithRestartsAndEOT(AttackContract):
 class TestPGDWithAStepSize(AttackContract):
     def make(self):
         return PGD(PGD.Options(steps=60, step_size=0.05))
+
+
+class TestJointThatHides(AttackContract):
+    inner = True
+
+    def make(self):
+        return Joint(Joint.Options())
+
+
+class TestJointThatDisturbsFromTheImage(TestJointThatHides):
+    random = False
+
+    def make(self):
+        return Joint(Joint.Options(direction="disturb", random_start=False))
+
+
+class TestJointOfPlainLossesWithRestartsAndEOT(TestJointThatHides):
+    def make(self):
+        return Joint(Joint.Options(scale="plain", weight=1.0, steps=15, restarts=2, eot=3))
+
+
+class TestJointWithTheSameMasksInARestart(TestJointThatHides):
+    def make(self):
+        return Joint(Joint.Options(masks="per-restart", eot=2))
 
 
 class TestAutoAttack(AttackContract):
