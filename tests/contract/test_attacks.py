@@ -11,6 +11,7 @@ from attacks.autoattack import AutoAttack
 from attacks.corruption import Corruption
 from attacks.fab import FAB
 from attacks.fgsm import FGSM
+from attacks.joint import Joint
 from attacks.minimal import DDN, BrendelBethge, CarliniWagner, DeepFool
 from attacks.pgd import PGD
 from attacks.replay import Replay
@@ -192,6 +193,30 @@ class TestReplay(AttackContract):
         return self.make("flows" if norm is Norm.FLOW else "images").propose(
             victim, x, y, ThreatModel(norm, share, Knowledge.OBLIVIOUS), draws
         )
+
+
+class TestJointThatHides(AttackContract):
+    inner = True
+
+    def make(self):
+        return Joint(Joint.Options())
+
+
+class TestJointThatDisturbsFromTheImage(TestJointThatHides):
+    random = False
+
+    def make(self):
+        return Joint(Joint.Options(direction="disturb", random_start=False))
+
+
+class TestJointOfPlainLossesWithRestartsAndEOT(TestJointThatHides):
+    def make(self):
+        return Joint(Joint.Options(scale="plain", weight=1.0, steps=15, restarts=2, eot=3))
+
+
+class TestJointWithTheSameMasksInARestart(TestJointThatHides):
+    def make(self):
+        return Joint(Joint.Options(masks="per-restart", eot=2))
 
 
 class OfTheLibrary(AttackContract):
