@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Select, func, select
 
+from harness.store.related import related_cells
 from harness.store.tables import MemberRow, ResultRow, SuiteRow
 
 if TYPE_CHECKING:
@@ -30,9 +31,15 @@ def latest_results() -> Select[int]:
     return select(func.max(ResultRow.id)).group_by(ResultRow.cell)
 
 
-def read_results(suites: Sequence[int]) -> Any:
-    """Return the condition that a result is of these suites and of the weights that are read."""
+def read_results(suites: Sequence[int], *, related: bool = False) -> Any:
+    """Return the condition that a result is of these suites and of the weights that are read.
+
+    With ``related``, results of other suites' attacks on the same rows are read as well.
+    """
     newest = select(ResultRow.cell, ResultRow.weights).where(ResultRow.id.in_(latest_results())).subquery()
     same = select(newest.c.cell).where(newest.c.cell == ResultRow.cell, newest.c.weights == ResultRow.weights)
     mine = select(MemberRow.cell).where(MemberRow.suite_id.in_(suites))
-    return ResultRow.cell.in_(mine) & same.exists()
+    read = ResultRow.cell.in_(mine)
+    if related:
+        read |= ResultRow.cell.in_(related_cells(suites))
+    return read & same.exists()

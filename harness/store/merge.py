@@ -300,7 +300,7 @@ class _Source:
             defense_cost=_cost(row, "defense"),
             attack_cost=None if row.attack_images is None else _cost(row, "attack"),
             code=row.code,
-            notes={name: tuple(pair) for name, pair in (row.notes or {}).items()},
+            notes=None if row.notes is None else {name: tuple(pair) for name, pair in row.notes.items()},
         )
 
 

@@ -11,6 +11,7 @@ from sqlalchemy import func, select, type_coerce
 
 from harness.core.spec import short
 from harness.store.latest import latest_suites, read_results
+from harness.store.related import related_cells
 from harness.store.store import Store, cell_spec
 from harness.store.tables import (
     ArtifactRow,
@@ -67,6 +68,7 @@ class CellFacts:
         started: when the first of its results was begun; None without results.
         ended: when the last of them ended.
         failure: why its last attempt failed, if no attempt has succeeded since.
+        traits: what the defense is; see ``CellRow``. None where that was not recorded.
     """
 
     digest: str
@@ -76,6 +78,7 @@ class CellFacts:
     started: datetime | None = None
     ended: datetime | None = None
     failure: str | None = None
+    traits: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -110,9 +113,10 @@ def provenance(url: str, suite: str | None = None) -> Provenance:
     ids = [row.id for row in suites]
     with store.session() as session:
         mine = select(MemberRow.cell).where(MemberRow.suite_id.in_(ids))
+        others = CellRow.digest.in_(related_cells(ids)) & CellRow.digest.in_(select(ResultRow.cell))
         specs: dict[str, dict[str, Any]] = dict(session.execute(select(ComponentRow.digest, ComponentRow.spec)).all())
         cells: Any = session.execute(
-            select(*CellRow.__table__.columns).where(CellRow.digest.in_(mine)).order_by(CellRow.digest)
+            select(*CellRow.__table__.columns).where(CellRow.digest.in_(mine) | others).order_by(CellRow.digest)
         ).all()
         weights = _weights(session)
         measured = _measured(session, ids)
@@ -136,6 +140,7 @@ def provenance(url: str, suite: str | None = None) -> Provenance:
                 started=min((one.started for one in places), default=None),
                 ended=max((one.ended for one in places if one.ended), default=None),
                 failure=reasons.get(row.digest),
+                traits=row.traits,
             )
         used = {environment for one in facts.values() for environment in one.environments}
         environments = {
@@ -179,7 +184,7 @@ def _measured(session: Session, suites: Sequence[int]) -> dict[str, list[Row[Any
             type_coerce(func.max(AttemptRow.ended_at), Moment).label("ended"),
         )
         .join(AttemptRow, AttemptRow.id == ResultRow.attempt)
-        .where(read_results(suites))
+        .where(read_results(suites, related=True))
         .group_by(ResultRow.cell, ResultRow.weights, AttemptRow.environment)
         .order_by(ResultRow.cell)
     )
