@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, func, or_, select
 
 from harness.store.related import related_cells
 from harness.store.tables import MemberRow, ResultRow, SuiteRow
@@ -39,7 +39,5 @@ def read_results(suites: Sequence[int], *, related: bool = False) -> Any:
     newest = select(ResultRow.cell, ResultRow.weights).where(ResultRow.id.in_(latest_results())).subquery()
     same = select(newest.c.cell).where(newest.c.cell == ResultRow.cell, newest.c.weights == ResultRow.weights)
     mine = select(MemberRow.cell).where(MemberRow.suite_id.in_(suites))
-    read = ResultRow.cell.in_(mine)
-    if related:
-        read |= ResultRow.cell.in_(related_cells(suites))
-    return read & same.exists()
+    cells = [ResultRow.cell.in_(mine), *([ResultRow.cell.in_(related_cells(suites))] if related else [])]
+    return or_(*cells) & same.exists()

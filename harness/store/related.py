@@ -84,7 +84,7 @@ def _titles(store: Store, cells: Sequence[str]) -> pd.DataFrame:
     """Return by cell what the suite that was run last, of those that have it, calls its attack and threat model."""
     columns = (MemberRow.cell, MemberRow.attack, MemberRow.threat_model, SuiteRow.name)
     query = select(*columns).join(SuiteRow, SuiteRow.id == MemberRow.suite_id).order_by(SuiteRow.declared_at)
-    found = {}
+    found: dict[str, tuple[str, ...]] = {}
     with store.engine.connect() as connection:
         for start in range(0, len(cells), 500):
             part = query.where(MemberRow.cell.in_(cells[start : start + 500]))

@@ -186,7 +186,7 @@ def _judged(
 
 
 def _notes(found: _Results, pairs: pd.DataFrame) -> dict[int, dict[str, tuple[float, float]]]:
-    """Return what was noted of each member's attack: a note on a slice stands with each of its results, and counts once."""
+    """Return what was noted of each member's attack; what stands with several results of a slice counts once."""
     noted: dict[int, dict[str, tuple[float, float]]] = {}
     once = pairs[~pairs.duplicated(["owner", "start", "stop"])]
     for owner, row in zip(once["owner"].tolist(), once["row"].tolist(), strict=True):
