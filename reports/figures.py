@@ -324,6 +324,7 @@ class Spot:
                 f"{self.name}: worst case {row.bound}{numbers.percent(worst.share)} "
                 f"{numbers.interval(worst.low, worst.high)}, clean {numbers.percent(self.known.clean.share)}, "
                 f"{DEFENSE.seconds.of(entry)} and {DEFENSE.evaluations.of(entry)} evaluations per image"
+                + (f"; flags: {row.warning}" if row.warning else "")
             ),
         )
 

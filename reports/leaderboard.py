@@ -116,6 +116,11 @@ class Row:
         return tuple(flag for flag in self.flags if flag.state == state)
 
     @property
+    def warning(self) -> str:
+        """Name the flags that fired, each with its figure; or nothing."""
+        return ", ".join(flag.text for flag in self.flagged())
+
+    @property
     def sources(self) -> str:
         """Which attacks of other suites the worst case is over as well, with what each leaves; or nothing."""
         told = [f"{one.title} ({percent(one.accuracy.share)})" for one in self.elsewhere if one.accuracy]

@@ -32,6 +32,9 @@ def _table(board: Board) -> Table:
             caption.append(f"\n{row.defense} {row.remark}")
         if row.caveat:
             caption.append(f"\n* {row.defense}: {row.caveat}; rows beside it may have been attacked harder")
+        if row.sources:
+            caption.append(f"\n{row.defense} {row.sources}")
+        caption.append_text(_flags(row))
     for entry in board.notes:
         if entry.reason:
             caption.append(f"\n{entry.defense}, {entry.attack} {entry.threat_model}: {entry.state}: {entry.reason}")
@@ -56,6 +59,19 @@ def _table(board: Board) -> Table:
             table.add_section()
         table.add_row(*_cells(row))
     return table
+
+
+def _flags(row: Row) -> Text:
+    """Return a line of the row's flags, those that warn in colour; nothing where no attack tells anything."""
+    fired, missing = row.flagged(), row.flagged("untested")
+    line = Text()
+    if fired or (missing and row.evidence.attacks):
+        line.append(f"\n{row.defense}:")
+        for place, flag in enumerate(fired):
+            line.append(f"{',' if place else ''} {flag.text}", "" if flag.trait else "yellow")
+        if missing:
+            line.append(f"{';' if fired else ''} untested: {', '.join(flag.name for flag in missing)}")
+    return line
 
 
 def _cells(row: Row) -> list[Text]:

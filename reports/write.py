@@ -26,15 +26,21 @@ RENDERERS = {
 }
 
 
-def write_report(url: str, out: Path, suite: str | None = None) -> list[Path]:
+def write_report(url: str, out: Path, suite: str | None = None, decision: str | None = None) -> list[Path]:
     """Write the page and the tables; return their paths, the page first.
 
     The same database gives the same bytes. Each file appears whole or not at all.
 
+    Args:
+        url: a path of an SQLite file or an SQLAlchemy URL.
+        out: the folder.
+        suite: only this suite; every suite if None.
+        decision: how repeats are judged, in place of each suite's own rule.
+
     Raises:
-        UserError: if there is no such database or suite, or the folder cannot be written.
+        UserError: if there is no such database, suite or decision, or the folder cannot be written.
     """
-    leaderboard = read_leaderboard(url, suite)
+    leaderboard = read_leaderboard(url, suite, decision)
     return _write(out, {name: render(leaderboard) for name, render in RENDERERS.items()})
 
 
