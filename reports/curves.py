@@ -86,12 +86,12 @@ class Curves:
 def curves_of(section: Section) -> list[Curves]:
     """Return a drawing for each attack that met a defense within two radii or more, in the suite's order.
 
-    Cells of fixed randomness are left out, and transferred ones; what other suites have is taken in.
+    Checks are left out, and transferred cells; what other suites have is taken in.
     """
     clean = {entry.row: entry for entry in section.entries if entry.clean and entry.done}
     families: dict[str, list[Entry]] = {}
     for entry in (*section.entries, *section.elsewhere):
-        if entry.done and entry.spec.get("attack") and not entry.fixed and not entry.transferred:
+        if entry.done and entry.spec.get("attack") and not entry.check and not entry.transferred:
             families.setdefault(_family(entry), []).append(entry)
     drawn = (_drawing(members, clean) for members in families.values())
     return [one for one in drawn if one]

@@ -14,7 +14,7 @@ from reports.entry import Accuracy, Entry, entry_of
 from reports.evidence import Evidence, State
 from reports.numbers import percent, radius
 from reports.placing import Place, places
-from reports.trust import flags_of
+from reports.trust import FOLLOWED, flags_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -136,8 +136,14 @@ class Row:
 
     @property
     def caveat(self) -> str:
-        """Why the row was attacked less than others on its board, or nothing: a refused attack lowers no number."""
-        refused = sorted({str(entry.knowledge) for entry in self.attacked if entry and entry.status == "skipped"})
+        """Why the row was attacked less than others on its board, or nothing: a refused attack lowers no number.
+
+        One that knows no more than another that is finished is not missed: a defense without signs has none to smooth.
+        """
+        best = max((FOLLOWED.get(str(entry.knowledge), 0) for entry in self.evidence.knowing), default=0)
+        refused = sorted(
+            {str(one.knowledge) for one in self.attacked if one and one.status == "skipped" and _more(one, best)}
+        )
         return f"not attacked in {', '.join(refused)}: refused" if refused and not self.reference else ""
 
     @property
@@ -366,6 +372,11 @@ def _row(
         stale=tuple(mine.stale),
         evidence=Evidence(reference, decision, shares, next(iter(_judged(mine.clean, shares)), None), *judged),
     )
+
+
+def _more(entry: Entry, best: int) -> bool:
+    """Whether an attack would have followed more of the defense than the best that did; who knows no name, might."""
+    return FOLLOWED.get(str(entry.knowledge), len(FOLLOWED)) > best
 
 
 def _judged(entries: Sequence[Entry], shares: Mapping[tuple[str, ...], Shares]) -> tuple[Entry, ...]:

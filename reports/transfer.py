@@ -53,7 +53,7 @@ def matrices(board: Board) -> list[Matrix]:
             return found.get((judged, name, threat_model))
 
         defenses = [row.defense for row in board.rows]
-        columns = tuple(one for one in defenses if any(cell(source, one) for source in sources | {one}))
+        columns = tuple(one for one in defenses if one in sources or any(cell(source, one) for source in sources))
         names = [*(one for one in columns if one in sources or cell(one, one)), *sorted(sources - set(columns))]
         lines = tuple(Line(name, tuple(cell(name, one) for one in columns)) for name in names)
         made.append(Matrix(attack, threat_model, columns, lines))
