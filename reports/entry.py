@@ -41,6 +41,10 @@ class Price:
     batch_size: float | None
 
 
+#: the names of the prices, in their order
+PRICES = tuple(one.name for one in fields(Price))
+
+
 @dataclass(frozen=True)
 class Entry:
     """A cell of a suite with its numbers, or with the reason why it has none.
@@ -204,7 +208,7 @@ def entry_of(
     """
 
     def price(side: str) -> Price:
-        return Price(**{one.name: record[f"{side}_{one.name}"] for one in fields(Price)})
+        return Price(*(record[f"{side}_{name}"] for name in PRICES))
 
     accuracy = None
     if record["accuracy"] is not None:

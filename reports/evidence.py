@@ -131,8 +131,8 @@ class Evidence:
 
     def verdicts(self, entry: Entry, decision: str | None = None) -> Shares:
         """Return a cell's verdict per place, 0 to 1; not a number where it was not measured."""
-        share = self.shares[entry.key]
-        return np.where(np.isnan(share), np.nan, decide(share, decision or self.decision))
+        share, rule = self.shares[entry.key], decision or self.decision
+        return share if rule == "mean" else np.where(np.isnan(share), np.nan, decide(share, rule))
 
     def accuracy(self, entry: Entry) -> float:
         """Return the mean of a cell's verdicts."""

@@ -251,7 +251,8 @@ def read_leaderboard(url: str, suite: str | None = None, decision: str | None = 
     Raises:
         UserError: if there is no such database, no such suite in it or no such decision.
     """
-    return leaderboard(results(url, suite, decision), provenance(url, suite), published(url), decision)
+    frames = results(url, suite, decision)
+    return leaderboard(frames, provenance(url, suite, frames.others), published(url), decision)
 
 
 def leaderboard(
@@ -286,7 +287,7 @@ def _entries(frames: Results, origin: Provenance) -> list[Entry]:
     """Return an entry per row, of the suites and then of what is related to them."""
     seen: dict[str, int] = {}
     found = []
-    records = [*_records(frames.cells), *_records(frames.related)]
+    records = [*_records(frames.cells), *(_records(frames.related) if len(frames.related) else [])]
     undefended = {(record["suite"], record["defense"]) for record in records if record["defense_use"] == "none"}
     oracles = {(record["suite"], record["defense"]) for record in records if record["defense_use"] in ORACLES}
     traits = {record["id"]: facts.traits or {} for record in records if (facts := origin.cells.get(record["id"]))}
@@ -301,8 +302,10 @@ def _entries(frames: Results, origin: Provenance) -> list[Entry]:
         own = bool(facts and facts.spec["defense"]["params"].get("own_classifier"))
         oracle = traits.get(cell, {}).get("oracle", row in oracles)
         flags = {"undefended": row in undefended, "oracle": oracle, "own_classifier": own}
-        entry = entry_of(record, anchor, facts, pixels=pixels[record["suite"], record["dataset"]], **flags)
-        found.append(replace(entry, notes=frames.notes.get(entry.key)))
+        names = ("suite", "dataset", "classifier", "defense", "attack", "threat_model")
+        key = tuple(record[name] for name in (*names, *(("elsewhere", "id") if record.get("elsewhere") else ())))
+        size = pixels[record["suite"], record["dataset"]]
+        found.append(entry_of(record, anchor, facts, pixels=size, notes=frames.notes.get(key), **flags))
     return found
 
 

@@ -47,19 +47,16 @@ class Place:
         found = {name: Place(self.dataset, self.classifier, self.norm, self.eps) for name in names}
         for kind in KINDS:
             for entry in getattr(self, kind):
-                getattr(found[entry.defense], kind).append(entry)
+                if entry.defense in found:
+                    getattr(found[entry.defense], kind).append(entry)
         return found
-
-    def holds(self, entry: Entry) -> bool:
-        """Whether an entry is of this board's budget."""
-        return _key(entry) == (self.dataset, self.classifier, self.norm, self.eps)
 
 
 def _key(entry: Entry) -> tuple[str, str, str | None, float | None]:
     return (entry.dataset, entry.classifier, entry.norm, entry.eps)
 
 
-def places(entries: Sequence[Entry], related: Iterable[Entry]) -> list[Place]:
+def places(entries: Sequence[Entry], related: Sequence[Entry]) -> list[Place]:
     """Return the boards of a suite in order of appearance: one per dataset, classifier and budget.
 
     A check has no board of its own. One of fixed randomness stands on the board of its budget; where there is none, as
@@ -74,35 +71,30 @@ def places(entries: Sequence[Entry], related: Iterable[Entry]) -> list[Place]:
             place = found.setdefault(key, Place(*key))
             (place.transferred if entry.transferred else place.attacked).append(entry)
     attacked = {key[:2] for key in found}
-    for entry in listed:
+    rest = [entry for entry in listed if entry.clean or entry.check]
+    for entry in rest:
         key = (entry.dataset, entry.classifier, None, None)
-        if (entry.clean or entry.check) and key[:2] not in attacked:
+        if key[:2] not in attacked:
             found.setdefault(key, Place(*key))
-    for entry in listed:
-        if entry.clean or entry.check:
-            for place in _where(entry, found.values()):
-                (place.clean if entry.clean else place.checks).append(entry)
-    weights = _weights(entries)
+    for entry in rest:
+        for place in _where(entry, found):
+            (place.clean if entry.clean else place.checks).append(entry)
+    weights = _weights(entries) if related else {}
     for entry in related:
-        if not _agree(entry, weights.get(entry.row, {})):
-            for place in found.values():
-                if place.holds(entry):
-                    place.stale.append(entry)
-        elif entry.check:
-            for place in _where(entry, found.values()):
-                place.checks.append(entry)
-        else:
-            for place in found.values():
-                if place.holds(entry):
-                    place.elsewhere.append(entry)
+        kind = ("checks" if entry.check else "elsewhere") if _agree(entry, weights.get(entry.row, {})) else "stale"
+        for place in _where(entry, found):
+            getattr(place, kind).append(entry)
     return list(found.values())
 
 
-def _where(entry: Entry, found: Iterable[Place]) -> list[Place]:
-    """Return the boards that a cell on clean input or a check stands on."""
-    mine = [place for place in found if (place.dataset, place.classifier) == (entry.dataset, entry.classifier)]
-    exact = [place for place in mine if place.holds(entry)]
-    return exact if exact and not entry.clean and not entry.unbounded else mine
+def _where(entry: Entry, found: Mapping[tuple[str, str, str | None, float | None], Place]) -> list[Place]:
+    """Return the boards that a cell stands on: that of its budget; of clean input and of some checks more than one."""
+    exact = found.get(_key(entry))
+    if exact and not entry.clean and not entry.unbounded:
+        return [exact]
+    if not entry.clean and not entry.check:
+        return []
+    return [place for key, place in found.items() if key[:2] == (entry.dataset, entry.classifier)]
 
 
 def _weights(entries: Iterable[Entry]) -> dict[tuple[str, ...], dict[str, str]]:

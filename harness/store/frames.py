@@ -62,6 +62,7 @@ class Results:
         verdicts: of each finished cell, by suite and the suite's names for its parts: the verdict per place.
         related: a row per attack on one of the suites' rows that is measured and no member: what other suites have, and
             earlier versions. As ``cells``, under what the suite asks for, with the suite that has it as ``elsewhere``.
+        others: the digests of the cells in ``related``.
         shares: of each cell with results, by suite, the suite's names for its parts and, of a related one,
             ``elsewhere`` and id: the share of repeats that were correct, per place; not a number where a place was not
             measured.
@@ -76,7 +77,8 @@ class Results:
         everything = pd.concat([self._members, related], ignore_index=True) if len(related) else self._members.copy()
         if decision is not None:
             everything["decision"] = decision
-        summary, verdicts, shares, notes = tallies(store, suites, everything)
+        self.others = sorted(set(related["cell"]))
+        summary, verdicts, shares, notes = tallies(store, suites, everything, self.others)
         own = len(self._members)
         names = everything[["suite", *_NAMES]].to_numpy(object)
         keys = [tuple(row) for row in names[:own]]

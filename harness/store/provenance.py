@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import func, select, type_coerce
 
 from harness.core.spec import short
-from harness.store.latest import latest_suites, read_results
-from harness.store.related import related_cells
+from harness.store.latest import latest_suites, read_results, within
 from harness.store.store import Store, cell_spec
 from harness.store.tables import (
     ArtifactRow,
@@ -102,8 +101,8 @@ class Provenance:
     failures: tuple[Failure, ...]
 
 
-def provenance(url: str, suite: str | None = None) -> Provenance:
-    """Return where the numbers come from: those of one suite, or of all.
+def provenance(url: str, suite: str | None = None, others: Sequence[str] = ()) -> Provenance:
+    """Return where the numbers come from: those of one suite, or of all; and of other cells, by digest.
 
     Raises:
         UserError: if there is no such database.
@@ -113,13 +112,14 @@ def provenance(url: str, suite: str | None = None) -> Provenance:
     ids = [row.id for row in suites]
     with store.session() as session:
         mine = select(MemberRow.cell).where(MemberRow.suite_id.in_(ids))
-        others = CellRow.digest.in_(related_cells(ids)) & CellRow.digest.in_(select(ResultRow.cell))
         specs: dict[str, dict[str, Any]] = dict(session.execute(select(ComponentRow.digest, ComponentRow.spec)).all())
         cells: Any = session.execute(
-            select(*CellRow.__table__.columns).where(CellRow.digest.in_(mine) | others).order_by(CellRow.digest)
+            select(*CellRow.__table__.columns)
+            .where(CellRow.digest.in_(mine) | within(CellRow.digest, others))
+            .order_by(CellRow.digest)
         ).all()
         weights = _weights(session)
-        measured = _measured(session, ids)
+        measured = _measured(session, ids, others)
         failures = [
             Failure(row.kind, row.label, row.status, row.reason or "", row.cell)
             for row in session.execute(
@@ -173,7 +173,7 @@ def _weights(session: Session) -> dict[str, tuple[Weights, ...]]:
     }
 
 
-def _measured(session: Session, suites: Sequence[int]) -> dict[str, list[Row[Any]]]:
+def _measured(session: Session, suites: Sequence[int], others: Sequence[str]) -> dict[str, list[Row[Any]]]:
     """Return, for each cell, the environments that its results were measured in, with the times."""
     query = (
         select(
@@ -184,7 +184,7 @@ def _measured(session: Session, suites: Sequence[int]) -> dict[str, list[Row[Any
             type_coerce(func.max(AttemptRow.ended_at), Moment).label("ended"),
         )
         .join(AttemptRow, AttemptRow.id == ResultRow.attempt)
-        .where(read_results(suites, related=True))
+        .where(read_results(suites, others))
         .group_by(ResultRow.cell, ResultRow.weights, AttemptRow.environment)
         .order_by(ResultRow.cell)
     )

@@ -252,7 +252,7 @@ class ResultRow(Table):
     faults: Mapped[int]
     sums: Mapped[bytes]
     code: Mapped[dict[str, Any]]
-    notes: Mapped[dict[str, Any] | None]
+    notes: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     defense_images: Mapped[int]
     defense_seconds: Mapped[float]
     defense_forwards: Mapped[int] = mapped_column(BigInteger)

@@ -81,12 +81,12 @@ class Tallies(NamedTuple):
     notes: dict[int, dict[str, tuple[float, float]]]
 
 
-def tallies(store: Store, suites: Sequence[int], members: pd.DataFrame) -> Tallies:
+def tallies(store: Store, suites: Sequence[int], members: pd.DataFrame, others: Sequence[str] = ()) -> Tallies:
     """Add up what the database holds of members: their ``cell``, and what their suite wants of it.
 
-    Members may be of the suites, or related to them.
+    They may stand for ``others`` as well, cells that the suites do not have.
     """
-    found = _Results(store, suites)
+    found = _Results(store, suites, others)
     pairs = _pairs(found, members)
     owner, n = pairs["owner"].to_numpy(), len(members)
     frame = pd.DataFrame({"status": np.where(members["cell"].isna(), "skipped", "missing")}, index=members.index)
@@ -103,12 +103,12 @@ def tallies(store: Store, suites: Sequence[int], members: pd.DataFrame) -> Talli
 class _Results:
     """The columns of the results that are read, in the order of cell, place and repeat."""
 
-    def __init__(self, store: Store, suites: Sequence[int]) -> None:
+    def __init__(self, store: Store, suites: Sequence[int], others: Sequence[str]) -> None:
         columns = ["cell", "start", "stop", "first_repeat", "stop_repeat", "faults", "id", "correct", "sums", "notes"]
         costs = [f"{side}_{name}" for side in ("defense", "attack") for name in vars(Cost())]
         query = (
             select(*(getattr(ResultRow, name) for name in (*columns, *costs)))
-            .where(read_results(suites, related=True))
+            .where(read_results(suites, others))
             .order_by(ResultRow.cell, ResultRow.start, ResultRow.first_repeat)
         )
         with store.engine.connect() as connection:
