@@ -162,7 +162,13 @@ class Entry:
         """Name what is judged: clean input, or the attack and its threat model, and whose they are."""
         if self.clean:
             return "clean"
-        return f"{self.attack} {self.threat_model}" + (f" of {self.elsewhere}" if self.elsewhere else "")
+        return f"{self.attack} {self.threat_model}" + (f" of {self.origin}" if self.elsewhere else "")
+
+    @property
+    def origin(self) -> str:
+        """Name the suite that has the cell."""
+        earlier = f"an earlier {self.suite}"
+        return earlier if self.elsewhere == self.suite else self.elsewhere or self.suite
 
     @property
     def state(self) -> str:

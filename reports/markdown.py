@@ -233,7 +233,7 @@ def _cells(entries: Iterable[Entry]) -> str:
 
 
 def _threat(entry: Entry) -> str:
-    return f"{entry.threat_model}, of {entry.elsewhere}" if entry.elsewhere else entry.threat_model
+    return f"{entry.threat_model}, of {entry.origin}" if entry.elsewhere else entry.threat_model
 
 
 def _claimed(entry: Entry) -> str:

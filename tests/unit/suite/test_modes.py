@@ -121,3 +121,10 @@ def test_a_source_that_is_not_listed_is_told(read, soft, suite_text):
     text = suite_text + "matrix: [{threat_models: [known], crafted_on: [{defense: blurr}]}]\n"
     with pytest.raises(UserError, match="expected a name listed under defenses, got 'blurr'; did you mean 'blur'"):
         read(text)
+
+
+def test_a_member_tells_what_a_report_wants_to_know_of_its_defense(modes):
+    told = [member.traits for member in modes("full").members if member.cell]
+    assert told
+    assert all(one["knowledge"] == ["full", "smooth"] and one["random"] and one["votes"] == 1 for one in told)
+    assert all(one["pixels"] == 4 * 4 for one in told)
