@@ -42,6 +42,14 @@ class Export(StrEnum):
     ROBUSTBENCH = "robustbench"
 
 
+class Format(StrEnum):
+    """How ``compare`` writes."""
+
+    TERMINAL = "terminal"
+    MARKDOWN = "markdown"
+    JSON = "json"
+
+
 SuiteArgument = Annotated[str, typer.Argument(metavar="SUITE", help="a shipped suite's name, or a path")]
 Database = Annotated[str, typer.Option("--db", metavar="URL", help="a path, or an SQLAlchemy URL")]
 Url = Annotated[str, typer.Argument(metavar="URL", help="a path, or an SQLAlchemy URL")]
@@ -190,6 +198,80 @@ def report(
         _out().print(table)
     page = next(path for path in written if path.suffix == ".html")
     _out().print(f"the page: {page.resolve()}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def compare(
+    first: Annotated[str, typer.Argument(metavar="A", help="DATABASE[:SUITE[/DEFENSE]], or with --db SUITE[/DEFENSE]")],
+    second: Annotated[str, typer.Argument(metavar="B", help="likewise")],
+    db: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--db", metavar="URL", help="the database of both"),
+    ] = None,
+    metrics: Annotated[bool, typer.Option("--metrics", help="metrics and costs too; reads every outcome")] = False,
+    form: Annotated[Format, typer.Option("--format", help="how to write it")] = Format.TERMINAL,
+) -> None:
+    """Say in what two databases, suites or rows differ: in settings, then in numbers, with paired tests.
+
+    Two databases: `compare old.db new.db`. Two suites of one: `compare --db runs.db small large`. Two rows:
+    `compare --db runs.db mine/mae-pure mine/diffpure`, or `compare old.db:mine/dmae new.db:mine/dmae`.
+
+    Cells are matched by the names of their parts; where each side has one suite, dataset, classifier or defense, its
+    name does not matter. Rows on other examples, or with another budget, attack or decision, get no verdict.
+    """
+    from reports import comparison_text
+    from reports.comparison import compare as look
+
+    found = look(first, second, db, metrics=metrics)
+    if form == Format.TERMINAL:
+        for part in comparison_text.terminal(found):
+            _out().print(part)
+    else:
+        write = comparison_text.markdown if form == Format.MARKDOWN else comparison_text.as_json
+        sys.stdout.write(write(found))
+
+
+@app.command()
+def verify(
+    db: Database,
+    fraction: Annotated[float, typer.Option(metavar="SHARE", help="of the results, above 0 and up to 1")] = 0.05,
+    seed: Annotated[int, typer.Option(metavar="N", help="which results; the same seed takes the same")] = 0,
+    suite: Annotated[Optional[str], typer.Option(metavar="NAME", help="only this suite")] = None,  # noqa: UP045
+    workers: WorkerCount = None,
+    devices: Devices = "auto",
+    flips: Annotated[
+        float, typer.Option(metavar="SHARE", help="of predictions that may differ on other hardware or versions")
+    ] = 0.02,
+    tolerance: Annotated[
+        float, typer.Option(metavar="SHARE", help="by which means of metrics may differ there")
+    ] = 0.05,
+) -> None:
+    """Compute a random part of the results again, attacks included, and compare; write nothing to the database.
+
+    On the same hardware with the same versions they must be equal to the last bit; elsewhere within a tolerance.
+    Networks are not trained again: where their files are missing or others, a result cannot be verified, and the
+    report says so. Exit code 1 if something differs or fails, or nothing could be verified.
+    """
+    from harness import screen
+    from harness.artifacts import Folder
+    from harness.run.likeness import Tolerance
+    from harness.run.verify import verify as look
+
+    found = look(
+        db,
+        Folder.default(),
+        _err(),
+        fraction=fraction,
+        seed=seed,
+        suite=suite,
+        devices=devices,
+        workers=workers,
+        tolerance=Tolerance(flips, tolerance),
+    )
+    for line in screen.verified_lines(found):
+        _out().print(line, markup=False, highlight=False, soft_wrap=True)
+    if not found.sound:
+        raise typer.Exit(FAILED)
 
 
 @app.command()

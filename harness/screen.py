@@ -15,10 +15,19 @@ if TYPE_CHECKING:
 
     from harness.doctor import Finding
     from harness.run.estimate import Estimate
+    from harness.run.verify import Verified
     from harness.store.standing import Standing, SuiteStanding
     from harness.suite.catalog import ComponentInfo, FileInfo
 
 COLOURS = {Verdict.RUN: "cyan", Verdict.DONE: "green", Verdict.STALE: "yellow", Verdict.SKIPPED: "dim"}
+#: what became of results that were computed again, in the order in which it is told
+VERIFIED = {
+    "equal": "equal to the last bit",
+    "within": "within the tolerance",
+    "different": "different",
+    "failed": "failed",
+    "not verifiable": "not verifiable",
+}
 VERBS = {"train": "train", "craft": "craft adversarial examples", "evaluate": "evaluate"}
 
 
@@ -161,6 +170,24 @@ def status_lines(found: Standing) -> Iterable[str]:
         ending = f"about {duration(left)} left" if left is not None else "too early to say how long it takes"
         yield f"{runs} under way with {found.jobs('running')} jobs: " + ", ".join([*rate, ending])
     yield from found.troubles
+
+
+def verified_lines(found: Verified) -> Iterable[str]:
+    """Say what a verification found: how many results are in which state, then every one that is not equal."""
+    yield f"{len(found.findings)} of {found.total} results were drawn, {found.checked} computed again"
+    for state, words in VERIFIED.items():
+        number = sum(one.state == state for one in found.findings)
+        if number or state == "equal":
+            yield f"{number} {words}"
+    if found.elsewhere:
+        yield f"recorded elsewhere: {'; '.join(found.elsewhere)}"
+        yield f"there {found.tolerance}"
+    if found.batches:
+        equal = f"{found.equal_batches} equal to the last bit"
+        yield f"{found.batches} adversarial batches compared with their files, {equal}"
+    for one in found.findings:
+        if one.state != "equal":
+            yield f"{one.state}: cell {short(one.result.cell)} {one.result}: {one.said}"
 
 
 def duration(seconds: float) -> str:

@@ -11,13 +11,15 @@ from reports.facts import FACTS
 if TYPE_CHECKING:
     from reports.entry import Accuracy, Entry
     from reports.evidence import Flag
-    from reports.leaderboard import Board, Leaderboard, Row
+    from reports.leaderboard import Board, Leaderboard
+    from reports.row import Row
 
 HEAD = (
     *("suite", "row", "dataset", "classifier", "defense", "attack", "threat_model", "norm", "eps", "knowledge"),
     *("id", "status", "reason", "rank", "decision", "n", "repeats", "accuracy", "low", "high"),
     *(fact.key for fact in FACTS),
     *("faults", "claimed", "elsewhere", "fired", "untested", "flag", "figure"),
+    *("tied", "p"),  # of a rank: the defenses that share it, and the p-value of the comparison that gave it
 )
 
 
@@ -77,6 +79,8 @@ def _worst(board: Board, row: Row, decision: str) -> dict[str, object]:
         "status": "upper bound" if row.unfinished else "done",
         "reason": row.unranked or None,
         "rank": row.rank,
+        "tied": " ".join(row.tied) or None,
+        "p": row.p,
         "decision": decision,
         "fired": "; ".join(flag.text for flag in row.flagged()),
         "untested": "; ".join(flag.name for flag in row.flagged("untested")),

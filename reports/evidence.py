@@ -8,9 +8,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.stats import binomtest
 
 from harness.store.tallies import decide
+from reports.statistics import p_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -65,10 +65,13 @@ class Flag:
 
 
 @dataclass(frozen=True)
-class Paired:
+class Contrast:
     """Two attacks on the same examples, example by example.
 
     Attributes:
+        chance: how probable as large a fall from the second to the first or a larger one is if luck alone says which
+            attack got which verdict: half the two-sided probability of ``reports.statistics.p_values``, an exact test,
+            which of verdicts 0 and 1 is McNemar's. 1 where the first leaves no less.
         first: accuracy that the first leaves, in [0, 1], over the examples that both have.
         second: likewise, the second.
         lower: examples that the first leaves less right than the second does.
@@ -76,6 +79,7 @@ class Paired:
         n: examples that both have.
     """
 
+    chance: float
     first: float
     second: float
     lower: int
@@ -83,23 +87,13 @@ class Paired:
     n: int
 
     @classmethod
-    def of(cls, first: Shares, second: Shares) -> Paired:
+    def of(cls, first: Shares, second: Shares) -> Contrast:
         """Compare verdicts per place; not a number where one was not measured."""
         both = ~(np.isnan(first) | np.isnan(second))
         one, other = first[both], second[both]
         means = (float(one.mean()), float(other.mean())) if len(one) else (0.0, 0.0)
-        return cls(*means, int((one < other).sum()), int((one > other).sum()), len(one))
-
-    @cached_property
-    def chance(self) -> float:
-        """How probable as many lower examples or more are if neither attack is the stronger one.
-
-        The exact sign test, one-sided, over the examples that differ; of verdicts 0 and 1 it is McNemar's exact test.
-        """
-        differ = self.lower + self.higher
-        if not differ or self.first >= self.second:
-            return 1.0
-        return float(binomtest(self.lower, differ, 0.5, alternative="greater").pvalue)
+        chance = float(p_values(np.stack([one, other]))[0, 1]) / 2 if means[0] < means[1] else 1.0
+        return cls(chance, *means, int((one < other).sum()), int((one > other).sum()), len(one))
 
     @property
     def significant(self) -> bool:
@@ -143,9 +137,9 @@ class Evidence:
         least: Shares = np.fmin.reduce([self.verdicts(entry, decision) for entry in entries])
         return least
 
-    def paired(self, first: Entry, second: Entry) -> Paired:
+    def contrast(self, first: Entry, second: Entry) -> Contrast:
         """Compare two cells example by example."""
-        return Paired.of(self.verdicts(first), self.verdicts(second))
+        return Contrast.of(self.verdicts(first), self.verdicts(second))
 
     @cached_property
     def counted(self) -> tuple[Entry, ...]:

@@ -127,7 +127,11 @@ LEGEND = (
     ),
     (
         "rank",
-        "By worst case, equals sharing a place. A defense whose adaptive attacks are not finished is not ranked, since "
+        "By worst case; a row that is not significantly worse than the first of those above it shares its place (=). "
+        "Tested are all pairs of ranked rows, on the same examples, by exact sign-flip tests (of verdicts 0 and 1: "
+        "McNemar's) at 5 % in all after Holm's correction. The smallest difference that the examples can show is what "
+        "such a test of two rows finds in 80 % of cases, if they disagree as often as neighbours on the board do. "
+        "A defense whose adaptive attacks are not finished is not ranked, since "
         "an attack that does not know of a defense says little about it.",
     ),
     (

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from reports.entry import Accuracy, Entry
-    from reports.leaderboard import Board, Leaderboard, Row
+    from reports.leaderboard import Board, Leaderboard
+    from reports.row import Row
 
 _ESCAPES = {
     "\\": r"\textbackslash{}",
@@ -63,7 +64,8 @@ def _board(board: Board) -> str:
     if ranked and reference:
         body.append(r"\midrule")
     body += [_row(row, marks) for row in reference]
-    notes = [f"{row.defense}: {row.unranked}." for row in ranked if row.unranked]
+    notes = [f"{board.resolution[0].upper()}{board.resolution[1:]}."] if board.resolution else []
+    notes += [f"{row.defense}: {row.unranked}." for row in ranked if row.unranked]
     notes += [
         f"* {row.defense}: {row.caveat}; rows beside it may have been attacked harder." for row in ranked if row.caveat
     ]

@@ -3,164 +3,29 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from harness.store.frames import Results, results, wilson
 from harness.store.provenance import Provenance, SuiteFacts, provenance
 from harness.store.published import Reference, published
+from reports.contents import Content, contents
 from reports.entry import Accuracy, Entry, entry_of
-from reports.evidence import Evidence, State
+from reports.evidence import Evidence
 from reports.numbers import percent, radius
-from reports.placing import Place, places
-from reports.trust import FOLLOWED, flags_of
+from reports.row import Column, Row, Worst
+from reports.statistics import detectable, neighbours, places
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import pandas as pd
 
     from harness.store.tallies import Shares
-    from reports.evidence import Flag
 
 
 #: defenses that are shown the clean image, where their traits were not recorded
 ORACLES = frozenset({"amv-oracle"})
-
-
-@dataclass(frozen=True)
-class Column:
-    """An attack under a threat model, by the suite's names."""
-
-    attack: str
-    threat_model: str
-    knowledge: str | None
-
-    def __str__(self) -> str:
-        """Name both."""
-        return f"{self.attack} {self.threat_model}"
-
-
-@dataclass(frozen=True)
-class Worst:
-    """The accuracy that is left when each example meets the attack that suits it worst; clean input is one of them.
-
-    Attributes:
-        accuracy: the mean over examples of the smallest verdict over ``cells``.
-        cells: the ids of the cells it comes from.
-        anchor: the fragment on the page where they are listed.
-    """
-
-    accuracy: Accuracy
-    cells: tuple[str, ...]
-    anchor: str
-
-
-@dataclass(frozen=True)
-class Row:
-    """A defense on a board.
-
-    Attributes:
-        reference: whether it is the classifier without a defense, which is compared with and not ranked.
-        clean: the cell on clean input.
-        attacked: an entry per column of the board; None where the suite has no such cell.
-        worst: None until clean input and at least one attack are measured. While cells are unfinished it is an
-            upper bound: another attack can only lower it.
-        adaptive: whether an attack that knows of the defense is finished.
-        rank: place by worst case, from 1; equals share a place; None where the row cannot be ranked.
-        unranked: why not.
-        transferred: cells whose examples were crafted on something else; they count for the worst case.
-        elsewhere: attacks on the same row that other suites have; they count for it too.
-        checks: cells that count for no worst case: of fixed randomness, or without a bound.
-        stale: attacks that other suites have and that count for nothing, since the weights were others.
-        evidence: what the flags are judged by.
-    """
-
-    defense: str
-    reference: bool
-    clean: Entry | None
-    attacked: tuple[Entry | None, ...]
-    worst: Worst | None
-    adaptive: bool
-    rank: int | None
-    unranked: str
-    transferred: tuple[Entry, ...] = ()
-    elsewhere: tuple[Entry, ...] = ()
-    checks: tuple[Entry, ...] = ()
-    stale: tuple[Entry, ...] = ()
-    evidence: Evidence = field(kw_only=True, compare=False, repr=False)
-
-    @property
-    def entries(self) -> tuple[Entry, ...]:
-        """All cells that the suite has of the row, clean input first, checks last."""
-        return (*self.wanted, *(entry for entry in self.checks if not entry.elsewhere))
-
-    @property
-    def wanted(self) -> tuple[Entry, ...]:
-        """Those of them that the worst case waits for."""
-        return tuple(entry for entry in (self.clean, *self.attacked, *self.transferred) if entry)
-
-    @property
-    def unfinished(self) -> int:
-        """How many of those can be measured and have not been, or not wholly."""
-        return sum(entry.unfinished for entry in self.wanted)
-
-    @cached_property
-    def flags(self) -> tuple[Flag, ...]:
-        """What to know of the row before believing its figure, fired or not."""
-        return flags_of(self.evidence)
-
-    def flagged(self, state: str = State.FIRED) -> tuple[Flag, ...]:
-        """Return the flags in a state."""
-        return tuple(flag for flag in self.flags if flag.state == state)
-
-    @property
-    def warning(self) -> str:
-        """Name the flags that fired, each with its figure; or nothing."""
-        return ", ".join(flag.text for flag in self.flagged())
-
-    @property
-    def sources(self) -> str:
-        """Which attacks of other suites the worst case is over as well, with what each leaves; or nothing."""
-        told = [f"{one.title} ({percent(one.accuracy.share)})" for one in self.elsewhere if one.accuracy]
-        left_out = [one.title for one in self.stale]
-        said = [f"also counts {', '.join(told)}"] if told else []
-        said += [f"does not count {', '.join(left_out)}, measured with other weights"] if left_out else []
-        return "; ".join(said)
-
-    @property
-    def bound(self) -> str:
-        """What stands before the worst case: a sign where it is an upper bound only, else nothing."""
-        return "\N{LESS-THAN OR EQUAL TO} " if self.unfinished else ""
-
-    @property
-    def caveat(self) -> str:
-        """Why the row was attacked less than others on its board, or nothing: a refused attack lowers no number.
-
-        One that knows no more than another that is finished is not missed: a defense without signs has none to smooth.
-        """
-        best = max((FOLLOWED.get(str(entry.knowledge), 0) for entry in self.evidence.knowing), default=0)
-        refused = sorted(
-            {str(one.knowledge) for one in self.attacked if one and one.status == "skipped" and _more(one, best)}
-        )
-        return f"not attacked in {', '.join(refused)}: refused" if refused and not self.reference else ""
-
-    @property
-    def remark(self) -> str:
-        """What sets the row apart from the others, or nothing: it may not stand on the board's classifier."""
-        own = any(entry.own_classifier for entry in self.entries)
-        return "brings a classifier of its own; oblivious attackers see the board's" if own else ""
-
-    @property
-    def place(self) -> str:
-        """The rank, with a star where the row has a caveat; empty where there is none."""
-        return f"{self.rank}{'*' if self.caveat else ''}" if self.rank else ""
-
-    @property
-    def standing(self) -> str:
-        """The rank, or why there is none."""
-        return self.place or self.unranked
 
 
 @dataclass(frozen=True)
@@ -169,6 +34,8 @@ class Board:
 
     Attributes:
         published: figures from elsewhere on the same dataset and budget, whatever their classifier; never ranked.
+        examples: that the worst cases are over; 0 without any.
+        detectable: the smallest difference of two worst cases that so many examples show; None where none is shown.
     """
 
     anchor: str
@@ -180,6 +47,8 @@ class Board:
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     published: tuple[Reference, ...] = ()
+    examples: int = 0
+    detectable: float | None = None
 
     @property
     def title(self) -> str:
@@ -190,6 +59,17 @@ class Board:
     def budget(self) -> str:
         """Name the budget."""
         return "clean input only" if self.norm is None or self.eps is None else f"{self.norm} {radius(self.eps)}"
+
+    @property
+    def resolution(self) -> str:
+        """What its number of examples can show; empty without a worst case."""
+        if not self.examples:
+            return ""
+        if self.detectable is None:
+            return f"{self.examples} examples can show no difference, however large"
+        said = f"smallest difference that {self.examples} examples can show: {percent(self.detectable)} points"
+        tied = any(row.tied for row in self.rows)
+        return said + ("; = shares its place with rows that they do not tell apart" if tied else "")
 
     @property
     def entries(self) -> tuple[Entry, ...]:
@@ -325,34 +205,46 @@ def _boards(
 ) -> list[Board]:
     """Return the boards in order of appearance."""
     boards: list[Board] = []
-    for place in places(entries, related):
-        listed = {(e.attack, e.threat_model): Column(e.attack, e.threat_model, e.knowledge) for e in place.attacked}
+    for content in contents(entries, related):
+        listed = {(e.attack, e.threat_model): Column(e.attack, e.threat_model, e.knowledge) for e in content.attacked}
         columns, anchor = tuple(listed.values()), f"{prefix}-{len(boards) + 1}"
-        rows = _rows(place, columns, shares, decision, anchor)
-        at = (place.dataset, place.classifier, place.norm, place.eps)
-        boards.append(Board(anchor, entries[0].suite, *at, columns, rows))
+        rows = _rows(content, columns, shares, decision, anchor)
+        at = (content.dataset, content.classifier, content.norm, content.eps)
+        boards.append(_resolved(Board(anchor, entries[0].suite, *at, columns, rows)))
     return boards
 
 
+def _resolved(board: Board) -> Board:
+    """Return a board with what its examples can show: by how often ranked neighbours disagree, or at most."""
+    n = max((row.worst.accuracy.n for row in board.rows if row.worst), default=0)
+    if not n:
+        return board
+    ranked = [row.worst.verdicts for row in board.rows if row.worst and row.rank]
+    return replace(board, examples=n, detectable=detectable(n, neighbours(ranked)))
+
+
 def _rows(
-    place: Place, columns: Sequence[Column], shares: Mapping[tuple[str, ...], Shares], decision: str, anchor: str
+    content: Content, columns: Sequence[Column], shares: Mapping[tuple[str, ...], Shares], decision: str, anchor: str
 ) -> tuple[Row, ...]:
     """Return the rows: ranked ones by worst case, then those without a rank, the reference last."""
-    rows = [_row(name, mine, columns, shares, decision) for name, mine in place.rows().items()]
+    rows = [_row(name, mine, columns, shares, decision) for name, mine in content.rows().items()]
     worst = _worst(rows, anchor)
     rows = [_standing(row, one) for row, one in zip(rows, worst, strict=True)]
     rows.sort(key=lambda row: (row.reference, bool(row.unranked), -row.worst.accuracy.share if row.worst else 1.0))
-    ranked = [row.worst.accuracy.share for row in rows if row.worst and not row.unranked]
-    return tuple(
-        replace(row, rank=1 + sum(share > row.worst.accuracy.share for share in ranked))
-        if row.worst and not row.unranked
-        else row
-        for row in rows
-    )
+    return tuple(_placed(rows))
+
+
+def _placed(rows: Sequence[Row]) -> Iterator[Row]:
+    """Yield the rows with their places; those that are ranked come first, by worst case."""
+    ranked = [row for row in rows if row.worst and not row.unranked]
+    found = places([row.worst.verdicts for row in ranked if row.worst])
+    for row, place in zip(ranked, found, strict=True):
+        yield replace(row, rank=place.rank, tied=tuple(ranked[other].defense for other in place.tied), p=place.p)
+    yield from rows[len(ranked) :]
 
 
 def _row(
-    defense: str, mine: Place, columns: Sequence[Column], shares: Mapping[tuple[str, ...], Shares], decision: str
+    defense: str, mine: Content, columns: Sequence[Column], shares: Mapping[tuple[str, ...], Shares], decision: str
 ) -> Row:
     """Return a row that knows neither its worst case nor its rank."""
     met = {(entry.attack, entry.threat_model): entry for entry in mine.attacked}
@@ -375,11 +267,6 @@ def _row(
         stale=tuple(mine.stale),
         evidence=Evidence(reference, decision, shares, next(iter(_judged(mine.clean, shares)), None), *judged),
     )
-
-
-def _more(entry: Entry, best: int) -> bool:
-    """Whether an attack would have followed more of the defense than the best that did; who knows no name, might."""
-    return FOLLOWED.get(str(entry.knowledge), len(FOLLOWED)) > best
 
 
 def _judged(entries: Sequence[Entry], shares: Mapping[tuple[str, ...], Shares]) -> tuple[Entry, ...]:
@@ -418,5 +305,5 @@ def _worst(rows: Sequence[Row], anchor: str) -> list[Worst | None]:
     found: list[Worst | None] = [None] * len(rows)
     for place, share, low, high, wide in zip(known, *(bound.tolist() for bound in interval), n, strict=True):
         ids = tuple(entry.id for entry in rows[place].evidence.counted if entry.id)
-        found[place] = Worst(Accuracy(share, low, high, wide), ids, f"{anchor}-w{place + 1}")
+        found[place] = Worst(Accuracy(share, low, high, wide), ids, f"{anchor}-w{place + 1}", known[place])
     return found

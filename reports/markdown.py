@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from reports.entry import Accuracy, Entry
-    from reports.leaderboard import Board, Leaderboard, Row, Section
+    from reports.leaderboard import Board, Leaderboard, Section
+    from reports.row import Row
 
 
 def escaped(text: str) -> str:
@@ -88,7 +89,7 @@ def _standing(row: Row) -> str:
 
 
 def _notes(board: Board) -> list[str]:
-    blocks = []
+    blocks = [f"{_sentence(board.resolution)}."] if board.resolution else []
     if board.unfinished:
         blocks.append(f"Unfinished: {board.unfinished} of {len(board.entries)} cells.")
     worst = [
@@ -163,6 +164,10 @@ def _curves(section: Section) -> list[str]:
             rows.append([escaped(curve.name), *(at.get(eps, numbers.NOTHING) for eps in plot.radii)])
         blocks += [f"#### Accuracy against eps: {escaped(plot.title)}", table(map(escaped, head), rows, left=1)]
     return blocks
+
+
+def _sentence(text: str) -> str:
+    return escaped(text[0].upper() + text[1:])
 
 
 def _published(board: Board) -> list[str]:

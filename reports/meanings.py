@@ -28,7 +28,7 @@ _LIU = "Liu et al. 2025, on adversarial denoising diffusion training (arXiv 2404
 
 #: what is said once of all comparisons
 COMPARED = (
-    "Attacks are compared example by example, by the exact sign test (McNemar's, where verdicts are 0 and 1), "
+    "Attacks are compared example by example, by the exact sign-flip test (McNemar's, where verdicts are 0 and 1), "
     f"one-sided, at a probability of {SIGNIFICANT:g}."
 )
 

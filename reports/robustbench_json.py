@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from harness.store.provenance import Provenance
     from reports.entry import Entry
-    from reports.leaderboard import Board, Leaderboard, Row, Section
+    from reports.leaderboard import Board, Leaderboard, Section
+    from reports.row import Row
 
 #: longest name of a folder or file, ending aside
 _LONGEST = 100

@@ -13,7 +13,8 @@ from reports.facts import IN_SHORT
 
 if TYPE_CHECKING:
     from reports.entry import Accuracy, Entry
-    from reports.leaderboard import Board, Leaderboard, Row
+    from reports.leaderboard import Board, Leaderboard
+    from reports.row import Row
 
 
 def leaderboard_tables(leaderboard: Leaderboard) -> list[Table]:
@@ -25,6 +26,8 @@ def _table(board: Board) -> Table:
     caption = Text("accuracy in %, below it the 95 % Wilson interval; time and network evaluations (NFE) per image")
     if board.unfinished:
         caption.append(f"; {board.unfinished} of {len(board.entries)} cells unfinished", "yellow")
+    if board.resolution:
+        caption.append(f"\n{board.resolution}")
     for row in board.rows:
         if row.unranked and not row.reference:
             caption.append(f"\n{row.defense} is not ranked: {row.unranked}")

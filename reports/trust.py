@@ -13,7 +13,7 @@ import numpy as np
 
 from harness.core.spec import canonical_json
 from reports import numbers
-from reports.evidence import Flag, Paired, State
+from reports.evidence import Contrast, Flag, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -100,16 +100,16 @@ def black_box_beats_white_box(evidence: Evidence) -> Flag:
     blind = [entry for entry in evidence.attacks if evidence.blind(entry)]
     others = [*blind, *(entry for entry in evidence.attacks if not evidence.knows(entry) and entry not in blind)]
     pooled = evidence.worst(evidence.white)
-    found = [(Paired.of(evidence.verdicts(entry), pooled), entry) for entry in others]
+    found = [(Contrast.of(evidence.verdicts(entry), pooled), entry) for entry in others]
     if found:
-        paired, entry = min(found, key=lambda pair: (pair[0].chance, -pair[0].lower))
+        contrast, entry = min(found, key=lambda pair: (pair[0].chance, -pair[0].lower))
         sentence = (
-            f"{entry.title} breaks {paired.lower} of {paired.n} examples further than the adaptive gradient attacks "
-            f"together, which break {paired.higher} further; {_chance(paired)}"
+            f"{entry.title} breaks {contrast.lower} of {contrast.n} examples further than the adaptive gradient "
+            f"attacks together, which break {contrast.higher} further; {_chance(contrast)}"
         )
-        if paired.significant or blind:
-            figure = f"{paired.lower} of {paired.n}"
-            return _told(paired.significant, name, sentence, float(paired.lower), figure, entry)
+        if contrast.significant or blind:
+            figure = f"{contrast.lower} of {contrast.n}"
+            return _told(contrast.significant, name, sentence, float(contrast.lower), figure, entry)
     return _untested(name, "no attack without gradients met the row: add square with the board's budget")
 
 
@@ -124,25 +124,27 @@ def transfer_beats_direct(evidence: Evidence) -> Flag:
         return _untested(
             name, "no transferred attack met the row directly too: cross the same attack and threat model with it"
         )
-    found = [(evidence.paired(*pair), *pair) for pair in pairs]
-    paired, there, here = min(found, key=lambda one: (one[0].chance, one[0].first))
+    found = [(evidence.contrast(*pair), *pair) for pair in pairs]
+    contrast, there, here = min(found, key=lambda one: (one[0].chance, one[0].first))
     sentence = (
-        f"{there.title} leaves {_percent(paired.first)}, the direct {here.title} {_percent(paired.second)}; "
-        f"{_chance(paired)}"
+        f"{there.title} leaves {_percent(contrast.first)}, the direct {here.title} {_percent(contrast.second)}; "
+        f"{_chance(contrast)}"
     )
-    return _told(paired.significant, name, sentence, paired.first, _fall(paired.second, paired.first), there, here)
+    return _fall(name, sentence, contrast, there, here)
 
 
 def _same_attack(entry: Entry) -> str:
     return canonical_json([entry.spec.get("attack"), entry.spec.get("threat")])
 
 
-def _chance(paired: Paired) -> str:
-    return f"by chance with probability {numbers.measure(paired.chance)}"
+def _chance(contrast: Contrast) -> str:
+    return f"by chance with probability {numbers.measure(contrast.chance)}"
 
 
-def _fall(before: float, after: float) -> str:
-    return f"{numbers.percent(before)} \N{RIGHTWARDS ARROW} {numbers.percent(after)}"
+def _fall(name: str, sentence: str, contrast: Contrast, *cells: Entry) -> Flag:
+    """Return a flag that fires where the first of two attacks leaves significantly less than the second."""
+    figure = f"{numbers.percent(contrast.second)} \N{RIGHTWARDS ARROW} {numbers.percent(contrast.first)}"
+    return _told(contrast.significant, name, sentence, contrast.first, figure, *cells)
 
 
 def unbounded_not_zero(evidence: Evidence) -> Flag:
@@ -168,13 +170,13 @@ def more_still_lowers(evidence: Evidence) -> Flag:
     pairs = [pair for family in families.values() for pair in _largest(family)]
     if not pairs:
         return _untested(name, "no attack was made with more of the same: add one with twice the steps or restarts")
-    found = [(evidence.paired(more, less), more, less) for more, less in pairs]
-    paired, more, less = min(found, key=lambda one: (one[0].chance, one[0].first))
+    found = [(evidence.contrast(more, less), more, less) for more, less in pairs]
+    contrast, more, less = min(found, key=lambda one: (one[0].chance, one[0].first))
     sentence = (
-        f"{more.title} ({_sizes(more)}) leaves {_percent(paired.first)}, {less.title} ({_sizes(less)}) "
-        f"{_percent(paired.second)}; {_chance(paired)}"
+        f"{more.title} ({_sizes(more)}) leaves {_percent(contrast.first)}, {less.title} ({_sizes(less)}) "
+        f"{_percent(contrast.second)}; {_chance(contrast)}"
     )
-    return _told(paired.significant, name, sentence, paired.first, _fall(paired.second, paired.first), more, less)
+    return _fall(name, sentence, contrast, more, less)
 
 
 def _params(entry: Entry) -> Mapping[str, Any]:
@@ -240,13 +242,13 @@ def fixed_randomness(evidence: Evidence) -> Flag:
             "the attacker never knew the random numbers: add a threat model with `randomness: fixed` for an attack "
             "that meets the row with fresh ones too",
         )
-    found = [(evidence.paired(*pair), *pair) for pair in pairs]
-    paired, known, here = min(found, key=lambda one: (one[0].chance, one[0].first))
+    found = [(evidence.contrast(*pair), *pair) for pair in pairs]
+    contrast, known, here = min(found, key=lambda one: (one[0].chance, one[0].first))
     sentence = (
-        f"{_percent(paired.first)} are left where the attacker knows the random numbers ({known.title}), "
-        f"{_percent(paired.second)} where they are fresh; {_chance(paired)}"
+        f"{_percent(contrast.first)} are left where the attacker knows the random numbers ({known.title}), "
+        f"{_percent(contrast.second)} where they are fresh; {_chance(contrast)}"
     )
-    return _told(paired.significant, name, sentence, paired.first, _fall(paired.second, paired.first), known, here)
+    return _fall(name, sentence, contrast, known, here)
 
 
 def _same_but_fixed(entry: Entry) -> str:

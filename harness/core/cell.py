@@ -7,12 +7,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from harness.core.spec import Spec, digest_of
-from harness.core.threat import Knowledge
+from harness.core.threat import Knowledge, ThreatModel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from harness.core.threat import ThreatModel
+    from collections.abc import Iterator, Mapping
 
 #: between an attack's name and that of the defense its examples were crafted on, in a label, and before a classifier's
 FROM, ON = " from ", " on "
@@ -122,6 +120,21 @@ class Cell:
         labels = replace(self.labels, attack=attack, classifier=classifier.label, defense=defense.label)
         return replace(
             self, classifier=classifier, defense=defense, source_classifier=None, source_defense=None, labels=labels
+        )
+
+    @classmethod
+    def from_dict(cls, told: Mapping[str, Any], labels: Labels | None = None) -> Cell:
+        """Build the cell whose ``as_dict`` this is."""
+        optional = {name: part for name in ("attack", "probe", *SPECIAL) if (part := told.get(name))}
+        return cls(
+            dataset=Spec.from_dict(told["dataset"]),
+            classifier=Spec.from_dict(told["classifier"]),
+            defense=Spec.from_dict(told["defense"]),
+            threat=ThreatModel.from_dict(told["threat"]) if told["threat"] else None,
+            seed=told["seed"],
+            subset_seed=told["subset_seed"],
+            labels=labels or Labels("", "", ""),
+            **{"attack": None, **{name: Spec.from_dict(part) for name, part in optional.items()}},
         )
 
     def crafted_against(self) -> dict[str, Any] | None:

@@ -32,6 +32,17 @@ def short(digest: str) -> str:
     return digest[:12]
 
 
+def differences(before: Mapping[str, Any], now: Mapping[str, Any], path: str = "") -> Iterator[str]:
+    """Yield what differs between two identities in plain JSON types, as ``attack.params.steps 10 -> 20``."""
+    for key in sorted({*before, *now}):
+        old, new, where = before.get(key), now.get(key), f"{path}{key}"
+        if isinstance(old, dict) and isinstance(new, dict):
+            yield from differences(old, new, f"{where}.")
+        elif old != new:
+            plain = not isinstance(old, dict | list) and not isinstance(new, dict | list)
+            yield f"{where} {old} -> {new}" if plain else where
+
+
 @dataclass(frozen=True)
 class Spec:
     """What to build: a registered component with its parameters and the components it stands on.
@@ -67,6 +78,12 @@ class Spec:
     ) -> Spec:
         """Build a spec from plain parameters."""
         return cls(kind, use, version, canonical_json(dict(params)), tuple(sorted((parts or {}).items())), label)
+
+    @classmethod
+    def from_dict(cls, told: Mapping[str, Any]) -> Spec:
+        """Build the spec whose ``as_dict`` this is; a label is not told, since it is no part of an identity."""
+        parts = {role: cls.from_dict(part) for role, part in told["parts"].items()}
+        return cls.of(told["kind"], told["use"], told["version"], told["params"], parts)
 
     @property
     def params(self) -> dict[str, Any]:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Norm(StrEnum):
@@ -83,6 +86,12 @@ class ThreatModel:
     def adaptive(self) -> bool:
         """Whether the attacker takes the defense into account at all."""
         return self.knowledge is not Knowledge.OBLIVIOUS
+
+    @classmethod
+    def from_dict(cls, told: Mapping[str, Any]) -> ThreatModel:
+        """Build the threat model whose ``as_dict`` this is."""
+        smoothing = Smoothing(**told["smoothing"]) if "smoothing" in told else None
+        return cls(Norm(told["norm"]), told["eps"], Knowledge(told["knowledge"]), smoothing, told.get("fixed", False))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the value in plain JSON types, for identities and rows; what is not asked for takes no part."""

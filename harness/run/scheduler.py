@@ -42,11 +42,13 @@ class Limits:
         batch_size: images at a time; None: the whole shard.
         retries: how often a job is tried again after its worker died under it.
         timeouts: seconds after which a job is given up, by kind.
+        sizes: images at a time of some jobs, by their digest, in place of ``batch_size``.
     """
 
     batch_size: int | None = None
     retries: int = 2
     timeouts: Mapping[str, float] = field(default_factory=dict)
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -213,7 +215,7 @@ class _Shift:
         self.elsewhere: set[str] = set()
         self.awaited: dict[str, float] = {}
         self.deaths: dict[str, int] = defaultdict(int)
-        self.batches: dict[str, int] = {}
+        self.batches: dict[str, int] = dict(limits.sizes)
         self.renewed = self.looked = time.monotonic()
 
     # ------------------------------------------------------------------ starting

@@ -5,12 +5,12 @@ from __future__ import annotations
 import fnmatch
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.core.cell import Cell, Labels, Shard
 from harness.core.errors import UserError, nearest
 from harness.core.job import Craft, Evaluate, Job, Train
-from harness.core.spec import Spec, short
+from harness.core.spec import Spec, differences, short
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -176,7 +176,7 @@ class _State:
             return Planned(member, Verdict.RUN, f"{wanted - missing} of {wanted} outcomes are there", left)
         before = self.earlier.get(member.labels)
         if before is not None and before != cell.digest and self.store is not None:
-            changed = ", ".join(_differences(self.store.spec_of(before), cell.as_dict()))
+            changed = ", ".join(differences(self.store.spec_of(before), cell.as_dict()))
             return Planned(member, Verdict.STALE, f"changed since cell {short(before)}: {changed}", left)
         failed = [self.failures[job.digest].reason for job in left if job.digest in self.failures]
         return Planned(member, Verdict.RUN, f"failed before: {failed[0]}" if failed else "not measured yet", left)
@@ -200,17 +200,6 @@ def _missing(cell: Cell, rows: list[Covered], slices: list[Shard], repeats: int)
                 places = Shard(shard.index, shard.start + start, shard.start + stop)
                 yield Evaluate(cell, places, have[start], repeats)
             start = stop
-
-
-def _differences(before: dict[str, Any], now: dict[str, Any], path: str = "") -> Iterable[str]:
-    """Yield what differs between two identities, as ``attack.params.steps 10 -> 20``."""
-    for key in sorted({*before, *now}):
-        old, new, where = before.get(key), now.get(key), f"{path}{key}"
-        if isinstance(old, dict) and isinstance(new, dict):
-            yield from _differences(old, new, f"{where}.")
-        elif old != new:
-            plain = not isinstance(old, dict | list) and not isinstance(new, dict | list)
-            yield f"{where} {old} -> {new}" if plain else where
 
 
 def _jobs(cells: tuple[Planned, ...], here: _State) -> tuple[tuple[Job, ...], tuple[Job, ...]]:

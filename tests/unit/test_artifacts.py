@@ -52,6 +52,17 @@ def test_the_same_content_is_the_same_file(folder, tensors):
     assert folder.save("weights", DIGEST, tensors, ABOUT) == folder.save("weights", DIGEST, tensors, ABOUT)
 
 
+def test_the_hash_of_the_numbers_covers_them_and_nothing_else(folder, tensors):
+    folder.save("weights", DIGEST, tensors, ABOUT)
+    before = folder.numbers("weights", DIGEST)
+    folder.save("weights", DIGEST, tensors, {"seconds": 2.5})
+    assert folder.numbers("weights", DIGEST) == before
+    folder.save("weights", DIGEST, {**tensors, "steps": torch.tensor(4)}, ABOUT)
+    assert folder.numbers("weights", DIGEST) != before
+    folder.path("weights", DIGEST).write_bytes(b"damaged")
+    assert folder.numbers("weights", DIGEST) is None
+
+
 def test_a_changed_bit_among_the_numbers_is_noticed(folder, tensors):
     folder.save("weights", DIGEST, tensors, ABOUT)
     path = folder.path("weights", DIGEST)

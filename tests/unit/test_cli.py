@@ -55,6 +55,25 @@ def test_status_and_report_start_without_torch(tmp_path, mine):
     assert (tmp_path / "out" / "index.html").exists()
 
 
+@pytest.mark.parametrize(("form", "sign"), [("terminal", "settings: the same"), ("markdown", "## "), ("json", "{")])
+def test_a_comparison_starts_without_torch_and_is_written_in_three_ways(tmp_path, mine, form, sign):
+    from harness.store.store import Store
+    from harness.suite.load import load_suite
+
+    db = str(tmp_path / "runs.db")
+    Store.open(db, create=True).declare(load_suite(str(mine)).declaration())
+    done = purebench("compare", db, f"{db}:mine/none", "--format", form)
+    assert done.returncode == 0, done.stderr
+    assert "TORCH" not in done.stderr
+    assert sign in done.stdout
+
+
+def test_a_comparison_with_nothing_is_a_mistake(tmp_path):
+    done = purebench("compare", "--db", str(tmp_path / "absent.db"), "one", "two")
+    assert done.returncode == 2
+    assert "expected a database" in done.stderr
+
+
 def test_a_plan_shows_cells_and_jobs_and_writes_nothing(tmp_path, mine):
     done = purebench("plan", str(mine), "--db", str(tmp_path / "runs.db"))
     assert "not measured yet" in done.stdout

@@ -5,6 +5,7 @@ from reports.html import html
 from reports.latex import latex
 from reports.leaderboard import read_leaderboard
 from reports.markdown import markdown
+from reports.statistics import detectable
 from reports.terminal import leaderboard_tables
 
 
@@ -119,13 +120,67 @@ def test_the_undefended_classifier_is_the_reference_and_stands_last(toy):
     assert board.rows[-1].worst.accuracy.share == 0.0
 
 
-def test_equal_worst_cases_share_a_rank(bench):
+def under_attack(bench, n_examples, **right):
+    """Rows of verdicts 0 and 1: each defense is right on clean input and on its first few examples under attack."""
+    one = bench(repeats=1, n_examples=n_examples)
+    for defense, number in right.items():
+        one.add(defense, None, *"1" * n_examples)
+        one.add(defense, "bpda-0.2", *("1" * number + "0" * (n_examples - number)))
+    return only(read_leaderboard(one.write()))
+
+
+def test_rows_that_cannot_be_told_apart_share_a_rank(bench):
+    # b loses 4 examples to a, of which chance makes as much in 2 / 2^4; c loses 15, and 11 to b
+    board = under_attack(bench, 20, c=3, a=18, b=14, d=3)
+    found = [(row.defense, row.rank, row.place, row.tied) for row in board.rows]
+    assert found == [
+        ("a", 1, "1=", ("b",)),
+        ("b", 1, "1=", ("a",)),
+        ("c", 3, "3=", ("d",)),
+        ("d", 3, "3=", ("c",)),
+    ]
+    # six pairs: the four of 2 / 2^15 and 2 / 2^11 lead, then 2 / 2^4 counts twice; c and d are equal
+    assert [row.p for row in board.rows] == pytest.approx([None, 2 * 2 / 2**4, 6 * 2 / 2**15, 1.0])
+
+
+def test_three_examples_tell_nothing_apart(bench):
+    board = under_attack(bench, 3, a=3, b=0)
+    assert [row.place for row in board.rows] == ["1=", "1="]
+    assert board.resolution == "3 examples can show no difference, however large"
+
+
+def test_a_board_says_what_its_examples_can_show(bench):
+    # neighbours disagree on 4 and on 11 of 20 examples
+    board = under_attack(bench, 20, a=18, b=14, c=3)
+    assert board.detectable == detectable(20, (4 / 20 + 11 / 20) / 2)
+    expected = f"smallest difference that 20 examples can show: {100 * board.detectable:.1f} points"
+    assert board.resolution == f"{expected}; = shares its place with rows that they do not tell apart"
+
+
+def test_a_single_row_is_held_to_what_independent_rows_would_show(bench):
+    board = under_attack(bench, 20, a=18)
+    assert (board.rows[0].place, board.detectable) == ("1", detectable(20))
+
+
+def test_a_board_of_clean_input_shows_no_difference(bench):
+    one = bench(repeats=1, n_examples=1)
+    one.add("mae-pure", None, "1")
+    assert only(read_leaderboard(one.write())).resolution == ""
+
+
+@pytest.mark.parametrize("render", [html, markdown, latex])
+def test_ties_and_what_can_be_shown_are_written(bench, render):
     one = bench(repeats=1, n_examples=3)
-    for defense, under_attack in (("a", "100"), ("b", "110"), ("c", "010"), ("d", "000")):
+    for defense in ("left", "right"):
         one.add(defense, None, "1", "1", "1")
-        one.add(defense, "bpda-0.2", *under_attack)
-    board = only(read_leaderboard(one.write()))
-    assert [(row.defense, row.rank) for row in board.rows] == [("b", 1), ("a", 2), ("c", 2), ("d", 4)]
+        one.add(defense, "bpda-0.2", "1", "1", "0")
+    found = read_leaderboard(one.write())
+    text = render(found)
+    assert text.count("1=") >= 2
+    assert "3 examples can show no difference, however large" in text
+    (table,) = leaderboard_tables(found)
+    assert [str(cell) for cell in table.columns[0].cells] == ["1=", "1="]
+    assert "3 examples can show no difference" in str(table.caption)
 
 
 def test_nothing_is_dropped_whatever_its_status(toy):

@@ -135,6 +135,7 @@ def test_csv_gives_back_the_numbers(toy):
     worst = {line["defense"]: line for line in lines if line["row"] == "worst case"}
     assert float(worst["mae-pure"]["accuracy"]) == pytest.approx(0.5)
     assert worst["mae-pure"]["rank"] == "1"
+    assert (worst["mae-pure"]["tied"], worst["mae-pure"]["p"]) == ("", "")
     assert len(worst["mae-pure"]["id"].split()) == 3
     assert worst["dmae"]["reason"] == "no finished adaptive attack"
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from harness.core.contracts import Traits
-from reports.evidence import Paired
+from reports.evidence import Contrast
 from reports.leaderboard import read_leaderboard
 from reports.trust import FLAGS
 
@@ -341,17 +341,17 @@ def test_a_classifier_without_a_defense_has_the_flags_of_its_attacks_alone(trial
 def test_the_sign_test_is_that_of_the_binomial_distribution():
     first = np.array([0.0] * 9 + [1.0] * 3 + [0.5] * 20)
     second = np.array([1.0] * 9 + [0.0] * 3 + [0.5] * 20)
-    paired = Paired.of(first, second)
-    assert (paired.lower, paired.higher, paired.n) == (9, 3, 32)
-    assert paired.chance == pytest.approx(sum(comb(12, k) for k in range(9, 13)) / 2**12)
-    assert not paired.significant
+    contrast = Contrast.of(first, second)
+    assert (contrast.lower, contrast.higher, contrast.n) == (9, 3, 32)
+    assert contrast.chance == pytest.approx(sum(comb(12, k) for k in range(9, 13)) / 2**12)
+    assert not contrast.significant
 
 
 def test_examples_that_one_attack_has_not_met_are_not_compared():
     first, second = np.array([0.0] * 8 + [np.nan] * 8), np.array([1.0] * 12 + [np.nan] * 4)
-    paired = Paired.of(first, second)
-    assert (paired.first, paired.second, paired.n) == (0.0, 1.0, 8)
-    assert paired.chance == pytest.approx(0.5**8)
-    assert Paired.of(second, first).chance == 1.0
-    nothing = Paired.of(first, np.full(16, np.nan))
+    contrast = Contrast.of(first, second)
+    assert (contrast.first, contrast.second, contrast.n) == (0.0, 1.0, 8)
+    assert contrast.chance == pytest.approx(0.5**8)
+    assert Contrast.of(second, first).chance == 1.0
+    nothing = Contrast.of(first, np.full(16, np.nan))
     assert (nothing.n, nothing.chance) == (0, 1.0)

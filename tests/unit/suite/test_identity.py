@@ -7,7 +7,9 @@ from dataclasses import replace
 import pytest
 
 from harness.artifacts import Folder
+from harness.core.cell import Cell
 from harness.core.result import Artifact, Cost, Done, Outcome
+from harness.core.spec import differences
 from harness.store.store import Store
 from harness.suite.plan import Verdict, make_plan
 
@@ -234,3 +236,22 @@ def test_asking_for_more_measures_only_what_is_new(desk, old, new, of_random, of
         left = {(job.shard.start, job.shard.stop, job.first_repeat, job.stop_repeat) for job in jobs}
         assert left == (of_random if planned.member.random else of_others)
     assert {cell.digest for cell in suite.cells} == {cell.digest for cell in desk.suite.cells}
+
+
+def test_a_cell_is_built_again_from_what_the_store_keeps_of_it(desk):
+    for cell in desk.suite.cells:
+        again = Cell.from_dict(desk.store.spec_of(cell.digest), cell.labels)
+        assert (again.digest, again.stream, again) == (cell.digest, cell.stream, cell)
+        assert [recipe.digest for recipe in again.recipes()] == [recipe.digest for recipe in cell.recipes()]
+
+
+def test_differences_of_identities_are_told_with_their_place():
+    one = {"attack": {"params": {"eot": 1, "steps": 10}}, "probe": None, "seed": 0, "sizes": [1]}
+    other = {"attack": {"params": {"steps": 20}}, "probe": {"use": "probe"}, "seed": 0, "sizes": [2]}
+    assert list(differences(one, other)) == [
+        "attack.params.eot 1 -> None",
+        "attack.params.steps 10 -> 20",
+        "probe",
+        "sizes",
+    ]
+    assert list(differences(one, one)) == []

@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.core.cell import Shard
+from harness.core.cell import Cell, Shard
 from harness.core.contracts import Traits
 from harness.core.errors import UserError
 from harness.core.job import Craft, Evaluate
@@ -128,3 +128,15 @@ def test_a_member_tells_what_a_report_wants_to_know_of_its_defense(modes):
     assert told
     assert all(one["knowledge"] == ["full", "smooth"] and one["random"] and one["votes"] == 1 for one in told)
     assert all(one["pixels"] == 4 * 4 for one in told)
+
+
+def test_every_kind_of_cell_comes_back_from_its_identity(modes, read, soft, suite_text):
+    suites = [
+        modes("surrogate", "\n    surrogate: {strength: 0.25}"),
+        modes("smooth", smoothing="{by: normalised}"),
+        modes("bpda", randomness="fixed"),
+        read(suite_text + "matrix: [{threat_models: [known], crafted_on: [{defense: none}, {defense: blur}]}]\n"),
+    ]
+    for suite in suites:
+        for cell in suite.cells:
+            assert Cell.from_dict(cell.as_dict()).digest == cell.digest

@@ -41,6 +41,7 @@ MAE = {"use": "mae", "patch": 2, "dim": 8, "depth": 1, "heads": 2} | {
 }
 DIR = {"use": "dir", "patch": 2, "dim": 8, "depth": 1, "heads": 2, "decoder_depth": 1}
 MASKDIT = MAE | {"use": "maskdit"}
+UNET = {"use": "unet", "channels": [8], "groups": 4}
 JOINT = {"use": "joint", "purifier": DIR, "classifier": CNN}
 
 #: objective -> the net that it trains, its threat model, the roles that it stands on
@@ -54,6 +55,8 @@ RUNS = {
     "purify-classify": (MAE, {"eps": 0.1, "knowledge": "full", "objective": {"mask_ratio": 0.25}}, ("classifier",)),
     "purify-pixels": (MAE, {"eps": 0.3}, ("classifier",)),
     "restore": (DIR, {"eps": 0.3}, ("classifier",)),
+    "atop": (MAE, {"eps": 0.1, "knowledge": "full", "objective": {"sigma": 0.1}}, ("classifier",)),
+    "bridge": (UNET, {"eps": 0.1, "knowledge": "full"}, ("classifier",)),
     "dir": (JOINT, {"eps": 0.1, "knowledge": "full", "objective": {"kl_steps": 2}}, ("classifier",)),
 }
 

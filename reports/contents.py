@@ -1,4 +1,4 @@
-"""Placing: which cells meet on a board, and what each is there: a column, a transfer, a check, or another suite's."""
+"""Contents: which cells meet on a board, and what each is there: a column, a transfer, a check, or another suite's."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
     from reports.entry import Entry
 
-#: what a cell can be on a board; see ``Place``
+#: what a cell can be on a board; see ``Content``
 KINDS = ("clean", "attacked", "transferred", "checks", "elsewhere", "stale")
 
 
 @dataclass
-class Place:
+class Content:
     """What stands on one board.
 
     Attributes:
@@ -40,11 +40,11 @@ class Place:
     elsewhere: list[Entry] = field(default_factory=list)
     stale: list[Entry] = field(default_factory=list)
 
-    def rows(self) -> dict[str, Place]:
+    def rows(self) -> dict[str, Content]:
         """Return what stands in each row, by defense: whatever the suite has a cell of, in its order."""
         listed = (*self.clean, *self.attacked, *self.transferred, *self.checks)
         names = dict.fromkeys(entry.defense for entry in listed if not entry.elsewhere)
-        found = {name: Place(self.dataset, self.classifier, self.norm, self.eps) for name in names}
+        found = {name: Content(self.dataset, self.classifier, self.norm, self.eps) for name in names}
         for kind in KINDS:
             for entry in getattr(self, kind):
                 if entry.defense in found:
@@ -56,7 +56,7 @@ def _key(entry: Entry) -> tuple[str, str, str | None, float | None]:
     return (entry.dataset, entry.classifier, entry.norm, entry.eps)
 
 
-def places(entries: Sequence[Entry], related: Sequence[Entry]) -> list[Place]:
+def contents(entries: Sequence[Entry], related: Sequence[Entry]) -> list[Content]:
     """Return the boards of a suite in order of appearance: one per dataset, classifier and budget.
 
     A check has no board of its own. One of fixed randomness stands on the board of its budget; where there is none, as
@@ -64,37 +64,37 @@ def places(entries: Sequence[Entry], related: Sequence[Entry]) -> list[Place]:
     of clean input only. Certificates and cells of an unknown budget stand nowhere.
     """
     listed = [entry for entry in entries if not entry.certified and (entry.clean or entry.norm is not None)]
-    found: dict[tuple[str, str, str | None, float | None], Place] = {}
+    found: dict[tuple[str, str, str | None, float | None], Content] = {}
     for entry in listed:
         key = _key(entry)
         if not entry.clean and not entry.check:
-            place = found.setdefault(key, Place(*key))
-            (place.transferred if entry.transferred else place.attacked).append(entry)
+            content = found.setdefault(key, Content(*key))
+            (content.transferred if entry.transferred else content.attacked).append(entry)
     attacked = {key[:2] for key in found}
     rest = [entry for entry in listed if entry.clean or entry.check]
     for entry in rest:
         key = (entry.dataset, entry.classifier, None, None)
         if key[:2] not in attacked:
-            found.setdefault(key, Place(*key))
+            found.setdefault(key, Content(*key))
     for entry in rest:
-        for place in _where(entry, found):
-            (place.clean if entry.clean else place.checks).append(entry)
+        for content in _where(entry, found):
+            (content.clean if entry.clean else content.checks).append(entry)
     weights = _weights(entries) if related else {}
     for entry in related:
         kind = ("checks" if entry.check else "elsewhere") if _agree(entry, weights.get(entry.row, {})) else "stale"
-        for place in _where(entry, found):
-            getattr(place, kind).append(entry)
+        for content in _where(entry, found):
+            getattr(content, kind).append(entry)
     return list(found.values())
 
 
-def _where(entry: Entry, found: Mapping[tuple[str, str, str | None, float | None], Place]) -> list[Place]:
+def _where(entry: Entry, found: Mapping[tuple[str, str, str | None, float | None], Content]) -> list[Content]:
     """Return the boards that a cell stands on: that of its budget; of clean input and of some checks more than one."""
     exact = found.get(_key(entry))
     if exact and not entry.clean and not entry.unbounded:
         return [exact]
     if not entry.clean and not entry.check:
         return []
-    return [place for key, place in found.items() if key[:2] == (entry.dataset, entry.classifier)]
+    return [content for key, content in found.items() if key[:2] == (entry.dataset, entry.classifier)]
 
 
 def _weights(entries: Iterable[Entry]) -> dict[tuple[str, ...], dict[str, str]]:

@@ -1,0 +1,294 @@
+"""What was recorded is found again; what was tampered with, or cannot be computed again, is found out."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from rich.console import Console
+
+from harness.artifacts import Folder
+from harness.core.errors import UserError
+from harness.core.spec import digest_of
+from harness.run.executors.inline import InlineExecutor
+from harness.run.likeness import Tolerance
+from harness.run.progress import watcher
+from harness.run.scheduler import Limits, run
+from harness.run.verify import State, Verified, verify
+from harness.screen import verified_lines
+from harness.store.recorded import sample
+from harness.store.store import Store
+from harness.suite.load import load_suite
+from harness.suite.plan import make_plan
+
+if TYPE_CHECKING:
+    from conftest import Bench
+
+SUITE = Path(__file__).parent / "suites" / "tiny.yaml"
+
+
+def inline(folder: Folder, jobs: int) -> InlineExecutor:
+    return InlineExecutor(folder)
+
+
+@dataclass(frozen=True)
+class Desk:
+    """A database with its artifacts; a copy of both may be tampered with."""
+
+    db: Path
+    home: Folder
+
+    def verify(self, fraction: float = 1.0, **options: Any) -> Verified:
+        console = Console(file=io.StringIO())
+        return verify(str(self.db), self.home, console, fraction=fraction, executor=inline, **options)
+
+    def write(self, statement: str, *values: object) -> int:
+        with sqlite3.connect(self.db) as connection:
+            changed = connection.execute(statement, values).rowcount
+        connection.close()
+        return changed
+
+    def read(self, query: str, *values: object) -> list[Any]:
+        connection = sqlite3.connect(self.db)
+        try:
+            return connection.execute(query, values).fetchall()
+        finally:
+            connection.close()
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Desk:
+    """Two defenses of the tiny suite, one of them random, three images at a time."""
+    folder = tmp_path_factory.mktemp("recorded")
+    desk = Desk(folder / "runs.db", Folder(folder / "home"))
+    suite, store = load_suite(str(SUITE)), Store.open(str(desk.db), create=True)
+    store.declare(suite.declaration())
+    jobs = make_plan(suite, store, desk.home, only="defense=none|dmae").jobs
+    tally = run(jobs, store, InlineExecutor(desk.home), watcher(Console(file=io.StringIO())), Limits(batch_size=3))
+    assert tally.done == len(jobs)
+    store.engine.dispose()
+    return desk
+
+
+@pytest.fixture
+def desk(recorded: Desk, tmp_path: Path) -> Desk:
+    """A copy that may be spoiled."""
+    shutil.copy(recorded.db, tmp_path / "runs.db")
+    shutil.copytree(recorded.home.root, tmp_path / "home")
+    return Desk(tmp_path / "runs.db", Folder(tmp_path / "home"))
+
+
+@pytest.fixture
+def one(desk: Desk) -> dict[str, Any]:
+    """An attacked result of the random defense, by what the database says of it; the seed that draws it alone."""
+    seeds = ((seed, sample(Store.open(str(desk.db)), 0.01, seed).results[0]) for seed in range(200))
+    return next(
+        {"seed": seed, "id": result.id, "cell": result.cell, "labels": result.labels}
+        for seed, result in seeds
+        if result.labels.defense == "dmae" and result.labels.threat_model == "bpda" and result.rectangle.start == 0
+    )
+
+
+def drawn(desk: Desk, one: dict[str, Any], **options: Any) -> Any:
+    found = desk.verify(0.01, seed=one["seed"], **options)
+    (finding,) = found.findings
+    assert finding.result.id == one["id"]
+    return finding, found
+
+
+def test_everything_is_found_again_to_the_last_bit_and_nothing_is_written(recorded: Desk) -> None:
+    before = hashlib.sha256(recorded.db.read_bytes()).hexdigest()
+    files = sorted(path for path in recorded.home.root.rglob("*") if path.is_file())
+    found = recorded.verify()
+    assert found.count(State.EQUAL) == found.total == len(found.findings) == 20
+    assert found.sound
+    assert (found.batches, found.equal_batches) == (12, 12)
+    assert found.elsewhere == ()
+    assert hashlib.sha256(recorded.db.read_bytes()).hexdigest() == before
+    assert sorted(path for path in recorded.home.root.rglob("*") if path.is_file()) == files
+    assert recorded.read("select count(*) from attempts") == [(35,)]
+
+
+def test_the_same_seed_checks_the_same_part(recorded: Desk) -> None:
+    store = Store.open(str(recorded.db))
+    parts = [{one.id for one in sample(store, 0.4, seed).results} for seed in (1, 1, 2)]
+    assert parts[0] == parts[1] != parts[2]
+    assert len(parts[0]) == 8  # of 20
+    assert parts[0] < {one.id for one in sample(store, 0.6, 1).results}
+    store.engine.dispose()
+
+
+def test_a_tampered_outcome_is_found(desk: Desk, one: dict[str, Any]) -> None:
+    change = "update outcomes set prediction = (prediction + 1) % 10 where result = ? and place = 5 and repeat = 1"
+    assert desk.write(change, one["id"]) == 1
+    finding, found = drawn(desk, one)
+    assert finding.state is State.DIFFERENT
+    assert finding.said.startswith("place 5, repeat 1: prediction ")
+    assert not found.sound
+    said = list(verified_lines(found))
+    assert said[0] == "1 of 20 results were drawn, 1 computed again"
+    assert said[-1].startswith(
+        f"different: cell {one['cell'][:12]} digits/cnn/dmae/pgd/bpda, places 0 to 7, repeats 0 to"
+    )
+
+
+def test_one_bit_of_a_metric_is_found_here_and_let_pass_elsewhere(desk: Desk, one: dict[str, Any]) -> None:
+    assert desk.write("update outcomes set l2 = l2 * (1 + 1e-15) where result = ? and place = 2", one["id"]) == 2
+    finding, _ = drawn(desk, one)
+    assert finding.state is State.DIFFERENT
+    assert finding.said.startswith("place 2, repeat 0: l2 ")
+
+    elsewhere(desk)
+    finding, found = drawn(desk, one)
+    assert finding.state is State.WITHIN
+    assert found.sound
+    assert "torch 1.0 -> " in " ".join(found.elsewhere)
+    assert any("2% of a result's outcomes" in line for line in verified_lines(found))
+
+
+def elsewhere(desk: Desk) -> None:
+    """Let everything have been measured with another torch, on another commit."""
+    ((digest, facts),) = desk.read("select digest, facts from environments")
+    other = {**json.loads(facts), "torch": "1.0", "commit": "0" * 40}
+    desk.write("insert into environments values (?, ?)", digest_of(other), json.dumps(other))
+    assert desk.write("update attempts set environment = ? where environment = ?", digest_of(other), digest) == 35
+
+
+def test_more_than_the_tolerance_is_found_elsewhere_too(desk: Desk, one: dict[str, Any]) -> None:
+    elsewhere(desk)
+    assert desk.write("update outcomes set l2 = l2 * 1.2 where result = ?", one["id"]) == 16
+    finding, _ = drawn(desk, one)
+    assert finding.state is State.DIFFERENT
+    assert finding.said.startswith("the mean of l2 is ")
+    finding, _ = drawn(desk, one, tolerance=Tolerance(means=0.2))
+    assert finding.state is State.WITHIN
+    assert desk.write("update outcomes set prediction = 9 - prediction where result = ? and place < 4", one["id"]) == 8
+    finding, _ = drawn(desk, one, tolerance=Tolerance(means=0.2))
+    assert finding.said.startswith("8 of 16 predictions differ, first place 0, repeat 0: ")
+
+
+def test_another_commit_alone_excuses_nothing(desk: Desk, one: dict[str, Any]) -> None:
+    ((digest, facts),) = desk.read("select digest, facts from environments")
+    other = {**json.loads(facts), "commit": "0" * 40, "dirty": "unknown"}
+    desk.write("insert into environments values (?, ?)", digest_of(other), json.dumps(other))
+    desk.write("update attempts set environment = ? where environment = ?", digest_of(other), digest)
+    assert desk.write("update outcomes set l2 = l2 * (1 + 1e-15) where result = ?", one["id"]) == 16
+    code = json.dumps({"defense": "0" * 64})
+    assert desk.write("update results set code = ? where id = ?", code, one["id"]) == 1
+    finding, _ = drawn(desk, one)
+    assert finding.state is State.DIFFERENT
+    assert finding.said.endswith("(the source of its defense has changed)")
+
+
+def test_a_count_of_passes_is_a_number_too(desk: Desk, one: dict[str, Any]) -> None:
+    assert desk.write("update results set attack_backwards = attack_backwards + 1 where id = ?", one["id"]) == 1
+    finding, _ = drawn(desk, one)
+    assert finding.state is State.DIFFERENT
+    assert finding.said.startswith("attack_backwards ")
+
+
+def test_missing_and_other_weights_are_reported_with_the_reason(desk: Desk, one: dict[str, Any]) -> None:
+    (result,) = sample(Store.open(str(desk.db)), 0.01, one["seed"]).results
+    recipe = result.spec["defense"]["parts"]["dmae"]
+    tensors, about, before = desk.home.load("weights", digest_of(recipe))
+    after = desk.home.save("weights", digest_of(recipe), {name: 1.001 * each for name, each in tensors.items()}, about)
+    finding, found = drawn(desk, one)
+    assert finding.state is State.UNVERIFIABLE
+    assert finding.said == (
+        f"weights of tiny-dmae in {desk.home.root} are {after.sha256[:12]}, recorded {before.sha256[:12]}"
+    )
+    assert not found.sound  # nothing was checked
+    desk.home.path("weights", digest_of(recipe)).unlink()
+    finding, _ = drawn(desk, one)
+    assert finding.said == f"weights of tiny-dmae are not in {desk.home.root}, and trainings are not repeated"
+    # the other defense does without them, so that its results are checked all the same
+    found = desk.verify(0.5, seed=one["seed"])
+    assert found.count(State.EQUAL) + found.count(State.UNVERIFIABLE) == 10
+    assert found.count(State.EQUAL) > 0
+    assert found.sound
+
+
+def test_a_component_of_another_version_cannot_be_verified(
+    desk: Desk, one: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from attacks.pgd import PGD
+
+    monkeypatch.setattr(PGD, "version", PGD.version + 1)
+    finding, _ = drawn(desk, one)
+    assert finding.state is State.UNVERIFIABLE
+    assert finding.said == f"attack pgd is recorded in version {PGD.version - 1}, installed in {PGD.version}"
+
+
+def test_a_job_that_fails_is_no_success(desk: Desk, one: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    from attacks.pgd import PGD
+
+    def broken(*arguments: object) -> None:
+        raise RuntimeError("out of ideas")
+
+    monkeypatch.setattr(PGD, "propose", broken)
+    finding, found = drawn(desk, one)
+    assert finding.state is State.FAILED
+    assert "out of ideas" in finding.said
+    assert not found.sound
+
+
+def test_a_batch_that_is_not_the_recorded_one_is_found(desk: Desk, one: dict[str, Any]) -> None:
+    ((name,),) = desk.read("select digest from artifacts where label = 'pgd bpda on dmae+cnn #0'")
+    tensors, about, _ = desk.home.load("adversarial", name)
+    moved = desk.home.save("adversarial", name, {"proposed": tensors["proposed"] * 0.99}, about)
+    finding, found = drawn(desk, one)
+    assert (finding.state, found.batches) == (State.EQUAL, 0)  # no file that was recorded: nothing to compare with
+    assert desk.write("update artifacts set sha256 = ? where digest = ?", moved.sha256, name) == 1
+    finding, found = drawn(desk, one)
+    assert (finding.state, finding.said) == (State.DIFFERENT, "its adversarial batch is not the recorded one")
+    assert (found.batches, found.equal_batches) == (1, 0)
+
+
+def test_a_part_of_what_a_job_measured_is_found_again(desk: Desk, one: dict[str, Any]) -> None:
+    columns = [row[1] for row in desk.read("pragma table_info(results)")]
+    ((number,),) = desk.read("select max(id) + 1 from results")
+    chosen = ", ".join({"id": str(number), "start": "3"}.get(name, f'"{name}"') for name in columns)
+    desk.write(f"insert into results select {chosen} from results where id = ?", one["id"])
+    desk.write("update results set stop = 3 where id = ?", one["id"])
+    assert desk.write("update outcomes set result = ? where result = ? and place >= 3", number, one["id"]) == 10
+    found = desk.verify()
+    assert found.total == 21
+    assert found.count(State.EQUAL) == 21
+    # the job's digest is all that tells which shard it was
+    desk.write("update results set start = 4 where id = ?", number)
+    desk.write("delete from outcomes where result = ? and place = 3", number)
+    desk.write("pragma foreign_keys = off")
+    other = "select digest from jobs where kind = 'train' limit 1"  # another job than that of any result
+    desk.write(f"update attempts set job = ({other}) where id in (select attempt from results)")
+    assert desk.verify(0.2).count(State.UNVERIFIABLE) == 5
+
+
+def test_arguments_are_checked(recorded: Desk) -> None:
+    for fraction in (0.0, 1.5, -1.0):
+        with pytest.raises(UserError, match="expected --fraction above 0 and up to 1"):
+            recorded.verify(fraction)
+    with pytest.raises(UserError, match="did you mean 'tiny'"):
+        recorded.verify(0.1, suite="tini")
+    with pytest.raises(UserError, match="expected --flips between 0 and 1"):
+        Tolerance(flips=2.0)
+
+
+def test_the_command_says_what_it_found_and_leaves_with_a_code(
+    desk: Desk, one: dict[str, Any], tiny_bench: type[Bench]
+) -> None:
+    bench = tiny_bench(desk.db, desk.home.root)
+    words = ("verify", "--db", str(desk.db), "--fraction", "0.01", "--seed", str(one["seed"]), "--workers", "1")
+    done = bench.purebench(*words)
+    assert "1 of 20 results were drawn, 1 computed again\n1 equal to the last bit\n" in done.stdout
+    assert "[2/2] evaluate digits/cnn/dmae/pgd/bpda #0" in done.stderr
+    assert desk.write("update outcomes set prediction = 9 - prediction where result = ? and place = 0", one["id"]) == 2
+    done = bench.purebench(*words, code=1)
+    assert "1 different\n" in done.stdout
+    assert bench.purebench(*words[:3], "--fraction", "2", code=2).stderr.startswith("expected --fraction")
