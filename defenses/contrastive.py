@@ -123,12 +123,13 @@ class Contrastive:
         return clip((self._there_and_back(x, nets, draws) + 1.0) / 2.0).to(x.dtype)
 
     def inner_loss(self, name: str, x: Tensor, clean: Tensor, nets: Nets, draws: Draws) -> Tensor:
-        """Return how far the way back strays, ``(B,)`` (``defenses.deviation``)."""
+        """Return how far the way back strays, ``(B,)``, guidance attached and begun anew (``defenses.deviation``)."""
         from defenses.deviation import Deviation
 
         expect(name, self.inner)
         deviation = Deviation()
-        self._there_and_back(x, nets, draws, deviation)
+        attached = type(self)(self.options.model_copy(update={"path": "attached", "memory": "fresh"}))
+        attached._there_and_back(x, nets, draws, deviation)
         return deviation.mean()
 
     def _there_and_back(self, x: Tensor, nets: Nets, draws: Draws, deviation: Deviation | None = None) -> Tensor:

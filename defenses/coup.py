@@ -77,7 +77,7 @@ class COUP:
         return clip((self._back(x, nets, draws, self.options.sampler) + 1.0) / 2.0).to(x.dtype)
 
     def inner_loss(self, name: str, x: Tensor, clean: Tensor, nets: Nets, draws: Draws) -> Tensor:
-        """Return how far the way back strays, ``(B,)``, from the input itself where it gets no noise.
+        """Return how far the way back strays, ``(B,)``, guidance attached; from the input where it gets no noise.
 
         See ``defenses.deviation``.
         """
@@ -85,7 +85,8 @@ class COUP:
 
         expect(name, self.inner)
         deviation, sampler = Deviation(), self.options.sampler
-        self._back(x, nets, draws, "sde" if sampler == "torchsde" else sampler, deviation)
+        attached = type(self)(self.options.model_copy(update={"path": "attached"}))
+        attached._back(x, nets, draws, "sde" if sampler == "torchsde" else sampler, deviation)
         return deviation.mean()
 
     def _back(

@@ -90,12 +90,13 @@ class GDMP:
         return clip((self._there_and_back(x, nets, draws) + 1.0) / 2.0).to(x.dtype)
 
     def inner_loss(self, name: str, x: Tensor, clean: Tensor, nets: Nets, draws: Draws) -> Tensor:
-        """Return how far the ways back of all rounds stray, ``(B,)`` (``defenses.deviation``)."""
+        """Return how far the ways back of all rounds stray, ``(B,)``, guidance attached (``defenses.deviation``)."""
         from defenses.deviation import Deviation
 
         expect(name, self.inner)
         deviation = Deviation()
-        self._there_and_back(x, nets, draws, deviation)
+        attached = type(self)(self.options.model_copy(update={"path": "attached"}))
+        attached._there_and_back(x, nets, draws, deviation)
         return deviation.mean()
 
     def _there_and_back(self, x: Tensor, nets: Nets, draws: Draws, deviation: Deviation | None = None) -> Tensor:
