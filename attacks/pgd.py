@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
+from attacks.gradients import look
+from attacks.losses import MEANING, Loss, squeezed, too_few
+from attacks.refusals import no_ball
 from harness.options import Eps
 from harness.options import Options as BaseOptions
 
@@ -18,7 +21,10 @@ if TYPE_CHECKING:
 
 
 class PGD:
-    """Projected gradient ascent on the cross-entropy, in Linf (sign steps) or L2 (normalised gradients)."""
+    """Projected gradient ascent: sign in Linf, normalised gradient in L2, largest components in L1.
+
+    In L1, steps that are best for a linear function change few pixels at a time; APGD, which widens them, is stronger.
+    """
 
     version: ClassVar[int] = 1
     by_example: ClassVar[bool] = True
@@ -31,19 +37,20 @@ class PGD:
         restarts: int = Field(1, ge=1, description="fresh starts; the best proposal of all is kept")
         eot: int = Field(1, ge=1, description="fresh draws of a random defense that a gradient is averaged over")
         random_start: bool = Field(True, description="start at a random point of the ball, else at the image")
+        loss: Loss = Field("ce", description=MEANING)
 
     def __init__(self, options: Options) -> None:
         self.options = options
 
     def refuses(self, setting: Setting) -> str | None:
-        """Refuse nothing: both norms and every gradient mode will do."""
-        return None
+        """Refuse budgets that are no ball of a norm, and too few classes for the loss; every gradient mode will do."""
+        return no_ball("pgd", setting) or too_few(self.options.loss, setting.data.n_classes)
 
     def propose(self, victim: Victim, x: Tensor, y: Tensor, threat: ThreatModel, draws: Draws) -> Tensor:
         """Return for each image the iterate that fools most draws, and among those the one of largest loss."""
         import torch
 
-        from harness.bounds import project, random_point, steepest
+        from harness.bounds import project, random_point, step
 
         options = self.options
         step_size = options.step_size or 2.5 * threat.eps / options.steps
@@ -51,39 +58,17 @@ class PGD:
         for restart in range(options.restarts):
             here = draws.at("restart", restart)
             x_adv = random_point(x, threat.eps, threat.norm, here.at("start")) if options.random_start else x.clone()
-            for step in range(options.steps + 1):  # one more than steps: the last iterate is evaluated too
-                last = step == options.steps
-                score, gradient = self._look(victim, x_adv, y, here.at("step", step), with_gradient=not last)
+            for number in range(options.steps + 1):  # one more than steps: the last iterate is evaluated too
+                last = number == options.steps
+                at = here.at("step", number)
+                seen = look(victim, x_adv, y, options.loss, options.eot, at, with_gradient=not last)
+                # the share of draws that are fooled, and below that the loss squeezed into (0, 1 / draws)
+                score = (seen.fooled + 0.999 * squeezed(options.loss, seen.loss)) / seen.draws
                 better = score > best_score
                 best = torch.where(better.reshape(-1, 1, 1, 1), x_adv, best)
                 best_score = torch.where(better, score, best_score)
                 if not last:
-                    x_adv = project(x_adv + step_size * steepest(gradient, threat.norm), x, threat.eps, threat.norm)
-                done = restart * (options.steps + 1) + step + 1
+                    x_adv = project(step(x_adv, seen.gradient, step_size, threat.norm), x, threat.eps, threat.norm)
+                done = restart * (options.steps + 1) + number + 1
                 victim.progress(done / (options.restarts * (options.steps + 1)))
         return best
-
-    def _look(
-        self, victim: Victim, x_adv: Tensor, y: Tensor, draws: Draws, *, with_gradient: bool
-    ) -> tuple[Tensor, Tensor]:
-        """Return the score ``(B,)`` of an iterate and the gradient of the loss averaged over draws.
-
-        The score is the share of draws that are fooled, and below that the loss squeezed into (0, 1 / draws).
-        """
-        import torch
-        from torch.nn import functional as F
-
-        rounds = self.options.eot if victim.random else 1
-        gradient = torch.zeros_like(x_adv)
-        fooled, total = x_adv.new_zeros(len(x_adv)), x_adv.new_zeros(len(x_adv))
-        for round_ in range(rounds):
-            with torch.set_grad_enabled(with_gradient):
-                at = x_adv.detach().requires_grad_(with_gradient)
-                logits = victim.logits(at, draws.at("eot", round_))
-                loss = F.cross_entropy(logits, y, reduction="none")
-            if with_gradient:
-                gradient += torch.autograd.grad(loss.sum(), at)[0]
-            fooled += (logits.detach().argmax(1) != y).to(fooled.dtype)
-            total += loss.detach()
-        loss_part = 1.0 - torch.exp(-total / rounds)  # grows with the loss, stays below 1
-        return (fooled + 0.999 * loss_part) / rounds, gradient / rounds

@@ -37,6 +37,8 @@ def size(delta: Tensor, norm: Norm) -> Tensor:
         case Norm.L2:
             length: Tensor = torch.linalg.vector_norm(flat, dim=1)
             return length
+        case Norm.L1:
+            return flat.abs().sum(1)
         case _:
             raise _unknown(norm)
 
@@ -53,12 +55,14 @@ def clip(x: Tensor) -> Tensor:
 
 
 def project(x_adv: Tensor, x: Tensor, eps: float, norm: Norm) -> Tensor:
-    """Return the nearest point of the ball around ``x``, then clipped to [0, 1].
+    """Return a point of ball and range: the nearest point of the ball around ``x``, then clipped to [0, 1].
 
-    Clipping moves each pixel towards ``x``, itself in [0, 1], so it never leaves the ball again.
+    Clipping moves each pixel towards ``x``, itself in [0, 1], so it never leaves the ball again. In L1 it is the
+    nearest point of ball and range together: to clip afterwards would leave a part of the budget unused (Croce and Hein
+    2021, "Mind the box").
 
     Raises:
-        ValueError: for a budget that is no ball of one of the norms in ``BALLS``; so do the two functions below.
+        ValueError: for a budget that is no ball of one of the norms in ``BALLS``; so do the functions below.
     """
     delta = x_adv - x
     match norm:
@@ -67,20 +71,72 @@ def project(x_adv: Tensor, x: Tensor, eps: float, norm: Norm) -> Tensor:
         case Norm.L2:
             factor = (eps / size(delta, norm).clamp_min(1e-12)).clamp_max(1.0)
             delta = delta * _images(factor)
+        case Norm.L1:
+            delta = _onto_l1(delta, x, eps)
         case _:
             raise _unknown(norm)
     return clip(x + delta)
 
 
+def _onto_l1(delta: Tensor, x: Tensor, eps: float) -> Tensor:
+    """Return the nearest perturbation of L1 size ``eps`` at most that leaves all pixels of ``x + delta`` in [0, 1].
+
+    Every entry is drawn towards 0 by the same threshold and then cut where its pixel reaches the end of the range (the
+    conditions of Karush, Kuhn and Tucker). What is left falls piecewise linearly as the threshold grows, with a bend
+    where an entry begins to shrink and another where it is gone, so the threshold is found by sorting the bends.
+    """
+    flat, pixels = delta.flatten(1).double(), x.flatten(1).double()
+    room = torch.where(flat > 0, HIGH - pixels, pixels - LOW)
+    length = flat.abs()
+    kept = torch.minimum(length, room)
+    excess = kept.sum(1, keepdim=True) - eps
+    bends, order = torch.cat([length - kept, length], 1).sort(1)
+    turns = torch.cat([torch.ones_like(kept), -torch.ones_like(kept)], 1)
+    shrinking = turns.gather(1, order).cumsum(1)  # entries that shrink after each bend
+    fallen = torch.zeros_like(bends)
+    fallen[:, 1:] = (shrinking[:, :-1] * bends.diff(dim=1)).cumsum(1)
+    last = (torch.searchsorted(fallen, excess, right=True) - 1).clamp_min(0)
+    threshold = bends.gather(1, last) + (excess - fallen.gather(1, last)) / shrinking.gather(1, last).clamp_min(1.0)
+    threshold = torch.where(excess > 0, threshold, torch.zeros_like(threshold))
+    nearest = flat.sign() * torch.minimum((length - threshold).clamp_min(0.0), room)
+    return nearest.to(delta.dtype).reshape(delta.shape)
+
+
 def steepest(gradient: Tensor, norm: Norm) -> Tensor:
-    """Return the direction of unit size that raises a linear function most: sign, or normalised gradient."""
+    """Return the direction of unit size that raises a linear function most.
+
+    The sign in Linf, the normalised gradient in L2, the largest component alone in L1. Where the gradient is zero there
+    is none.
+    """
     match norm:
         case Norm.LINF:
             return gradient.sign()
         case Norm.L2:
             return gradient / _images(size(gradient, norm).clamp_min(1e-12))
+        case Norm.L1:
+            flat = gradient.flatten(1)
+            largest = flat.abs().argmax(1, keepdim=True)
+            one = torch.zeros_like(flat).scatter_(1, largest, flat.gather(1, largest).sign())
+            return one.reshape(gradient.shape)
         case _:
             raise _unknown(norm)
+
+
+def step(x: Tensor, gradient: Tensor, length: float, norm: Norm) -> Tensor:
+    """Return the images after the step of a given length that raises a linear function most, not yet projected.
+
+    In L1 the step respects the range: a pixel cannot go further than to its end, so the step fills up the pixels of
+    the largest gradients one after the other (Croce and Hein 2021, "Mind the box").
+    """
+    if norm is not Norm.L1:
+        return x + length * steepest(gradient, norm)
+    flat, pixels = gradient.flatten(1), x.flatten(1)
+    order = flat.abs().argsort(dim=1, descending=True, stable=True)
+    room = torch.where(flat > 0, HIGH - pixels, pixels - LOW).clamp_min(0.0) * (flat != 0)
+    ordered = room.gather(1, order).double()
+    left = length - (ordered.cumsum(1) - ordered)  # of the step, when it comes to a pixel
+    moved = torch.minimum(left.clamp_min(0.0), ordered).to(x.dtype)
+    return x + (torch.zeros_like(flat).scatter_(1, order, moved) * flat.sign()).reshape(x.shape)
 
 
 def random_point(x: Tensor, eps: float, norm: Norm, draws: Draws) -> Tensor:
@@ -92,6 +148,11 @@ def random_point(x: Tensor, eps: float, norm: Norm, draws: Draws) -> Tensor:
         case Norm.L2:
             radius = eps * draws.at("radius").uniform() ** (1.0 / x[0].numel())
             delta = steepest(draws.at("direction").normal(*shape), norm) * _images(radius)
+        case Norm.L1:
+            # shares of exponential numbers are uniform on a simplex; the last is what stays below eps
+            parts = -torch.log1p(-draws.at("parts").uniform(x[0].numel() + 1))
+            shares = (parts / parts.sum(1, keepdim=True))[:, :-1].reshape(x.shape)
+            delta = eps * shares * torch.where(draws.at("signs").uniform(*shape) < 0.5, -1.0, 1.0)
         case _:
             raise _unknown(norm)
     return clip(x + delta.to(x.dtype))

@@ -185,7 +185,7 @@ def report(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="folder for the files")],
     suite: Annotated[Optional[str], typer.Option(metavar="NAME", help="only this suite")] = None,  # noqa: UP045
 ) -> None:
-    """Write index.html, leaderboard.md, leaderboard.csv and leaderboard.tex; print the leaderboard."""
+    """Write index.html, leaderboard.md, leaderboard.csv, .tex and what a probe saw; print the leaderboard."""
     from reports.leaderboard import read_leaderboard
     from reports.terminal import leaderboard_tables
     from reports.write import write_report
@@ -275,7 +275,9 @@ def verify(
 def ls(
     kind: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Argument(metavar="[KIND]", help="suites, recipes, datasets, classifiers, defenses or attacks"),
+        typer.Argument(
+            metavar="[KIND]", help="suites, recipes, datasets, classifiers, defenses, attacks, certificates"
+        ),
     ] = None,
     schema: Annotated[bool, typer.Option("--schema", help="print the JSON Schema of a suite file")] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="print components as a Markdown table")] = False,

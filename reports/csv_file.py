@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 from reports.facts import FACTS
 
 if TYPE_CHECKING:
+    from reports.certified import Line
     from reports.entry import Accuracy, Entry
     from reports.leaderboard import Board, Leaderboard, Row
 
 HEAD = (
     *("suite", "row", "dataset", "classifier", "defense", "attack", "threat_model", "norm", "eps", "knowledge"),
+    "radius",
     *("id", "status", "reason", "rank", "decision", "n", "repeats", "accuracy", "low", "high"),
     *(fact.key for fact in FACTS),
     "faults",
@@ -26,6 +28,8 @@ def csv_text(board: Leaderboard) -> str:
 
     ``row`` is ``cell`` for a measurement and ``worst case`` for the per-example minimum of a defense on a board;
     the ``id`` of the latter lists the ids of its cells, separated by blanks. Times are in seconds, memory in bytes.
+    What a certificate says has a row for each radius, ``certified``: such a share is right within that distance in L2,
+    and ``attack`` names the certificate.
     """
     text = io.StringIO()
     writer = csv.DictWriter(text, HEAD, lineterminator="\n")
@@ -34,6 +38,10 @@ def csv_text(board: Leaderboard) -> str:
         writer.writerows(map(_cell, section.entries))
         for one in section.boards:
             writer.writerows(_worst(one, row, section.suite.decision) for row in one.rows)
+        for table in section.certified:
+            for line in table.lines:
+                pairs = zip(table.radii, line.shares, strict=False)  # without shares where nothing was measured
+                writer.writerows(_certified(line, *pair) for pair in pairs)
     return text.getvalue()
 
 
@@ -58,6 +66,12 @@ def _cell(entry: Entry) -> dict[str, object]:
         **_share(entry.accuracy, entry.n),
         **{fact.key: fact.value(entry) for fact in FACTS},
     }
+
+
+def _certified(line: Line, radius: float, share: Accuracy) -> dict[str, object]:
+    names = ("suite", "dataset", "classifier", "defense", "attack", "threat_model", "id", "status", "reason")
+    told = {name: getattr(line.entry, name) for name in names}
+    return {**told, "row": "certified", "norm": "L2", "radius": radius, **_share(share, share.n)}
 
 
 def _worst(board: Board, row: Row, decision: str) -> dict[str, object]:

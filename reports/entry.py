@@ -91,6 +91,11 @@ class Entry:
         return self.attack == "clean"
 
     @property
+    def certified(self) -> bool:
+        """Whether a certificate says what is right, in place of an attack."""
+        return not self.clean and self.threat_model == "-"
+
+    @property
     def done(self) -> bool:
         """Whether everything that the suite asks for was measured."""
         return self.status == "done"

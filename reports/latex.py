@@ -11,6 +11,7 @@ from reports.facts import FACTS, IN_SHORT, Fact
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from reports.certified import Certified
     from reports.entry import Accuracy, Entry
     from reports.leaderboard import Board, Leaderboard, Row
 
@@ -47,6 +48,7 @@ def latex(leaderboard: Leaderboard) -> str:
     for section in leaderboard.sections:
         for board in section.boards:
             blocks += [_board(board), _cells(board)]
+        blocks += map(_certified, section.certified)
         if section.homeless:
             blocks.append("\n".join(f"% {escaped(_reason(entry))}" for entry in section.homeless))
     return "\n\n".join(blocks) + "\n"
@@ -69,6 +71,21 @@ def _board(board: Board) -> str:
     notes += [f"{_reason(entry)}." for entry in board.notes]
     caption = f"{board.title}. Accuracy in per cent with its 95 % Wilson interval; time and evaluations per image."
     return _table(head, body, " ".join([caption, *notes]), left=2)
+
+
+def _certified(certified: Certified) -> str:
+    head = ["defense", "certificate", *(f"{radius:g}" for radius in certified.radii)]
+    body = []
+    for line in certified.lines:
+        shares = [_share(one) for one in (*line.shares, line.abstained) if one]
+        shares = shares or [escaped(line.entry.state), *["--"] * len(certified.radii)]
+        mean = "--" if line.mean is None else numbers.measure(line.mean)
+        body.append(_line([escaped(line.entry.defense), escaped(line.entry.attack), *shares, mean]))
+    notes = [f"{_reason(entry)}." for entry in certified.reasons]
+    caption = (
+        f"{certified.title}. Share in per cent that is right and certified within a radius, with its 95 % interval."
+    )
+    return _table([*head, "abstained", "mean radius"], body, " ".join([caption, *notes]), left=2)
 
 
 def _row(row: Row) -> str:

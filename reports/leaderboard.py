@@ -11,6 +11,7 @@ import numpy as np
 from harness.store.frames import Results, results, wilson
 from harness.store.provenance import Provenance, SuiteFacts, provenance
 from harness.store.published import Reference, published
+from reports.certified import Certified, certified
 from reports.entry import Accuracy, Entry, entry_of
 from reports.numbers import percent, radius
 from reports.statistics import detectable, neighbours, places
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from harness.store.tallies import Shares
+    from reports.attention import Study
 
     Verdicts = Mapping[tuple[str, ...], Shares]
 
@@ -193,12 +195,14 @@ class Section:
 
     Attributes:
         homeless: refused cells whose threat model no other cell shares, so that their budget is not known.
+        certified: what certificates say; no part of any board.
     """
 
     suite: SuiteFacts
     boards: tuple[Board, ...]
     entries: tuple[Entry, ...]
     homeless: tuple[Entry, ...]
+    certified: tuple[Certified, ...] = ()
 
     @property
     def unfinished(self) -> int:
@@ -208,10 +212,15 @@ class Section:
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """All that a report shows."""
+    """All that a report shows.
+
+    Attributes:
+        studies: what purification does to attention, where that was read too.
+    """
 
     sections: tuple[Section, ...]
     provenance: Provenance
+    studies: tuple[Study, ...] = ()
 
 
 def read_leaderboard(url: str, suite: str | None = None) -> Leaderboard:
@@ -229,9 +238,12 @@ def leaderboard(frames: Results, origin: Provenance, references: Sequence[Refere
     sections: list[Section] = []
     for facts in origin.suites:
         mine = [entry for entry in entries if entry.suite == facts.name]
-        boards, homeless = _boards(mine, frames.verdicts, f"b{len(sections) + 1}")
+        met = [entry for entry in mine if not entry.certified]
+        boards, homeless = _boards(met, frames.verdicts, f"b{len(sections) + 1}")
         beside = [replace(board, published=_beside(board, references, origin)) for board in boards]
-        sections.append(Section(facts, tuple(beside), tuple(mine), tuple(homeless)))
+        sections.append(
+            Section(facts, tuple(beside), tuple(mine), tuple(homeless), certified=certified(mine, frames.radii))
+        )
     return Leaderboard(tuple(sections), origin)
 
 

@@ -6,6 +6,8 @@ import re
 from typing import TYPE_CHECKING
 
 from reports import numbers
+from reports.attention_tables import introduction, tables
+from reports.attribution import verdicts
 from reports.description import measured
 from reports.facts import DECISIONS, FACTS, IN_SHORT, LEGEND
 from reports.prices import FORWARD, THROUGH, forward, prices, through
@@ -13,6 +15,8 @@ from reports.prices import FORWARD, THROUGH, forward, prices, through
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from reports.attention import Study
+    from reports.certified import Certified
     from reports.entry import Accuracy, Entry
     from reports.leaderboard import Board, Leaderboard, Row, Section
 
@@ -26,7 +30,7 @@ def markdown(board: Leaderboard) -> str:
     """Return the whole leaderboard."""
     blocks = ["# Leaderboard"]
     for section in board.sections:
-        blocks += _section(section)
+        blocks += _section(section, [study for study in board.studies if study.suite == section.suite.name])
     blocks.append("## What the words mean")
     blocks.append("\n".join(f"- **{escaped(word)}**: {escaped(sentence)}" for word, sentence in LEGEND))
     if when := measured(board.provenance):
@@ -34,7 +38,7 @@ def markdown(board: Leaderboard) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def _section(section: Section) -> list[str]:
+def _section(section: Section, studies: Sequence[Study]) -> list[str]:
     suite = section.suite
     blocks = [f"## {escaped(suite.title or suite.name)}"]
     rule = DECISIONS.get(suite.decision, suite.decision)
@@ -47,9 +51,29 @@ def _section(section: Section) -> list[str]:
             *_published(board),
             *_prices(board),
         ]
+    for table_ in section.certified:
+        blocks += [f"### {escaped(table_.title)}", certified_table(table_)]
+        blocks += [_reasons(table_.reasons)] if table_.reasons else []
     if section.homeless:
         blocks += ["### Refused, on no board", _reasons(section.homeless)]
+    for study in studies:
+        blocks += _study(study)
     blocks += ["### Every cell", _cells(section.entries)]
+    return blocks
+
+
+def _study(study: Study) -> list[str]:
+    blocks = [f"### What purification does to attention: {escaped(study.title)}", escaped(introduction(study))]
+    found = [
+        f"- **{escaped(f'{one.defense}, {one.column}: {one.answer}')}.** {escaped(' '.join(one.reasons))}"
+        for one in verdicts(study)
+    ]
+    if found:
+        blocks.append("\n".join(found))
+    for one in tables(study):
+        head = [*one.labels, *(f"{column.title}, {column.under}".strip(", ") for column in one.columns)]
+        rows = [[escaped(text) for text in (*line.labels, *map(" ".join, line.cells))] for line in one.lines]
+        blocks += [f"#### {escaped(one.title)}", escaped(one.note), table(map(escaped, head), rows, len(one.labels))]
     return blocks
 
 
@@ -70,6 +94,20 @@ def board_table(board: Board) -> str:
         cells.append(row.bound + _share(row.worst.accuracy) if row.worst else numbers.NOTHING)
         cells += [fact.of(row.clean) if row.clean else numbers.NOTHING for fact in IN_SHORT]
         rows.append(cells)
+    return table(map(escaped, head), rows, left=2)
+
+
+def certified_table(certified: Certified) -> str:
+    """Return what certificates say of a dataset and classifier: a row per defense and certificate."""
+    head = ["defense", "certificate", *(f"L2 {radius:g}" for radius in certified.radii)]
+    head += ["abstained", "mean radius", "time per image", "evaluations per image"]
+    rows = []
+    for line in certified.lines:
+        shares = [*map(_share, line.shares), *([_share(line.abstained)] if line.abstained else [])]
+        shares += [line.entry.state, *[numbers.NOTHING] * len(certified.radii)] if not shares else []
+        cells = [escaped(line.entry.defense), escaped(line.entry.attack), *shares]
+        cells.append(numbers.NOTHING if line.mean is None else numbers.measure(line.mean))
+        rows.append([*cells, *(fact.of(line.entry) for fact in IN_SHORT)])
     return table(map(escaped, head), rows, left=2)
 
 

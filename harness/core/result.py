@@ -56,7 +56,8 @@ class Outcome:
         place: its place in the cell's subset.
         repeat: which fresh evaluation.
         label: the true class.
-        prediction: the class that the defended classifier chose; -1 where its logits were not finite.
+        prediction: the class that the defended classifier chose; -1 where its logits were not finite, or where a
+            certificate abstains.
         correct: whether the two agree, as judged here and never by the attack.
         fault: what was wrong with the proposal or the logits, or None.
         linf: size of the perturbation that was judged.

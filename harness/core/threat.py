@@ -22,12 +22,13 @@ class Norm(StrEnum):
 
     LINF = "Linf"
     L2 = "L2"
+    L1 = "L1"
     FLOW = "flow"
     CORRUPTION = "corruption"
 
 
 #: the norms whose budget is a ball around the clean image, which ``harness.bounds`` measures and projects onto
-BALLS = (Norm.LINF, Norm.L2)
+BALLS = (Norm.LINF, Norm.L2, Norm.L1)
 
 
 class Knowledge(StrEnum):

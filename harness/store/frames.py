@@ -15,7 +15,7 @@ from sqlalchemy import Select, select
 from statsmodels.stats.proportion import proportion_confint
 
 from harness.core.errors import UserError, nearest
-from harness.core.result import AMV_AXES
+from harness.core.result import AMV_AXES, MEASURES
 from harness.core.spec import short
 from harness.store.latest import latest_suites, read_results
 from harness.store.store import Store
@@ -104,16 +104,92 @@ class Results:
         columns = ["cell", "place", "repeat", *AMV_AXES, "layer", "head", "amv"]
         return self._titled(pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=columns))
 
+    @cached_property
+    def radii(self) -> pd.DataFrame:
+        """A row per example of a cell with a certificate: prediction (-1 where it abstains), correctness, radius.
+
+        Only such cells are read, and only the examples that their suite asks for.
+        """
+        certified = select(CellRow.digest).where(CellRow.certificate.is_not(None))
+        columns = (OutcomeRow.place, OutcomeRow.label, OutcomeRow.prediction, OutcomeRow.correct, OutcomeRow.radius)
+        query = (
+            select(ResultRow.cell, *columns)
+            .join(OutcomeRow, OutcomeRow.result == ResultRow.id)
+            .where(read_results(self._suites), ResultRow.cell.in_(certified), OutcomeRow.repeat == 0)
+            .order_by(ResultRow.cell, OutcomeRow.place)
+        )
+        members = self._members[["cell", "id", "suite", *_NAMES, "wanted_examples"]]
+        found = members.merge(_frame(self._store, query), on="cell")
+        found = found[found["place"] < found["wanted_examples"]]
+        return found.drop(columns=["cell", "wanted_examples"]).reset_index(drop=True)
+
     def _by_head(self, cell: Any, rows: pd.DataFrame) -> pd.DataFrame:
-        """Return the numbers of a cell in a row each; the probe's recipe says how many layers and heads there are."""
-        net = self._store.spec_of(cell)["probe"]["parts"]["recipe"]["params"]["net"]
-        shape = (*map(len, AMV_AXES.values()), net["decoder_depth"], net["decoder_heads"])
-        values = np.frombuffer(b"".join(rows["amv_by_head"]), "<f4").reshape(len(rows), *shape)
-        axes = {**AMV_AXES, "layer": range(1, shape[2] + 1), "head": range(1, shape[3] + 1)}
+        """Return the numbers of a cell in a row each."""
+        values = self._unpacked(cell, rows["amv_by_head"])
+        axes = {**AMV_AXES, "layer": range(1, values.shape[3] + 1), "head": range(1, values.shape[4] + 1)}
         index = pd.MultiIndex.from_product([range(len(rows)), *axes.values()], names=["row", *axes])
-        long = pd.Series(values.ravel().astype(float), index, name="amv").reset_index()
+        long = pd.Series(values.ravel(), index, name="amv").reset_index()
         picked = rows.iloc[long.pop("row").to_numpy()].drop(columns="amv_by_head").reset_index(drop=True)
         return pd.concat([picked, long], axis=1)
+
+    def _unpacked(self, cell: Any, column: pd.Series[Any]) -> Shares:
+        """Return AMV by head as an array; the probe's recipe says how many layers and heads there are."""
+        net = self._store.spec_of(cell)["probe"]["parts"]["recipe"]["params"]["net"]
+        shape = (*map(len, AMV_AXES.values()), net["decoder_depth"], net["decoder_heads"])
+        return np.frombuffer(b"".join(column), "<f4").reshape(len(column), *shape).astype(float)
+
+    def part(self, suite: str, ids: Sequence[str], places: int) -> pd.DataFrame:
+        """A row per cell, place and repeat of some cells, as far as the suite asks for them: ``correct`` and metrics.
+
+        Args:
+            suite: whose cells; it says how many examples and repeats count.
+            ids: the cells, as ``cells`` has them.
+            places: only the first so many.
+        """
+        return self._part(suite, ids, places, ["correct", *MEASURES])
+
+    def part_by_head(self, suite: str, cell: str, places: int) -> tuple[pd.DataFrame, Shares]:
+        """The AMV by head of one cell: ``place`` and ``repeat`` of each row, and ``(row, *AMV_AXES, layer, head)``.
+
+        Args:
+            suite: as in ``part``.
+            cell: its id.
+            places: only the first so many.
+        """
+        rows = self._part(suite, [cell], places, ["amv_by_head"])
+        rows = rows[rows["amv_by_head"].notna()]
+        (digest,) = set(self._members.loc[self._members["id"] == cell, "cell"])
+        return rows[["place", "repeat"]].reset_index(drop=True), self._unpacked(digest, rows["amv_by_head"])
+
+    def _part(self, suite: str, ids: Sequence[str], places: int, columns: Sequence[str]) -> pd.DataFrame:
+        mine = self._members[(self._members["suite"] == suite) & self._members["id"].isin(ids)]
+        found = []
+        for random, cells in mine.groupby(mine["random"].eq(True)):
+            first = cells.iloc[0]
+            repeats = int(first["wanted_repeats"]) if random else 1
+            query = (
+                select(
+                    ResultRow.cell,
+                    OutcomeRow.place,
+                    OutcomeRow.repeat,
+                    *(getattr(OutcomeRow, name) for name in columns),
+                )
+                .join(OutcomeRow, OutcomeRow.result == ResultRow.id)
+                .where(
+                    read_results(self._suites),
+                    ResultRow.cell.in_(sorted(set(cells["cell"]))),
+                    OutcomeRow.place < min(places, int(first["wanted_examples"])),
+                    OutcomeRow.repeat < repeats,
+                )
+                .order_by(ResultRow.cell, OutcomeRow.place, OutcomeRow.repeat)
+            )
+            frame = _frame(self._store, query)
+            found.append(frame.astype({name: float for name in columns if name in MEASURES}))
+        if not found:
+            return pd.DataFrame(columns=["id", "place", "repeat", *columns])
+        rows = pd.concat(found, ignore_index=True)
+        rows.insert(0, "id", [short(cell) for cell in rows.pop("cell")])
+        return rows
 
     @cached_property
     def costs(self) -> pd.DataFrame:

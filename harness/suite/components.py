@@ -1,4 +1,4 @@
-"""From a name and options, as a file gives them, to a component and the spec that is its identity."""
+"""From a name and options, as a file gives them, to a component and the spec that is its identity; and back."""
 
 from __future__ import annotations
 
@@ -33,6 +33,23 @@ class Resolved:
     spec: Spec
     built: Any
     path: Path
+
+
+def build(spec: Spec) -> Any:
+    """Make the component that a spec stands for; an option that named a recipe holds its label or digest.
+
+    Raises:
+        UserError: if the component is not installed, or not in the version that the spec names.
+    """
+    component = registry.find(spec.kind, spec.use).load()
+    if component.version != spec.version:
+        raise UserError(
+            f"expected {spec.kind} {spec.use!r} in version {spec.version}, got version {component.version}; "
+            "plan again with the code that is installed"
+        )
+    params = {name: value for name, value in spec.params.items() if name not in BESIDE_OPTIONS}
+    params |= {role: part.label or part.digest for role, part in spec.parts}
+    return component(component.Options.model_validate(params))
 
 
 def read_file(file: FilePath | Any, name: str) -> str:

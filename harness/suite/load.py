@@ -6,13 +6,15 @@ from collections import Counter
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any
 
+from harness.core.cell import CLEAN
 from harness.core.errors import Problem, UserError, nearest
 from harness.core.threat import Norm
 from harness.suite import shipped
 from harness.suite.components import Resolver, read_file
+from harness.suite.families import is_family, members, spelled_out, tied
 from harness.suite.grid import Grid, Shelf, probe_spec
 from harness.suite.matrix import label_problems, points
-from harness.suite.schema import AXES, CLEAN, THREAT_PARAMS, Block, Evaluation, Metrics, SuiteFile, ThreatParams
+from harness.suite.schema import AXES, THREAT_PARAMS, Block, Evaluation, Metrics, SuiteFile, ThreatParams
 from harness.suite.sentences import check, salvage
 from harness.suite.source import Document, Path, parse
 from harness.suite.suite import Suite
@@ -73,6 +75,12 @@ class _Draft:
         self.grid_problems: list[Problem] = []
         #: names by plural axis, those of faulty entries too; an axis that is no list is absent
         self.names = {axis: self._names(axis) for axis in AXES if isinstance(self.data.get(axis), list)}
+        #: names of threat models that stand for several
+        self.families = {
+            entry["name"]: [member["name"] for member in members(entry)]
+            for _, entry in self._written("threat_models")
+            if is_family(entry)
+        }
 
     @property
     def problems(self) -> list[Problem]:
@@ -96,6 +104,12 @@ class _Draft:
         return list(dict.fromkeys(entry["name"] for _, entry in self._entries(axis)))
 
     def _entries(self, axis: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """Yield the entries with their paths, members in place of their family."""
+        for path, entry in self._written(axis):
+            for member in members(entry) if axis == "threat_models" else [entry]:
+                yield path, member
+
+    def _written(self, axis: str) -> Iterator[tuple[Path, dict[str, Any]]]:
         listed = self.data.get(axis)
         for index, entry in enumerate(listed if isinstance(listed, list) else []):
             if isinstance(entry, dict) and isinstance(entry.get("name"), str):
@@ -103,17 +117,23 @@ class _Draft:
 
     def _check_names(self) -> None:
         for axis in AXES:
-            counts = Counter(entry["name"] for _, entry in self._entries(axis))
+            named = [(path, entry["name"]) for path, entry in self._entries(axis)]
+            if axis == "threat_models":
+                named += [(path, entry["name"]) for path, entry in self._written(axis) if is_family(entry)]
+            counts = Counter(name for _, name in named)
             first: dict[str, int] = {}
-            for path, entry in self._entries(axis):
-                name, at = entry["name"], (*path, "name")
+            for path, name in named:
+                at = (*path, "name")
                 if name in first:
                     sentence = f"expected names that occur once, got {name!r} {counts[name]} times"
                     self.own.append(self.document.problem(at, sentence, f"the first is on line {first[name]}"))
                 first.setdefault(name, self.document.line(at))
-                if axis == "attacks" and name == CLEAN:
+                if axis in ("attacks", "certificates") and name == CLEAN:
                     sentence = f"expected another name, got {CLEAN!r}, which means input that is not attacked"
                     self.own.append(self.document.problem(at, sentence))
+                if axis == "certificates" and name in self.names.get("attacks", []):
+                    sentence = f"expected another name, got {name!r}, which an attack has"
+                    self.own.append(self.document.problem(at, sentence, "a cell has one or the other, under its name"))
         if self.names.get("attacks") and not self.data.get("threat_models"):
             sentence = "expected threat models for the attacks, got none"
             self.own.append(self.document.problem(("attacks",), sentence, "list them under threat_models"))
@@ -172,10 +192,12 @@ class _Draft:
     def _blocks(self) -> dict[int, Block]:
         """Check the names in every block; return the blocks without mistakes, by position."""
         listed = self.data.get("matrix", [{}])
-        self.own += label_problems(listed, self.names, self.document)
+        threats = {"threat_models": [*self.names["threat_models"], *self.families]} if self.families else {}
+        self.own += label_problems(listed, {**self.names, **threats}, self.document)
+        self.own += tied(listed, self.families, self.document)
         blocks: dict[int, Block] = {}
         for position, data in enumerate(listed if isinstance(listed, list) else []):
-            block, _ = check(Block, data, self.document)
+            block, _ = check(Block, spelled_out(data, self.families), self.document)
             if block is not None:
                 blocks[position] = block
         return blocks

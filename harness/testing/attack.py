@@ -31,9 +31,9 @@ class AttackContract:
                    return Swirl(Swirl.Options(steps=40))
 
     2. Return the attack from ``make``, with enough steps to solve a linear problem.
-    3. Say in ``norms`` which norms it serves, if not Linf and L2, here and in the attack itself. How strong it must be
-       is known for those two only.
-    4. Say what it is: ``random``, ``by_example``, ``searches``, ``maximises``, ``stops``.
+    3. Say in ``norms`` which norms it serves, if not Linf, L2 and L1, here and in the attack itself. How strong it must
+       be is known for those three only.
+    4. Say what it is: ``random``, ``by_example``, ``searches``, ``maximises``, ``stops``, ``reach``.
     5. Run pytest.
 
     Attributes:
@@ -43,6 +43,8 @@ class AttackContract:
         searches: looks for a proposal of its own; False for one that is given what it proposes.
         maximises: goes on lowering the margin after the boundary, and where the boundary is out of reach; False for
             an attack that proposes the clean image where it finds no success.
+        reach: at how many times the known distance every image falls. More than 1.02 for a loss whose optimum is not
+            the margin's, for a path that is too short for a random start, and for a search without gradients.
         stops: proposes a point at the boundary itself, where a random victim is right every other time.
     """
 
@@ -51,6 +53,7 @@ class AttackContract:
     by_example: ClassVar[bool] = True
     searches: ClassVar[bool] = True
     maximises: ClassVar[bool] = True
+    reach: ClassVar[float] = 1.02
     stops: ClassVar[bool] = False
 
     def make(self) -> Attack:
@@ -186,11 +189,17 @@ class AttackContract:
             assert alone.shape == _shape(x[row], norm), (
                 f"expected shape {_shape(x[row], norm)} for a batch of one, got {tuple(alone.shape)}"
             )
-            if self.by_example:
-                assert torch.allclose(alone, batch[row], atol=1e-5), (
-                    f"expected an image to be attacked alike alone and within a batch in {norm}, got a difference of "
-                    f"{float((alone - batch[row]).abs().max())}; average nothing over the batch, draw by example"
-                )
+            if not self.by_example:
+                continue
+            if norm is Norm.L1:  # of gradients that are equal but for rounding, a sparse step may take any
+                victim = LinearVictim()
+                apart = (victim.margins(alone, y[row]) - victim.margins(batch[row], y[row])).abs().max()
+            else:
+                apart = (alone - batch[row]).abs().max()
+            assert float(apart) <= 1e-4, (
+                f"expected an image to be attacked alike alone and within a batch in {norm}, got a difference of "
+                f"{float(apart)}; average nothing over the batch, draw by example"
+            )
 
     def test_progress_runs_from_0_to_1(self) -> None:
         """What is reported is a share of the work, and never falls."""
@@ -203,34 +212,47 @@ class AttackContract:
             )
             assert victim.told == sorted(victim.told), f"expected progress that never falls, got {victim.told}"
 
+    def test_claims_are_one_for_each_image(self) -> None:
+        """What is noted for people to see is a number per image."""
+        for norm in self.norms:
+            victim = LinearVictim()
+            x, y, draws = victim.images()
+            self._propose(victim, x, y, norm, draws)
+            for name, notes in victim.notes.items():
+                for values in notes:
+                    assert values.shape == y.shape, (
+                        f"expected the note {name!r} to have a value for each of the {len(y)} images, got the shape "
+                        f"{tuple(values.shape)}"
+                    )
+
     # ------------------------------------------------------------------ strength
 
     def test_every_image_falls_just_beyond_the_known_distance(self) -> None:
-        """With 5 % more than the closed form asks for, every image is misclassified."""
+        """With ``reach`` times what the closed form asks for, 2 % more, every image is misclassified."""
         for norm in self._measured():
             victim = LinearVictim()
             x, y, draws = victim.images()
-            found = self._propose(victim, x, y, norm, draws, share=1.05)
+            found = self._propose(victim, x, y, norm, draws, share=self.reach)
             standing = int((victim.margins(found, y) > 0).sum())
             assert standing == 0, (
-                f"expected every image of a linear victim to fall at 1.05 times its known {norm} distance, "
+                f"expected every image of a linear victim to fall at {self.reach} times its known {norm} distance, "
                 f"but {standing} of {len(x)} stand"
             )
 
     def test_no_image_falls_just_short_of_the_known_distance(self) -> None:
-        """With 5 % less, none can be: one that is was over budget."""
+        """With 2 % less, none can be: one that is was over budget."""
         for norm in self._measured():
             victim = LinearVictim()
             x, y, draws = victim.images()
-            found = self._propose(victim, x, y, norm, draws, share=0.95)
+            found = self._propose(victim, x, y, norm, draws, share=0.98)
             fallen = int((victim.margins(found, y) <= 0).sum())
             assert fallen == 0, (
-                f"expected no image of a linear victim to fall at 0.95 times its known {norm} distance, "
+                f"expected no image of a linear victim to fall at 0.98 times its known {norm} distance, "
                 f"but {fallen} of {len(x)} did; the budget is not kept"
             )
 
     def test_the_margin_falls_as_far_as_it_can(self) -> None:
-        """At least 95 % of eps times the dual norm, short of the boundary."""
+        """At least 98 % of eps times the dual norm, short of the boundary; 1 / ``reach`` of it, to be exact."""
         if not self.maximises:
             return
         for norm in self._measured():
@@ -239,9 +261,9 @@ class AttackContract:
             found = self._propose(victim, x, y, norm, draws, share=0.5)
             eps = 0.5 * victim.distance(norm)
             share = (victim.margins(x, y) - victim.margins(found, y)) / (eps * victim.dual(norm))
-            assert float(share.min()) >= 0.95, (
-                f"expected the margin of a linear victim to fall by 95 % of eps times the dual norm in {norm}, "
-                f"got {100.0 * float(share.min()):.1f} %"
+            assert float(share.min()) >= 1.0 / self.reach, (
+                f"expected the margin of a linear victim to fall by {100.0 / self.reach:.1f} % of eps times the dual "
+                f"norm in {norm}, got {100.0 * float(share.min()):.1f} %"
             )
 
     def test_a_random_victim_falls(self) -> None:
@@ -251,19 +273,19 @@ class AttackContract:
         for norm in self._measured():
             victim = NoisyLinearVictim()
             x, y, draws = victim.images()
-            found = self._propose(victim, x, y, norm, draws, share=1.5)
+            found = self._propose(victim, x, y, norm, draws, share=1.5 * self.reach)
             fresh = [victim.logits(found, draws.at("fresh", repeat)).argmax(1) != y for repeat in range(20)]
             share = float(torch.stack(fresh).float().mean())
             assert share >= 0.9, (
-                f"expected a noisy linear victim to fall in 90 % of fresh draws at 1.5 times the {norm} distance, "
-                f"got {100.0 * share:.0f} %"
+                f"expected a noisy linear victim to fall in 90 % of fresh draws at {1.5 * self.reach:.2f} times the "
+                f"{norm} distance, got {100.0 * share:.0f} %"
             )
 
     # ------------------------------------------------------------------ planning
 
     def test_a_refusal_is_a_sentence(self) -> None:
         """``refuses`` returns None or says why."""
-        for norm in (Norm.LINF, Norm.L2):
+        for norm in Norm:
             for knowledge in Knowledge:
                 for traits in (Traits(False, True), Traits(True, False, True)):
                     why = self.make().refuses(Setting(CARD, ThreatModel(norm, 0.1, knowledge), traits))

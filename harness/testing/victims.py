@@ -2,7 +2,8 @@
 
 ``logits = SCALE * H (x - 1/2)`` with rows of +1 and -1 that are orthogonal to each other (Sylvester's Hadamard matrix).
 The margin between two classes is linear, so the nearest point that is misclassified is at ``margin / dual norm`` of the
-difference of their rows: its l1 norm for Linf, its l2 norm for L2. Both are the same for every two classes.
+difference of their rows: its l1 norm for Linf, its l2 norm for L2, its largest component for L1. Each is the same for
+every two classes. In L1 many pixels have that largest component, so the range [0, 1] of one is not in the way.
 """
 
 from __future__ import annotations
@@ -110,8 +111,10 @@ class LinearVictim:
                 return float(difference.abs().sum())
             case Norm.L2:
                 return float(difference.norm())
+            case Norm.L1:
+                return float(difference.abs().max())
             case _:
-                raise ValueError(f"expected a norm with a known dual, one of Linf and L2, got {norm}")
+                raise ValueError(f"expected a norm with a known dual, one of Linf, L2, L1, got {norm}")
 
     def margins(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the logit of the true class minus the largest other one, ``(B,)``; not counted as a question."""

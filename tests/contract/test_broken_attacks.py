@@ -15,7 +15,7 @@ class Good:
     """What the broken ones differ from."""
 
     def __init__(self):
-        self.pgd = PGD(PGD.Options())
+        self.pgd = PGD(PGD.Options(steps=10, step_size=10.0, loss="margin"))
 
     def refuses(self, setting):
         return None
@@ -103,6 +103,12 @@ class Percent(Good):
         return super().propose(victim, x, y, threat, draws)
 
 
+class Claiming(Good):
+    def propose(self, victim, x, y, threat, draws):
+        victim.note("claimed_robust", torch.ones(3))
+        return super().propose(victim, x, y, threat, draws)
+
+
 class OthersDraws(Good):
     def propose(self, victim, x, y, threat, draws):
         victim.logits(x[:1], draws)
@@ -136,6 +142,7 @@ BROKEN = [
     (Asleep, "every_image_falls_just_beyond_the_known_distance", "6 of 6 stand"),
     (Asleep, "a_random_victim_falls", "got 0 %"),
     (Percent, "progress_runs_from_0_to_1", "expected progress between 0 and 1"),
+    (Claiming, "claims_are_one_for_each_image", r"a value for each of the 6 images, got the shape \(3,\)"),
     (OthersDraws, "proposals_have_the_images_shape_and_dtype", "draws of its 1 images"),
     (Boasting, "the_norms_are_those_it_says_to_serve", "got one that says Linf, L2, flow, corruption"),
     (Grumbling, "a_refusal_is_a_sentence", "got 'no'"),

@@ -25,8 +25,9 @@ def test_the_distance_is_that_of_the_closed_form(norm, n_classes):
         distances = []
         for other in set(range(n_classes)) - {int(y[image])}:
             difference = weight[y[image]] - weight[other]
-            dual = difference.abs().sum() if norm is Norm.LINF else difference.norm()
-            distances.append(float((logits[image, y[image]] - logits[image, other]) / dual))
+            sizes = difference.abs()
+            dual = {Norm.LINF: sizes.sum(), Norm.L2: sizes.norm(), Norm.L1: sizes.max()}
+            distances.append(float((logits[image, y[image]] - logits[image, other]) / dual[norm]))
         assert min(distances) == pytest.approx(victim.distance(norm), rel=1e-4)
 
 
@@ -36,9 +37,10 @@ def test_the_nearest_misclassified_point_is_at_that_distance_and_in_range(norm, 
     x, y, draws = victim.images(6)
     rows = victim.net[2].weight.detach()
     towards = (rows[(y + 1) % n_classes] - rows[y]).reshape(x.shape)
-    unit = towards.sign() if norm is Norm.LINF else towards / towards[0].norm()
+    # in L1 spread over all pixels that count, so that none leaves its range
+    unit = {Norm.LINF: towards.sign(), Norm.L2: towards / towards[0].norm(), Norm.L1: towards / towards[0].abs().sum()}
     for share, correct in ((0.999, True), (1.001, False)):
-        point = x + share * victim.distance(norm) * unit
+        point = x + share * victim.distance(norm) * unit[norm]
         assert 0.0 <= float(point.min()) <= float(point.max()) <= 1.0
         assert bool(((victim.logits(point, draws).argmax(1) == y) == correct).all())
         assert bool(((victim.margins(point, y) > 0) == correct).all())

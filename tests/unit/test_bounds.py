@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.optimize import linprog, minimize
 
 from harness import bounds
 from harness.core.threat import BALLS, Norm
@@ -85,7 +87,8 @@ def test_no_direction_of_unit_size_rises_faster_than_the_steepest(norm, seed):
         direction = Draws(("direction", seed, other), torch.arange(3)).normal(2, 4, 4)
         direction = direction / bounds.size(direction, norm).reshape(-1, 1, 1, 1)
         assert bool(((gradient * direction).flatten(1).sum(1) <= rise + 1e-4).all())
-    dual = gradient.flatten(1).abs().sum(1) if norm is Norm.LINF else gradient.flatten(1).norm(dim=1)
+    flat = gradient.flatten(1)
+    dual = {Norm.LINF: flat.abs().sum(1), Norm.L2: flat.norm(dim=1), Norm.L1: flat.abs().amax(1)}[norm]
     assert torch.allclose(rise, dual, rtol=1e-5)
 
 
@@ -114,8 +117,80 @@ def test_random_points_fill_the_ball_evenly(norm):
     assert float(delta.mean((0, 1, 2)).abs().max()) < 0.01
 
 
+def test_the_l1_projection_is_the_nearest_point_of_ball_and_box():
+    """Against a solver of quadratic programmes: a perturbation as the difference of two that are not negative."""
+    for seed in range(25):
+        x, wild, eps = images(seed, 1), anywhere(seed, 1), 0.2 + 0.3 * (seed % 7)
+        found = (bounds.project(wild, x, eps, Norm.L1) - x).flatten().double().numpy()
+        start, wanted = x.flatten().double().numpy(), (wild - x).flatten().double().numpy()
+        n = len(start)
+        solved = minimize(
+            lambda parts, n=n, wanted=wanted: float(((parts[:n] - parts[n:] - wanted) ** 2).sum()),
+            np.zeros(2 * n),
+            jac=lambda parts, n=n, wanted=wanted: np.concatenate(
+                [2 * (parts[:n] - parts[n:] - wanted), 2 * (wanted - parts[:n] + parts[n:])]
+            ),
+            bounds=[(0, high) for high in np.concatenate([1 - start, start])],
+            constraints={"type": "ineq", "fun": lambda parts, eps=eps: eps - parts.sum()},
+            method="SLSQP",
+            options={"maxiter": 500, "ftol": 1e-13},
+        )
+        assert np.abs(found).sum() <= eps + 1e-6
+        best = solved.x[:n] - solved.x[n:]
+        assert np.abs(found - best).max() < 2e-4
+        assert ((found - wanted) ** 2).sum() <= ((best - wanted) ** 2).sum() + 1e-5
+
+
+@given(seed=seeds, eps=radii)
+def test_the_l1_projection_uses_the_budget_where_there_is_room(seed, eps):
+    x, wild = images(seed), anywhere(seed)
+    found = bounds.project(wild, x, eps, Norm.L1) - x
+    reach = bounds.size(bounds.clip(wild) - x, Norm.L1)  # what the range alone leaves
+    assert torch.allclose(bounds.size(found, Norm.L1), reach.clamp_max(eps), atol=1e-5)
+
+
+@given(seed=seeds, length=st.floats(1e-3, 5.0))
+def test_no_l1_step_within_the_range_rises_further(seed, length):
+    """Against a solver of linear programmes."""
+    x, gradient = images(seed, 1), anywhere(seed, 1)
+    moved = bounds.step(x, gradient, length, Norm.L1)
+    assert float(bounds.size(moved - x, Norm.L1)) <= length + bounds.tolerance(length)
+    assert 0.0 <= float(moved.min()) <= float(moved.max()) <= 1.0 + 1e-6
+    start, slope = x.flatten().double().numpy(), gradient.flatten().double().numpy()
+    room = np.concatenate([1 - start, start])
+    best = linprog(np.concatenate([-slope, slope]), np.ones((1, len(room))), [length], bounds=[(0, r) for r in room])
+    assert float((gradient * (moved - x)).sum()) == pytest.approx(-best.fun, rel=1e-4, abs=1e-6)
+
+
+def test_an_l1_step_is_sparse():
+    x, gradient = torch.full((1, 1, 1, 4), 0.4), torch.tensor([[[[1.0, -3.0, 0.0, 2.0]]]])
+    assert bounds.step(x, gradient, 0.3, Norm.L1).flatten().tolist() == pytest.approx([0.4, 0.1, 0.4, 0.4])
+    assert bounds.step(x, gradient, 0.7, Norm.L1).flatten().tolist() == pytest.approx([0.4, 0.0, 0.4, 0.7])
+    assert bounds.step(x, gradient, 9.0, Norm.L1).flatten().tolist() == pytest.approx([1.0, 0.0, 0.4, 1.0])
+
+
+@pytest.mark.parametrize("norm", [Norm.LINF, Norm.L2])
+def test_other_steps_are_the_direction_times_the_length(norm):
+    x, gradient = images(1), anywhere(1)
+    assert torch.equal(bounds.step(x, gradient, 0.3, norm), x + 0.3 * bounds.steepest(gradient, norm))
+
+
+def test_what_is_no_ball_is_refused():
+    x, draws = images(0), Draws(("none",), torch.arange(3))
+    for ask in (
+        lambda: bounds.size(x, "corruption"),
+        lambda: bounds.project(x, x, 0.1, "flow"),
+        lambda: bounds.steepest(x, "flow"),
+        lambda: bounds.step(x, x, 0.1, "flow"),
+        lambda: bounds.random_point(x, 0.1, "flow", draws),
+    ):
+        with pytest.raises(ValueError, match="expected a budget in one of the norms Linf, L2, L1, got (flow|corruption)"):
+            ask()
+
+
 def test_sizes_are_those_of_the_definition():
     delta = torch.tensor([[[[3.0, -4.0]]], [[[0.0, 0.5]]]])
+    assert bounds.size(delta, Norm.L1).tolist() == [7.0, 0.5]
     assert bounds.size(delta, Norm.LINF).tolist() == [4.0, 0.5]
     assert bounds.size(delta, Norm.L2).tolist() == [5.0, 0.5]
 

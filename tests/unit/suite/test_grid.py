@@ -191,7 +191,7 @@ def test_an_attack_is_not_asked_about_a_norm_that_it_does_not_serve(
     text = suite_text.replace("use: Linf", f"use: {use}").replace("eps: 8/255", f"eps: {eps}")
     told = complaints(text)
     assert len(told) == 4
-    assert all(f"Push serves threat models of Linf and L2, and this one is of {use}" in one for one in told)
+    assert all(f"Push serves threat models of Linf, L2 and L1, and this one is of {use}" in one for one in told)
     monkeypatch.setattr(registry.find("attack", "push").load(), "norms", (Norm(use),), raising=False)
     threat = next(member.cell.threat for member in read(text).members if member.cell.attack)
     assert threat.as_dict() == {"norm": use, "eps": float(eps), "knowledge": "oblivious"}

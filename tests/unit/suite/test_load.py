@@ -160,7 +160,7 @@ def test_what_eps_is_depends_on_the_norm(complaints, suite_text, use, eps, sente
         (
             "use: Linf",
             "use: linf",
-            "expected a norm, one of Linf, L2, flow, corruption, under `use`, got 'linf'; did you mean 'Linf'?",
+            "expected a norm, one of Linf, L2, L1, flow, corruption, under `use`, got 'linf'; did you mean 'Linf'?",
         ),
         ("eps: 8/255", "eps: -0.1", "threat_models[0].params.eps: expected a number greater than 0"),
         ("eps: 8/255, ", "", "threat_models[0].params.eps: expected the key 'eps', got none"),
@@ -243,7 +243,7 @@ def test_all_mistakes_come_at_once_sorted_by_line(complaints, folder):
         "suite.yaml:16: matrix[0].tie[0].attacks[1]: expected a name listed under attacks, got 'pull'; known: push",
         "suite.yaml:17: matrix[0].exlude: unknown key 'exlude'; did you mean 'exclude'?",
         "suite.yaml:18: matrix[1].exclude[0]: expected one or more of dataset, classifier, defense, attack, "
-        "threat_model, got an empty condition",
+        "threat_model, certificate, got an empty condition",
         "suite.yaml:18: matrix[1].exclude[1].attack[1]: expected a name listed under attacks, got 'pish'; "
         "did you mean 'push'?",
         "suite.yaml:19: matrix[1].include[0].attack: expected the key 'attack', got none",
