@@ -71,7 +71,7 @@ def test_only_boards_of_a_norm_of_pixels_have_cards(bench):
     one.add("none", None, *["1"] * 4)
     cell = replace(one.cell("none", "full-0.2"), threat=ThreatModel(Norm.FLOW, 0.5, Knowledge.FULL))
     one.members.append(replace(one.members[-1], cell=cell, labels=cell.labels))
-    one.measured.append((cell, ["1"] * 4))
+    one.measure(cell, ["1"] * 4)
     url = one.write()
     assert [board.title for section in read_leaderboard(url).sections for board in section.boards] == [
         "digits / cnn / flow 0.5"
