@@ -53,8 +53,7 @@ class AutoAttack:
         version: Literal["standard", "rand", "plus", "custom"] = Field(
             "standard",
             description="standard: APGD-CE, targeted APGD-DLR and FAB, Square; rand: APGD-CE and APGD-DLR with EOT 20; "
-            "plus: more restarts, and untargeted forms besides; custom: those under attacks, with the library's 5 "
-            "restarts",
+            "plus: more restarts, and untargeted forms besides; custom: those under attacks, with 5 restarts",
         )
         attacks: tuple[Member, ...] = Field((), description="what the version custom runs, in this order")
         reevaluate: int = Field(

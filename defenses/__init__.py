@@ -2,7 +2,9 @@
 
 #: registered name -> where the class is
 TABLE = {
+    "adbm": "defenses.diffpure:ADBM",
     "amv-oracle": "defenses.amv_oracle:AMVOracle",
+    "atop": "defenses.atop:AToP",
     "bit-depth": "defenses.transforms:BitDepth",
     "blur": "defenses.transforms:Blur",
     "contrastive": "defenses.contrastive:Contrastive",

@@ -5,6 +5,8 @@ told in ``defenses.reverse``. Several rounds with rising noise, and a vote of se
 "Robust Evaluation of Diffusion-Based Adversarial Purification", ICCV 2023: t* = 30, 30, 30, 30, 50, 50, 125, 125 on
 CIFAR-10 with as many steps each, 10 votes.
 
+ADBM (Li et al., ICLR 2025) is DiffPure with a network that was tuned for it.
+
 Where it departs from the authors' code: the noise of each step has an address, so that it is replayed exactly, and the
 gradient is autograd's through every step instead of the adjoint equation's; the state that ``sde`` and ``ode`` begin in
 has the noise of their own continuous schedule, not of the discrete one (0.4 % apart at t* = 100). Their default solver
@@ -17,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field, model_validator
 
+from defenses.inner import expect
 from defenses.reverse import N_STEPS, Sampler, refuse_strides
 from harness.core.contracts import Setting, Traits
 from harness.options import Options as BaseOptions
@@ -25,6 +28,7 @@ from harness.options import Recipe
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from defenses.deviation import Deviation
     from harness.core.contracts import Nets
     from harness.draws import Draws
 
@@ -37,6 +41,7 @@ class DiffPure:
 
     version: ClassVar[int] = 1
     source: ClassVar[str] = "Nie et al., Diffusion Models for Adversarial Purification, ICML 2022"
+    inner: ClassVar[tuple[str, ...]] = ("deviation",)
 
     class Options(BaseOptions):
         """Noise levels are those of the training schedule, of 1000."""
@@ -92,14 +97,55 @@ class DiffPure:
 
     def purify(self, x: Tensor, nets: Nets, draws: Draws) -> Tensor:
         """Return the images after noising and denoising; differentiable in ``x`` when gradients are on."""
-        from defenses.reverse import diffused, restore
         from harness.bounds import clip
 
-        sampler, rounds = self.options.sampler, self.options.rounds
+        return clip((self._there_and_back(x, nets, draws, self.options.sampler) + 1.0) / 2.0).to(x.dtype)
+
+    def inner_loss(self, name: str, x: Tensor, clean: Tensor, nets: Nets, draws: Draws) -> Tensor:
+        """Return how far the ways back of all rounds stray, ``(B,)`` (``defenses.deviation``)."""
+        from defenses.deviation import Deviation
+
+        expect(name, self.inner)
+        deviation, sampler = Deviation(), self.options.sampler
+        self._there_and_back(x, nets, draws, "sde" if sampler == "torchsde" else sampler, deviation)
+        return deviation.mean()
+
+    def _there_and_back(
+        self, x: Tensor, nets: Nets, draws: Draws, sampler: Sampler, deviation: Deviation | None = None
+    ) -> Tensor:
+        """Return the images in [-1, 1], unclipped, after all rounds, whose states are shown to the deviation."""
+        from defenses.reverse import diffused, restore
+
+        rounds = self.options.rounds
         image = 2.0 * x - 1.0
         for number, (t_star, steps) in enumerate(rounds):
             here = draws if len(rounds) == 1 else draws.at("round", number)
             noise = here.at("forward").normal(*x.shape[1:]).to(x.dtype)
             state = diffused(image, noise, t_star, sampler)
-            image = restore(state, nets["unet"], here, t_star=t_star, steps=steps, sampler=sampler)
-        return clip((image + 1.0) / 2.0).to(x.dtype)
+            seen = None if deviation is None else deviation.from_way(image, noise)
+            image = restore(state, nets["unet"], here, t_star=t_star, steps=steps, sampler=sampler, seen=seen)
+        return image
+
+
+class ADBM(DiffPure):
+    """DiffPure with a network that was tuned to go back from noised adversarial images to clean ones.
+
+    The bridge is in the weights alone: the recipe has the objective ``bridge``. Noise and way back are DiffPure's; in
+    the paper, five deterministic steps from level 100, attacked by PGD through all of it. Where it departs from the
+    authors' code: the input is noised to the step that the way back begins with, theirs to one higher; the predicted
+    image is not clipped within a step, since clipping would stop gradients; betas begin at 1e-4, not at 1e-6.
+    """
+
+    version: ClassVar[int] = 1
+    source: ClassVar[str] = "Li et al., ADBM: Adversarial Diffusion Bridge Model, ICLR 2025"
+
+    class Options(DiffPure.Options):
+        """Those of DiffPure, with the paper's defaults."""
+
+        unet: Recipe = Field(description="recipe of the U-Net that was tuned on bridges from adversarial images")
+        steps: Count | tuple[Count, ...] = Field(
+            5, description="reverse steps from t* to 0, equally far apart, of all rounds or each; divides t_star"
+        )
+        sampler: Sampler = Field(
+            "ddim", description="deterministic steps, ancestral ones, the stochastic equation (twice) or the flow"
+        )

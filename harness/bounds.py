@@ -1,6 +1,7 @@
-"""Norms, ranges and projections: the one implementation that attacks, defenses and the judge share.
+"""Norms, ranges, projections and moves: the one implementation that attacks, defenses and the judge share.
 
-Pixels live in [0, 1]. A perturbation is ``(B, C, H, W)``; sizes are per example, ``(B,)``.
+Pixels live in [0, 1]. A perturbation is ``(B, C, H, W)``; sizes are per example, ``(B,)``. A flow ``(B, 2, H, W)`` says
+for each pixel of an image from where it is taken: so many pixels further down, and so many further to the right.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ def tolerance(eps: float) -> float:
 
 
 def size(delta: Tensor, norm: Norm) -> Tensor:
-    """Return the size of each perturbation, ``(B,)``.
+    """Return the size of each perturbation, or of each flow, ``(B,)``.
 
     Raises:
-        ValueError: for a budget that is no ball of one of the norms in ``BALLS``; so do all functions below.
+        ValueError: for what is neither a flow nor a ball of one of the norms in ``BALLS``.
     """
     flat = delta.flatten(1)
     match norm:
-        case Norm.LINF:
+        case Norm.LINF | Norm.FLOW:
             return flat.abs().amax(1)
         case Norm.L2:
             length: Tensor = torch.linalg.vector_norm(flat, dim=1)
@@ -59,6 +60,9 @@ def project(x_adv: Tensor, x: Tensor, eps: float, norm: Norm) -> Tensor:
     Clipping moves each pixel towards ``x``, itself in [0, 1], so it never leaves the ball again. In L1 it is the
     nearest point of ball and range together: to clip afterwards would leave a part of the budget unused (Croce and Hein
     2021, "Mind the box").
+
+    Raises:
+        ValueError: for a budget that is no ball of one of the norms in ``BALLS``; so do the functions below.
     """
     delta = x_adv - x
     match norm:
@@ -152,6 +156,53 @@ def random_point(x: Tensor, eps: float, norm: Norm, draws: Draws) -> Tensor:
         case _:
             raise _unknown(norm)
     return clip(x + delta.to(x.dtype))
+
+
+def shorten(flow: Tensor, eps: float) -> Tensor:
+    """Return the nearest flow whose moves are ``eps`` pixels long at most, along either axis."""
+    return flow.clamp(-eps, eps)
+
+
+def warp(x: Tensor, flow: Tensor) -> Tensor:
+    """Return images whose pixel at row i, column j is that of ``x`` at row i + flow[0], column j + flow[1].
+
+    Between pixels it is interpolated bilinearly (Xiao et al. 2018, equation 1); beyond an edge the image goes on as its
+    mirror image, with the edge itself as the mirror. Where the flow is zero the pixel is exactly as it was. Every pixel
+    is a weighted mean of pixels, so it stays in their range but for rounding. Differentiable in both; at a kink, such
+    as a move of whole pixels, the derivative is one of the two sides'. Where the flow is not finite, the pixel is NaN.
+
+    Args:
+        x: ``(B, C, H, W)``.
+        flow: ``(B, 2, H, W)``, in pixels.
+    """
+    height, width = x.shape[2:]
+    rows = torch.arange(height, device=x.device, dtype=flow.dtype)[None, :, None] + flow[:, 0]
+    columns = torch.arange(width, device=x.device, dtype=flow.dtype)[None, None, :] + flow[:, 1]
+    above, down = _between(rows, height)
+    left, right = _between(columns, width)
+    pixels = x.flatten(2)
+
+    def at(row: Tensor, column: Tensor) -> Tensor:
+        where = (row * width + column).flatten(1)[:, None].expand(-1, x.shape[1], -1)
+        return pixels.gather(2, where).reshape(x.shape)
+
+    below, beside = (above + 1).clamp_max(height - 1), (left + 1).clamp_max(width - 1)
+    down, right = down[:, None], right[:, None]
+    upper = (1 - right) * at(above, left) + right * at(above, beside)
+    lower = (1 - right) * at(below, left) + right * at(below, beside)
+    return (1 - down) * upper + down * lower
+
+
+def _between(where: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """Return the pixel before each place on an axis of ``n``, mirrored into it, and how far behind that it lies."""
+    if n == 1:
+        return torch.zeros_like(where, dtype=torch.int64), torch.zeros_like(where)
+    around = 2.0 * (n - 1)
+    where = torch.remainder(where, around)
+    where = torch.where(where > n - 1, around - where, where)
+    # the last pixel is reached from the one before it, or its derivative would be that of a constant
+    before = where.detach().floor().clamp(0, n - 2).nan_to_num()
+    return before.long(), where - before
 
 
 def _images(per_example: Tensor) -> Tensor:

@@ -40,6 +40,7 @@ class Export(StrEnum):
     PARQUET = "parquet"
     CSV = "csv"
     ROBUSTBENCH = "robustbench"
+    ADVERSARIAL = "adversarial"
 
 
 class Format(StrEnum):
@@ -183,14 +184,18 @@ def report(
     db: Database,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="folder for the files")],
     suite: Annotated[Optional[str], typer.Option(metavar="NAME", help="only this suite")] = None,  # noqa: UP045
+    decision: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="RULE", help="how repeats are judged: mean, any, majority; the suite's rule unless told"),
+    ] = None,
 ) -> None:
-    """Write index.html, leaderboard.md, leaderboard.csv and leaderboard.tex; print the leaderboard."""
+    """Write index.html, leaderboard.md, leaderboard.csv, .tex and what a probe saw; print the leaderboard."""
     from reports.leaderboard import read_leaderboard
     from reports.terminal import leaderboard_tables
     from reports.write import write_report
 
-    written = write_report(db, out, suite)
-    for table in leaderboard_tables(read_leaderboard(db, suite)):
+    written = write_report(db, out, suite, decision)
+    for table in leaderboard_tables(read_leaderboard(db, suite, decision)):
         _out().print(table)
     page = next(path for path in written if path.suffix == ".html")
     _out().print(f"the page: {page.resolve()}", highlight=False, soft_wrap=True)
@@ -274,7 +279,9 @@ def verify(
 def ls(
     kind: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Argument(metavar="[KIND]", help="suites, recipes, datasets, classifiers, defenses or attacks"),
+        typer.Argument(
+            metavar="[KIND]", help="suites, recipes, datasets, classifiers, defenses, attacks, certificates"
+        ),
     ] = None,
     schema: Annotated[bool, typer.Option("--schema", help="print the JSON Schema of a suite file")] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="print components as a Markdown table")] = False,
@@ -358,13 +365,33 @@ def merge(
 def export(
     url: Url,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="folder for the files")],
-    kind: Annotated[Export, typer.Option("--format", help="frames as parquet or csv, or RobustBench's model_info")],
+    kind: Annotated[
+        Export,
+        typer.Option(
+            "--format", help="frames as parquet or csv, RobustBench's model_info, or a cell's adversarial examples"
+        ),
+    ],
     suite: Annotated[Optional[str], typer.Option(metavar="NAME", help="only this suite")] = None,  # noqa: UP045
+    cell: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="ID", help="whose adversarial examples; as reports show it"),
+    ] = None,
 ) -> None:
-    """Write what was measured for other programmes: frames of cells, examples and costs, or RobustBench's JSON."""
+    """Write what was measured for other programmes: frames, RobustBench's JSON, or examples for the attack replay."""
     from harness.store.export import export as write_frames
     from reports.write import write_model_info
 
+    if (kind == Export.ADVERSARIAL) != (cell is not None):
+        raise UserError(
+            "expected --cell together with --format adversarial, and with no other; name the cell by its id"
+        )
+    if cell is not None:
+        from harness.artifacts import Folder
+        from harness.store.adversarial import export_adversarial
+
+        path, sha256 = export_adversarial(url, out, cell, Folder.default())
+        _out().print(f"{path}\nsha256: {sha256}", markup=False, highlight=False, soft_wrap=True)
+        return
     paths = write_model_info(url, out, suite) if kind == Export.ROBUSTBENCH else write_frames(url, out, kind, suite)
     for path in paths:
         _out().print(str(path), markup=False, highlight=False, soft_wrap=True)

@@ -54,26 +54,49 @@ class Draws:
     Attributes:
         address: what the stream is for, as readable words.
         examples: ``(B,)`` int64, the examples' numbers in their dataset, each below 2**32.
+        copies: ``(B,)`` int64, which copy of its example a row is; each has numbers of its own. None: there are none.
     """
 
     address: tuple[str | int, ...]
     examples: Tensor
+    copies: Tensor | None = None
 
     def at(self, *words: str | int) -> Draws:
         """Return the draws under a longer address."""
-        return Draws((*self.address, *words), self.examples)
+        return Draws((*self.address, *words), self.examples, self.copies)
 
     def take(self, rows: Tensor | slice) -> Draws:
         """Return the draws of some of the examples; each keeps its own numbers."""
-        return Draws(self.address, self.examples[rows])
+        return Draws(self.address, self.examples[rows], None if self.copies is None else self.copies[rows])
 
     def repeated(self, times: int) -> Draws:
         """Return draws for a batch that holds every example ``times`` times in a row; the copies are equal."""
-        return Draws(self.address, self.examples.repeat_interleave(times))
+        copies = None if self.copies is None else self.copies.repeat_interleave(times)
+        return Draws(self.address, self.examples.repeat_interleave(times), copies)
+
+    def copied(self, first: int, stop: int) -> Draws:
+        """Return draws for a batch of copies ``first`` to ``stop - 1``, each of all examples, one copy after the other.
+
+        A copy of an example draws numbers of its own, the same ones whichever copies it shares a batch with.
+        """
+        copies = torch.arange(first, stop, device=self.examples.device).repeat_interleave(len(self.examples))
+        return Draws(self.address, self.examples.repeat(stop - first), copies)
 
     def seed(self) -> int:
-        """Return 63 bits for a library that seeds a generator of its own; the same for all examples."""
-        return int.from_bytes(self._hash()[8:16], "big") >> 1
+        """Return 63 bits for a library that seeds a generator of its own; the same for all examples.
+
+        Raises:
+            ValueError: if the rows are different copies, which a single seed cannot tell apart.
+        """
+        if self.copies is None or len(self.copies) == 0:
+            return int.from_bytes(self._hash()[8:16], "big") >> 1
+        first = int(self.copies[0])
+        if bool((self.copies != first).any()):
+            raise ValueError(
+                "expected a single copy of the images where a library is given a seed, got several; "
+                "let a batch be no larger than a shard"
+            )
+        return Draws((*self.address, "copy", first), self.examples).seed()
 
     def uniform(self, *shape: int) -> Tensor:
         """Return ``(B, *shape)`` float32, uniform on [0, 1)."""
@@ -105,8 +128,9 @@ class Draws:
         blocks = torch.arange((count + 3) // 4, dtype=torch.int64, device=device)[None, :]
         examples = self.examples.to(torch.int64)[:, None]
         none = torch.zeros((), dtype=torch.int64, device=device)
+        copies = none if self.copies is None else self.copies.to(torch.int64)[:, None] + 1  # 0 is no copy
         words = philox(
-            (blocks, examples & _MASK, (examples >> 32) & _MASK, none),
+            (blocks, examples & _MASK, (examples >> 32) & _MASK, copies),
             (int.from_bytes(key[0:4], "big"), int.from_bytes(key[4:8], "big")),
         )
         return torch.stack(words, dim=2).reshape(len(self.examples), -1)[:, :count]

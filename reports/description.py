@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from harness.core.cell import SPECIAL
 from harness.core.spec import canonical_json, digest_of, short
 from reports.numbers import moment
 
@@ -35,12 +36,15 @@ def describe(cell: CellFacts) -> list[tuple[str, str]]:
     """Return what the cell's digest is made of, as pairs of a role and a line of text."""
     spec = cell.spec
     lines: list[tuple[str, str]] = []
-    for role in ("dataset", "classifier", "defense", "attack", "probe"):
+    for role in ("dataset", "classifier", "defense", "attack", "probe", *SPECIAL):
         if spec.get(role):
-            lines += _parts(spec[role], role)
+            lines += _parts(spec[role], role.replace("_", " "))
     threat = spec.get("threat")
     if threat:
-        lines.append(("threat model", f"{threat['norm']}, eps {threat['eps']:.6g}, {threat['knowledge']}"))
+        told = [f"{threat['norm']}", f"eps {threat['eps']:.6g}", f"{threat['knowledge']}"]
+        told += [f"smoothing {_plain(threat['smoothing'])}"] if "smoothing" in threat else []
+        told += ["randomness fixed"] if threat.get("fixed") else []
+        lines.append(("threat model", ", ".join(told)))
     lines.append(("seeds", f"draws {spec['seed']}, subset {spec['subset_seed']}"))
     return lines
 

@@ -121,9 +121,10 @@ LEGEND = (
     ),
     (
         "worst case",
-        "For each example the smallest verdict over clean input and all finished attacks of the board, then the mean "
-        "over examples; never the smallest of the averages. While attacks are unfinished "
-        "it is an upper bound (\N{LESS-THAN OR EQUAL TO}).",
+        "For each example the smallest verdict over clean input and all attacks on it within the budget that the "
+        "database holds, whichever suite has them and wherever their examples were crafted, then the mean over "
+        "examples; never the smallest of the averages. Attacks without a bound or with known randomness are checks, "
+        "and take no part. While attacks of the suite are unfinished it is an upper bound (\N{LESS-THAN OR EQUAL TO}).",
     ),
     (
         "rank",
@@ -137,6 +138,20 @@ LEGEND = (
     (
         "reference",
         "The classifier without a defense: the line that a defense has to rise above.",
+    ),
+    (
+        "certified",
+        "A certificate says within which L2 distance of an image no attack whatever changes the class of the smoothed "
+        "classifier: the one that the defended classifier gives most often under Gaussian noise. Each radius is right "
+        "but for a small probability, an option of the certificate. The share at a radius counts the examples "
+        "that are right and certified within it; it is a lower bound, where attacks give upper ones, and of the "
+        "smoothed classifier alone.",
+    ),
+    (
+        "abstained, mean radius",
+        "The share of examples of which the certificate says nothing, since no class had more than half of the votes "
+        "for certain; they count as wrong. The mean is over all examples, with 0 where the class is wrong or nothing "
+        "is said.",
     ),
     ("oblivious", "The attacker sees the classifier alone and does not know that there is a defense."),
     (

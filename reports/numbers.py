@@ -22,6 +22,16 @@ def interval(low: float, high: float) -> str:
     return f"[{percent(low)}, {percent(high)}]"
 
 
+def points(share: float) -> str:
+    """Write a difference of shares in percentage points with its sign: ``0.094`` gives ``+9.4``."""
+    return f"{100 * share:+.1f}"
+
+
+def correlation(value: float) -> str:
+    """Write a correlation with its sign and two decimals: ``+0.42``."""
+    return f"{value:+.2f}"
+
+
 def measure(value: float) -> str:
     """Write a measured value with three significant digits: ``0.0160``, ``12.3``, ``1.20e-06``."""
     if value == 0:

@@ -8,6 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from harness.core.spec import digest_of
+from harness.core.threat import BALLS
 from reports.numbers import radius
 
 if TYPE_CHECKING:
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 
     from harness.store.provenance import Provenance
     from reports.entry import Entry
-    from reports.leaderboard import Board, Leaderboard, Row, Section
+    from reports.leaderboard import Board, Leaderboard, Section
+    from reports.row import Row
 
 #: longest name of a folder or file, ending aside
 _LONGEST = 100
@@ -24,11 +26,13 @@ _LONGEST = 100
 def model_info(leaderboard: Leaderboard) -> dict[str, str]:
     """Return the text of each file by its path under ``model_info``.
 
-    A row is there if it is ranked, or if it is the classifier without a defense, and all its cells are finished.
+    A row is there if it is ranked, or if it is the classifier without a defense, and all its cells are finished; in
+    the ball of a norm, that is: its cards know no other threat.
     ``clean_acc``, ``autoattack_acc`` and ``external`` are in per cent, as text, as RobustBench has them:
 
     - ``external``, there the best known evaluation, is the worst case per example over all attacks of the row;
     - ``autoattack_acc`` is there only where AutoAttack was run on the defense as a whole;
+    - ``unreliable`` is said where a row was attacked less than others, or where a flag warns of a weak attack;
     - what a measurement does not tell (title, authors, venue, link) is left empty.
     """
     rows = [
@@ -36,7 +40,7 @@ def model_info(leaderboard: Leaderboard) -> dict[str, str]:
         for section in leaderboard.sections
         for board in section.boards
         for row in board.rows
-        if row.worst and not row.unfinished and (row.rank or row.reference)
+        if board.norm in BALLS and row.worst and not row.unfinished and (row.rank or row.reference)
     ]
     places = [_place(board, row, leaderboard.provenance) for _, board, row in rows]
     taken = Counter(place.casefold() for place in places)
@@ -93,7 +97,7 @@ def _card(section: Section, board: Board, row: Row, origin: Provenance) -> dict[
         card["autoattack_acc"] = _percent(min(auto))
     if row.worst:
         card["external"] = _percent(row.worst.accuracy.share)
-    return {**card, "unreliable": bool(row.caveat), "footnote": _footnote(section, row)}
+    return {**card, "unreliable": bool(row.caveat or _warnings(row)), "footnote": _footnote(section, row)}
 
 
 def _whole(entry: Entry, row: Row, origin: Provenance) -> bool:
@@ -111,14 +115,20 @@ def _passes(clean: Entry | None) -> int | float | str:
 
 
 def _footnote(section: Section, row: Row) -> str:
-    entries = [entry for entry in row.entries if entry.done]
-    attacks = ", ".join(f"{entry.attack} {entry.threat_model}" for entry in entries if not entry.clean)
+    entries = row.evidence.counted
+    attacks = ", ".join(entry.title for entry in entries if not entry.clean)
     repeats = max(entry.repeats for entry in entries)
     said = (
         f"Measured by purebench. Examples: {entries[0].n}; repeats: {repeats}; decision: {section.suite.decision}; "
         f"external is the worst case per example over clean input, {attacks}."
     )
-    return " ".join([said, *(f"{one[0].upper()}{one[1:]}." for one in (row.caveat, row.remark) if one)])
+    flags = f"flags: {row.warning}" if row.warning else ""
+    return " ".join([said, *(f"{one[0].upper()}{one[1:]}." for one in (row.caveat, row.remark, flags) if one)])
+
+
+def _warnings(row: Row) -> bool:
+    """Whether a flag says more than what kind of a defense it is."""
+    return any(not flag.trait for flag in row.flagged())
 
 
 def _percent(share: float) -> str:

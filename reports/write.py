@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.core.errors import UserError
+from harness.store.frames import results
+from harness.store.provenance import provenance
+from harness.store.published import published
+from reports.attention import studies
+from reports.attention_csv import attention_csv
 from reports.csv_file import csv_text
 from reports.html import html
 from reports.latex import latex
-from reports.leaderboard import read_leaderboard
+from reports.leaderboard import leaderboard, read_leaderboard
 from reports.markdown import markdown
 from reports.robustbench_json import model_info
 
@@ -26,16 +32,28 @@ RENDERERS = {
 }
 
 
-def write_report(url: str, out: Path, suite: str | None = None) -> list[Path]:
-    """Write the page and the tables; return their paths, the page first.
+def write_report(url: str, out: Path, suite: str | None = None, decision: str | None = None) -> list[Path]:
+    """Write the page and the tables, ``attention.csv`` where a probe has seen it; return their paths, the page first.
 
     The same database gives the same bytes. Each file appears whole or not at all.
 
+    Args:
+        url: a path of an SQLite file or an SQLAlchemy URL.
+        out: the folder.
+        suite: only this suite; every suite if None.
+        decision: how repeats are judged, in place of each suite's own rule.
+
     Raises:
-        UserError: if there is no such database or suite, or the folder cannot be written.
+        UserError: if there is no such database, suite or decision, or the folder cannot be written.
     """
-    leaderboard = read_leaderboard(url, suite)
-    return _write(out, {name: render(leaderboard) for name, render in RENDERERS.items()})
+    frames = results(url, suite, decision)
+    origin = provenance(url, suite, frames.others)
+    found = leaderboard(frames, origin, published(url), decision)
+    board = replace(found, studies=tuple(studies(frames, origin)))
+    texts = {name: render(board) for name, render in RENDERERS.items()}
+    if board.studies:
+        texts["attention.csv"] = attention_csv(board.studies)
+    return _write(out, texts)
 
 
 def write_model_info(url: str, out: Path, suite: str | None = None) -> list[Path]:

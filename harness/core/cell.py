@@ -15,19 +15,30 @@ if TYPE_CHECKING:
 #: between an attack's name and that of the defense its examples were crafted on, in a label, and before a classifier's
 FROM, ON = " from ", " on "
 
+#: the label of clean input, in place of an attack's name, and what stands for a threat model where there is none
+CLEAN, NO_THREAT = "clean", "-"
+
 #: parts of a cell that only some cells have; where there is none they take no part in the identity
 SPECIAL = ("surrogate", "source_classifier", "source_defense", "certificate")
 
 
 @dataclass(frozen=True)
 class Labels:
-    """The names that a suite gave to a cell's parts; titles only, no part of any identity."""
+    """The names that a suite gave to a cell's parts; titles only, no part of any identity.
+
+    A certificate's name stands in the attack's place, without a threat model.
+    """
 
     dataset: str
     classifier: str
     defense: str
-    attack: str = "clean"
-    threat_model: str = "-"
+    attack: str = CLEAN
+    threat_model: str = NO_THREAT
+
+    @property
+    def certificate(self) -> str | None:
+        """The certificate's name; None where there is none."""
+        return self.attack if self.threat_model == NO_THREAT and self.attack != CLEAN else None
 
     def as_dict(self) -> dict[str, str]:
         """Return the labels by axis."""

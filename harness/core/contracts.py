@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
-from harness.core.threat import Norm
+from harness.core.threat import BALLS, Norm
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import numpy as np
     from torch import Tensor, nn
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from harness.draws import Draws
 
     Nets = Mapping[str, nn.Module]
+
+    #: images and draws for them -> the class that the defended classifier chooses, -1 where its logits are not finite
+    Classify = Callable[[Tensor, Draws], Tensor]
 
 
 @dataclass(frozen=True)
@@ -198,6 +201,9 @@ class Attack(Component, Protocol):
 
     It may have ``library: ClassVar[str]``, the import package that does its work: the hash of that package's source and
     its version are then kept with every result, beside the hash of the attack's own.
+
+    It may have ``norms: ClassVar[tuple[Norm, ...]]``, the norms of threat models that it serves; without it those are
+    the balls, ``Linf``, ``L2`` and ``L1``. It is never asked about another: ``refusal`` says why.
     """
 
     def __init__(self, options: Any) -> None: ...
@@ -209,7 +215,60 @@ class Attack(Component, Protocol):
     def propose(self, victim: Victim, x: Tensor, y: Tensor, threat: ThreatModel, draws: Draws) -> Tensor:
         """Return images within the budget around ``x`` ``(B, C, H, W)`` that the victim should get wrong.
 
-        Labels ``y`` are ``(B,)``. Every random number comes from ``draws``.
+        Under a threat model of norm ``flow``, return the flows ``(B, 2, H, W)`` that make such images of ``x``: the
+        judge renders them, with ``harness.bounds.warp``. Labels ``y`` are ``(B,)``. Every random number comes from
+        ``draws``.
+        """
+        ...
+
+
+def norms_of(attack: Attack) -> tuple[Norm, ...]:
+    """Return the norms of threat models that an attack serves."""
+    serves: tuple[Norm, ...] = getattr(attack, "norms", BALLS)
+    return serves
+
+
+def refusal(attack: Attack, setting: Setting) -> str | None:
+    """Return why a cell cannot be run with an attack, as a sentence, or None: another norm, or its own reason."""
+    serves = norms_of(attack)
+    if setting.threat.norm not in serves:
+        known = " and ".join(", ".join(serves).rsplit(", ", 1))
+        return f"{type(attack).__name__} serves threat models of {known}, and this one is of {setting.threat.norm}"
+    return attack.refuses(setting)
+
+
+@runtime_checkable
+class Certificate(Component, Protocol):
+    """Says how far an image can be moved, in L2, before the class may change, whatever the attack.
+
+    Attributes:
+        glance: options with which it looks as little as possible; how long a look takes is estimated with them.
+    """
+
+    glance: ClassVar[Mapping[str, Any]]
+
+    def __init__(self, options: Any) -> None: ...
+
+    @property
+    def looks(self) -> int:
+        """How often the defended classifier is asked about each image."""
+        ...
+
+    def refuses(self, data: DataCard, traits: Traits) -> str | None:
+        """Return why nothing can be certified of a defense on some data, as a sentence, or None."""
+        ...
+
+    def certify(
+        self, classify: Classify, x: Tensor, n_classes: int, draws: Draws, copies: int = 1
+    ) -> tuple[Tensor, Tensor]:
+        """Return for each image the certified class, -1 where it abstains, and the radius, 0 likewise; each ``(B,)``.
+
+        Args:
+            classify: asks the defended classifier; how often for each image is ``looks``.
+            x: pixels ``(B, C, H, W)`` in [0, 1].
+            n_classes: number of labels.
+            draws: what every random number comes from.
+            copies: how many copies of the images may be asked about at once; changes no number.
         """
         ...
 
@@ -251,6 +310,7 @@ class Victim(Protocol):
 
 __all__ = [
     "Attack",
+    "Certificate",
     "Classifier",
     "Component",
     "DataCard",
@@ -262,5 +322,7 @@ __all__ = [
     "Split",
     "Traits",
     "Victim",
+    "norms_of",
     "own_classifier",
+    "refusal",
 ]

@@ -24,6 +24,7 @@ TABLES = {
     "classifier": "harness.nets.classifiers",
     "defense": "defenses",
     "attack": "attacks",
+    "certificate": "harness.run.metrics.certificates",
 }
 
 

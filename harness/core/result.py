@@ -56,7 +56,8 @@ class Outcome:
         place: its place in the cell's subset.
         repeat: which fresh evaluation.
         label: the true class.
-        prediction: the class that the defended classifier chose; -1 where its logits were not finite.
+        prediction: the class that the defended classifier chose; -1 where its logits were not finite, or where a
+            certificate abstains.
         correct: whether the two agree, as judged here and never by the attack.
         fault: what was wrong with the proposal or the logits, or None.
         linf: size of the perturbation that was judged.
@@ -130,7 +131,8 @@ class Done:
         attack_cost: of crafting, as recorded with the adversarial batch.
         environment: where it ran, in plain JSON types.
         code: hashes of the source of attack and defense (evaluations only).
-        notes: what was noted of the attack as the batch was made, by name: mean and number (evaluations only).
+        notes: what was noted of the attack as the batch was made, by name: mean and number (evaluations only); None if
+            nobody looked, as on clean input.
         seconds: wall time of the whole job.
     """
 
@@ -140,5 +142,5 @@ class Done:
     attack_cost: Cost | None = None
     environment: dict[str, str] = field(default_factory=dict)
     code: dict[str, str] = field(default_factory=dict)
-    notes: dict[str, tuple[float, int]] = field(default_factory=dict)
+    notes: dict[str, tuple[float, int]] | None = None
     seconds: float = 0.0

@@ -11,11 +11,20 @@ if TYPE_CHECKING:
 
 
 class Norm(StrEnum):
-    """The norm that measures a perturbation of pixels in [0, 1]."""
+    """How an image may be changed, and what ``eps`` of a threat model measures.
+
+    ``Linf``, ``L2``: the norm of a perturbation of pixels in [0, 1].
+    ``flow``: no norm of pixels: how far each pixel may be moved along either axis, in pixels (Xiao et al. 2018). What
+    is proposed are the moves; the judge measures them and renders the image.
+    ``corruption``: no norm at all: a severity, 1 to 5, of common corruptions (Hendrycks and Dietterich 2019). Nothing
+    about an image tells whether it is one of those, so the judge can check range and finiteness only.
+    """
 
     LINF = "Linf"
     L2 = "L2"
     L1 = "L1"
+    FLOW = "flow"
+    CORRUPTION = "corruption"
 
 
 #: the norms whose budget is a ball around the clean image, which ``harness.bounds`` measures and projects onto
@@ -47,13 +56,17 @@ class Smoothing:
     """What takes the place of a sign in the backward pass; forwards the sign stays.
 
     Attributes:
-        by: ``tanh``: of ``slope`` times the gradient over its mean absolute value in the image; ``normalised``: the
-            gradient over that mean, with the derivative of the mean too.
-        slope: of the tanh, above 0: the larger, the nearer to the sign and the fewer pixels have a derivative.
+        by: ``tanh``: of ``slope`` times the gradient over its mean absolute value in the image, which counts as a
+            constant; ``normalised``: the gradient over that mean, with the derivative of the mean too. Nothing bounds
+            that one, and it grows with every step of the defense: for defenses of a few.
+        slope: of the tanh, above 0: the larger, the nearer to the sign, the fewer pixels have a derivative, and the
+            more a gradient through many steps is noise. By default 0.3, which brought MAE-Pure down furthest: with 15
+            steps on the digits the share of noise in a gradient averaged over 4 draws is a quarter without smooth
+            signs, a half at 0.3, and four fifths at 1, where the attack is no stronger than without.
     """
 
     by: str = "tanh"
-    slope: float = 1.0
+    slope: float = 0.3
 
     def as_dict(self) -> dict[str, str | float]:
         """Return the value in plain JSON types; a slope that nothing depends on takes no part."""
@@ -65,8 +78,9 @@ class ThreatModel:
     """A perturbation budget and a knowledge of the defense.
 
     Attributes:
-        norm: the norm of the budget.
-        eps: radius of the ball around the clean image, pixels in [0, 1], greater than 0.
+        norm: what the budget measures.
+        eps: how large that may be, greater than 0: the radius of a ball around the clean image, pixels in [0, 1];
+            the largest move, in pixels; a severity, a whole number.
         knowledge: what the attacker sees of the defense.
         smoothing: what stands for the defense's signs; with ``smooth`` alone, which has the default unless told.
         fixed: whether the defense draws the same random numbers in every look of the attacker and of the judge, who

@@ -4,4 +4,5 @@
 TABLE = {
     "cifar10": "harness.data.cifar10:CIFAR10",
     "digits": "harness.data.digits:Digits",
+    "npz": "harness.data.npz:NPZ",
 }

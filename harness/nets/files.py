@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -22,8 +24,8 @@ if TYPE_CHECKING:
 
 Channels = tuple[Number, Number, Number]
 
-#: what all these networks take and tell apart
-SHAPE, N_CLASSES = (3, 32, 32), 10
+#: what all these networks take
+SHAPE = (3, 32, 32)
 
 #: network -> mean and standard deviation, of pixels in [0, 1], that its published weights were measured with
 NORMALISATION: dict[str, tuple[Channels, Channels]] = {
@@ -37,6 +39,9 @@ NORMALISATION: dict[str, tuple[Channels, Channels]] = {
     "marabou-small": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
     "marabou-large": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
 }
+
+#: how far figures may differ that were written with five digits
+ROUNDING = 1e-4
 
 Net = Literal[
     "resnet20",
@@ -115,8 +120,26 @@ def fill(net: nn.Module, called: str, file: str, sha256: str) -> None:
         raise UserError(f"expected weights of a {called} in {file}, got others: {said}") from error
 
 
+def told_normalisation(content: bytes) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Return mean and std that the header of a safetensors file states, or None where it states none.
+
+    It does so under ``normalise`` in its metadata: ``mean=0.485,0.456,0.406;std=0.229,0.224,0.225``.
+    """
+    length = int.from_bytes(content[:8], "little")
+    stated = json.loads(content[8 : 8 + length]).get("__metadata__", {}).get("normalise", "")
+    found = re.fullmatch(r"mean=([0-9.,]+);std=([0-9.,]+)", stated)
+    if found is None:
+        return None
+    mean, std = (tuple(float(value) for value in group.split(",")) for group in found.groups())
+    return mean, std
+
+
 class FromFile:
-    """A CIFAR-10 classifier with weights that you have placed as safetensors into the weights folder."""
+    """A classifier of 32 x 32 colours with weights that you have placed as safetensors into the weights folder.
+
+    It takes pixels in [0, 1] and normalises them itself. If the file states how, that must be so, unless another way
+    was asked for.
+    """
 
     version: ClassVar[int] = 1
 
@@ -155,30 +178,47 @@ class FromFile:
         from harness.nets.normalise import Normalise
 
         options = self.options
-        if data.shape != SHAPE or data.n_classes != N_CLASSES:
+        if data.shape != SHAPE:
             raise UserError(
-                f"expected images {SHAPE} of {N_CLASSES} classes for {options.net}, got {data.shape} of "
-                f"{data.n_classes}; name a dataset such as cifar10"
+                f"expected images {SHAPE} for {options.net}, got {data.shape}; name a dataset such as cifar10"
             )
-        net = _build(options.net)
+        net = _build(options.net, data.n_classes)
         fill(net, options.net, options.file, options.sha256)
+        self._compare_normalisation()
         return nn.Sequential(Normalise(options.mean or (0, 0, 0), options.std or (1, 1, 1)), net).eval()
 
+    def _compare_normalisation(self) -> None:
+        """Refuse the published normalisation of the network where the file states another one.
 
-def _build(net: Net) -> nn.Module:
+        Raises:
+            UserError: then.
+        """
+        options = self.options
+        stated = told_normalisation(content(options.file, options.sha256))
+        if stated is None or (options.mean, options.std) != NORMALISATION[options.net]:
+            return
+        ours, theirs = [*(options.mean or ()), *(options.std or ())], [*stated[0], *stated[1]]
+        if len(ours) != len(theirs) or any(abs(a - b) > ROUNDING for a, b in zip(ours, theirs, strict=True)):
+            raise UserError(
+                f"expected pixels normalised as {options.file} states, with mean {list(stated[0])} and std "
+                f"{list(stated[1])}, got those of the published {options.net}; write mean and std beside the file"
+            )
+
+
+def _build(net: Net, n_classes: int = 10) -> nn.Module:
     from harness.nets.resnet import ResNet
     from harness.nets.small import ResNet2B, conv
 
     match net:
         case "resnet20" | "resnet32" | "resnet56":
-            return ResNet((int(net.removeprefix("resnet")) - 2) // 6, N_CLASSES)
+            return ResNet((int(net.removeprefix("resnet")) - 2) // 6, n_classes)
         case "resnet2b":
-            return ResNet2B(N_CLASSES)
+            return ResNet2B(n_classes)
         case "cnn-a" | "oval-wide":
-            return conv((16, 32), padding=1, hidden=(100,), n_classes=N_CLASSES)
+            return conv((16, 32), padding=1, hidden=(100,), n_classes=n_classes)
         case "conv-small":
-            return conv((16, 32), padding=0, hidden=(100,), n_classes=N_CLASSES)
+            return conv((16, 32), padding=0, hidden=(100,), n_classes=n_classes)
         case "marabou-small":
-            return conv((8, 16), padding=0, hidden=(128, 64), n_classes=N_CLASSES)
+            return conv((8, 16), padding=0, hidden=(128, 64), n_classes=n_classes)
         case "marabou-large":
-            return conv((32, 64), padding=0, hidden=(128, 64), n_classes=N_CLASSES)
+            return conv((32, 64), padding=0, hidden=(128, 64), n_classes=n_classes)

@@ -22,12 +22,14 @@ from harness.core.registry import find
 from harness.core.spec import Spec, digest_of
 from harness.run.devices import seats
 from harness.run.executors.local import LocalExecutor
+from harness.suite.components import build
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from rich.console import Console
 
+    from harness.core.cell import Cell
     from harness.core.job import Job
     from harness.core.result import Done
     from harness.suite.plan import Plan
@@ -54,7 +56,7 @@ class Timing:
     points: tuple[tuple[int, float], ...]
     again: float = 0.0
 
-    def seconds(self, number: int, repeats: int = 1) -> float:
+    def seconds(self, number: int, repeats: float = 1) -> float:
         """Return how long a job takes with so many images or steps at a time, along the line of the last two points."""
         last, seconds = self.points[-1]
         if len(self.points) == 1:
@@ -175,7 +177,7 @@ class _Clock:
         timing = self.timings[kind(job)]
         if isinstance(job, Train):
             return timing.seconds(job.recipe.params["steps"])
-        repeats = job.stop_repeat - job.first_repeat if isinstance(job, Evaluate) else 1
+        repeats = _repeats(job) if isinstance(job, Evaluate) else 1
         size = min(self.batch_size or job.shard.size, job.shard.size)
         whole, rest = divmod(job.shard.size, size)
         return whole * timing.seconds(size, repeats) + (timing.seconds(rest, repeats) if rest else 0.0)
@@ -243,9 +245,10 @@ def kind(job: Job) -> str:
     """Name what the time of a job depends on, and its size does not."""
     if isinstance(job, Train):
         return digest_of(["train", _steps(job.recipe, 1).as_dict()])
-    made_of = job.cell.as_dict() if isinstance(job, Evaluate) else job.cell.crafted_against() or {}
-    parts = ("dataset", "classifier", "defense", *(("probe",) if isinstance(job, Evaluate) else ("attack", "threat")))
-    return digest_of([job.kind, {name: _architecture(made_of[name]) for name in parts}])
+    made_of = _glance(job.cell).as_dict() if isinstance(job, Evaluate) else job.cell.crafted_against() or {}
+    own = ("probe", "certificate") if isinstance(job, Evaluate) else ("attack", "threat")
+    parts = ("dataset", "classifier", "defense", *own)
+    return digest_of([job.kind, {name: _architecture(made_of[name]) for name in parts if name in made_of}])
 
 
 def _architecture(value: Any) -> Any:
@@ -263,13 +266,31 @@ def _steps(recipe: Spec, number: int) -> Spec:
     return Spec.of(recipe.kind, recipe.use, recipe.version, params, dict(recipe.parts), recipe.label)
 
 
+def _glance(cell: Cell) -> Cell:
+    """Return a cell whose certificate, if it has one, looks at an image as seldom as can be."""
+    spec = cell.certificate
+    if spec is None:
+        return cell
+    params = {**spec.params, **find(spec.kind, spec.use).load().glance}
+    return replace(cell, certificate=Spec.of(spec.kind, spec.use, spec.version, params, dict(spec.parts), spec.label))
+
+
+def _repeats(job: Evaluate) -> float:
+    """Return how many times as long as its sample a job takes: by its repeats, and by the looks of a certificate."""
+    repeats = job.stop_repeat - job.first_repeat
+    if job.cell.certificate is None:
+        return repeats
+    looks = [build(cell.certificate).looks for cell in (job.cell, _glance(job.cell)) if cell.certificate]
+    return repeats * float(looks[0] / looks[1])
+
+
 def _sample(job: Job, number: int) -> Job:
     """Return a small job of the same kind; how long it takes to judge an image does not depend on who made it."""
     if isinstance(job, Train):
         return Train(_steps(job.recipe, number))
     if isinstance(job, Craft):
         return Craft(job.cell, Shard(0, 0, number))
-    origin = replace(job.cell, source_classifier=None, source_defense=None)
+    origin = replace(_glance(job.cell), source_classifier=None, source_defense=None)
     return Evaluate(replace(origin, attack=None, threat=None, surrogate=None), Shard(0, 0, number), 0, 1)
 
 

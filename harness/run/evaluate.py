@@ -16,7 +16,7 @@ from harness.run.metrics.attention import Probe, Seen, by_head, last_and_mean, v
 from harness.run.voting import ballot, copies
 
 if TYPE_CHECKING:
-    from harness.core.contracts import Defense, Nets, Oracle
+    from harness.core.contracts import Certificate, Defense, Nets, Oracle
     from harness.draws import Draws
     from harness.run.meter import Meter
 
@@ -103,8 +103,57 @@ class Judge:
                 purified, logits = self._classify(adversarial, batch.x, here)
             total = total + spent.cost
             seen = self._measure(batch, adversarial, purified, clean_seen, adversarial_seen, masks)
-            rows += _rows(batch, repeat, logits, faults, seen)
+            classes = _classes(logits)
+            sound = (classes >= 0).tolist()
+            told = [fault if fine else "logits not finite" for fault, fine in zip(faults, sound, strict=True)]
+            rows += _rows(batch, repeat, classes, told, seen)
             progress(done / len(repeats))
+        return rows, total
+
+    @torch.no_grad()
+    def certified(
+        self,
+        batch: Batch,
+        certificate: Certificate,
+        n_classes: int,
+        repeats: range,
+        draws: Draws,
+        progress: Progress,
+        copies: int = 1,
+    ) -> tuple[list[Outcome], Cost]:
+        """Return an outcome per example and repeat, each with its certified radius, and what certifying cost.
+
+        Where the certified class is wrong the radius is 0: nothing that is worth keeping is certified.
+
+        Args:
+            batch: the examples.
+            certificate: asks the whole defended classifier about copies of the images.
+            n_classes: number of labels.
+            repeats: which fresh evaluations; a certificate draws as often as it needs, so one is enough.
+            draws: the cell's evaluation stream; each repeat has its own.
+            progress: told what share is done.
+            copies: how many copies of the images go through the networks at once.
+        """
+        rows: list[Outcome] = []
+        total, asked, wanted = Cost(), 0, len(repeats) * certificate.looks * len(batch)
+        for repeat in repeats:
+            broken: set[int] = set()
+
+            def classify(x: Tensor, here: Draws, broken: set[int] = broken) -> Tensor:
+                nonlocal asked
+                classes = _classes(self._classify(x, x, here)[1])
+                broken.update(here.examples[classes < 0].tolist())
+                asked += len(x)
+                progress(asked / wanted)
+                return classes
+
+            with self.meter.measure(len(batch), len(batch) * copies) as spent:
+                classes, radii = certificate.certify(
+                    classify, batch.x, n_classes, draws.at("repeat", repeat), copies=copies
+                )
+            total = total + spent.cost
+            faults = ["logits not finite" if example in broken else None for example in batch.ids.tolist()]
+            rows += _rows(batch, repeat, classes, faults, {"radius": torch.where(classes == batch.y, radii, 0.0)})
         return rows, total
 
     def _classify(self, x: Tensor, clean: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
@@ -149,20 +198,26 @@ class Judge:
 
 
 def admit(proposed: Tensor | None, x: Tensor, threat: ThreatModel | None) -> tuple[Tensor, list[str | None]]:
-    """Return what is judged, and what was wrong with each proposal.
+    """Return the images that are judged, and what was wrong with each proposal.
 
     A proposal that is not finite is replaced by the clean image; one out of range or over budget is projected
-    back. Either way the fault is recorded: an attack can neither cheat nor spoil a row.
+    back. Either way the fault is recorded: an attack can neither cheat nor spoil a row. Flows are treated likewise,
+    then rendered here. Of a corruption range and finiteness are all that can be checked.
     """
     if proposed is None or threat is None:
         return x, [None] * len(x)
-    if proposed.shape != x.shape:
-        raise ValueError(f"expected proposals of shape {tuple(x.shape)}, got {tuple(proposed.shape)}")
+    flows = threat.norm is Norm.FLOW
+    expected = (len(x), 2, *x.shape[2:]) if flows else x.shape
+    if proposed.shape != expected:
+        raise ValueError(f"expected proposals of shape {tuple(expected)}, got {tuple(proposed.shape)}")
     proposed = proposed.to(x.dtype)
-    faults: list[str | None] = [None] * len(x)
+    everywhere = torch.ones(len(x), dtype=torch.bool, device=x.device)
     finite = torch.isfinite(proposed).flatten(1).all(1)
-    inside = ((proposed >= bounds.LOW) & (proposed <= bounds.HIGH)).flatten(1).all(1)
-    near = bounds.size(proposed - x, threat.norm) <= threat.eps + bounds.tolerance(threat.eps)
+    in_range = ((proposed >= bounds.LOW) & (proposed <= bounds.HIGH)).flatten(1).all(1)
+    inside = everywhere if flows else in_range
+    faults: list[str | None] = [None] * len(x)
+    safe = torch.where(finite.reshape(-1, 1, 1, 1), proposed, torch.zeros_like(proposed) if flows else x)
+    near, repaired = _held(safe, x, threat)
     for row in range(len(x)):
         if not finite[row]:
             faults[row] = "proposal not finite"
@@ -170,20 +225,34 @@ def admit(proposed: Tensor | None, x: Tensor, threat: ThreatModel | None) -> tup
             faults[row] = "proposal out of range"
         elif not near[row]:
             faults[row] = "proposal over budget"
-    safe = torch.where(finite.reshape(-1, 1, 1, 1), proposed, x)
     wrong = torch.tensor([fault is not None for fault in faults], device=x.device).reshape(-1, 1, 1, 1)
-    return torch.where(wrong, bounds.project(safe, x, threat.eps, threat.norm), safe), faults
+    admitted = torch.where(wrong, repaired, safe)
+    return bounds.clip(bounds.warp(x, admitted)) if flows else admitted, faults
+
+
+def _held(proposed: Tensor, x: Tensor, threat: ThreatModel) -> tuple[Tensor, Tensor]:
+    """Return which proposals keep the budget, ``(B,)``, and all of them brought back into it."""
+    if threat.norm is Norm.CORRUPTION:
+        return torch.ones(len(x), dtype=torch.bool, device=x.device), bounds.clip(proposed)
+    if threat.norm is Norm.FLOW:
+        sizes, repaired = bounds.size(proposed, Norm.FLOW), bounds.shorten(proposed, threat.eps)
+    else:
+        sizes, repaired = bounds.size(proposed - x, threat.norm), bounds.project(proposed, x, threat.eps, threat.norm)
+    return sizes <= threat.eps + bounds.tolerance(threat.eps), repaired
+
+
+def _classes(logits: Tensor) -> Tensor:
+    """Return the most probable class of each image, ``(B,)``; -1 where its logits are not finite."""
+    return torch.where(torch.isfinite(logits).all(1), logits.nan_to_num().argmax(1), -1)
 
 
 def _rows(
-    batch: Batch, repeat: int, logits: Tensor, faults: list[str | None], seen: dict[str, Tensor]
+    batch: Batch, repeat: int, predictions: Tensor, faults: list[str | None], seen: dict[str, Tensor]
 ) -> list[Outcome]:
-    finite = torch.isfinite(logits).all(1)
-    predictions = torch.where(finite, logits.nan_to_num().argmax(1), -1)
     values = {name: _plain(column) for name, column in seen.items()}
     rows = []
     for row in range(len(batch.y)):
-        fault = faults[row] if bool(finite[row]) else "logits not finite"
+        fault = faults[row]
         measured: dict[str, Any] = {}
         for name, column in values.items():
             measured[name] = column[row]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 from sqlalchemy.exc import SQLAlchemyError
 
 from harness.core.errors import UserError
-from harness.core.job import Train
+from harness.core.job import Evaluate, Train
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -237,7 +237,10 @@ class _Shift:
     def _batch_size(self, job: Job) -> int | None:
         if isinstance(job, Train):
             return None
-        return self.batches.get(job.digest, min(self.limits.batch_size or job.shard.size, job.shard.size))
+        told, most = self.limits.batch_size or job.shard.size, job.shard.size
+        if isinstance(job, Evaluate) and job.cell.certificate is not None:
+            most = told  # there are copies of the images to fill a batch with
+        return self.batches.get(job.digest, min(told, most))
 
     def _ready_again(self, digest: str) -> None:
         heapq.heappush(self.ready, (self.order[digest], digest))

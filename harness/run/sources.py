@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 def code_of(cell: Cell) -> dict[str, str]:
-    """Return the sha256 of the source file of attack and defense, by role.
+    """Return the sha256 of the source file of attack, defense and certificate, by role.
 
     Of one that has a ``library``, the import package that does its work, also that of the package under
     ``attack_library``, and its name and version under ``attack_library_version``.
     """
     found: dict[str, str] = {}
-    for role, spec in {"attack": cell.attack, "defense": cell.defense}.items():
+    for role, spec in {"attack": cell.attack, "defense": cell.defense, "certificate": cell.certificate}.items():
         if spec is None:
             continue
         component = find(spec.kind, spec.use).load()

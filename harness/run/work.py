@@ -6,7 +6,7 @@ import time
 import traceback
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from harness.core.contracts import own_classifier
 from harness.core.errors import UserError
 from harness.core.job import Craft, Evaluate, Job, Terms, Train
-from harness.core.registry import find
 from harness.core.result import Artifact, Cost, Done, Failed, Outcome
 from harness.core.threat import Knowledge
 from harness.draws import Draws
@@ -29,7 +28,7 @@ from harness.run.meter import Meter
 from harness.run.metrics.attention import Probe
 from harness.run.sources import code_of
 from harness.run.victim import DefendedVictim, known_draws
-from harness.suite.components import BESIDE_OPTIONS
+from harness.suite.components import build
 from harness.training.loop import train
 from harness.training.recipe import TrainingPlan
 
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
 
     from harness.artifacts import Folder
     from harness.core.cell import Cell, Shard
-    from harness.core.contracts import Attack, Classifier, Dataset, Defense
+    from harness.core.contracts import Attack, Certificate, Classifier, Dataset, Defense
     from harness.core.spec import Spec
 
     Progress = Callable[[float], None]
@@ -103,23 +102,6 @@ def device_of(name: str) -> torch.device:
 
 
 # ---------------------------------------------------------------------- building from specs
-
-
-def build(spec: Spec) -> Any:
-    """Make the component that a spec stands for; an option that named a recipe holds its label or digest.
-
-    Raises:
-        UserError: if the component is not installed, or not in the version that the spec names.
-    """
-    component = find(spec.kind, spec.use).load()
-    if component.version != spec.version:
-        raise UserError(
-            f"expected {spec.kind} {spec.use!r} in version {spec.version}, got version {component.version}; "
-            "plan again with the code that is installed"
-        )
-    params = {name: value for name, value in spec.params.items() if name not in BESIDE_OPTIONS}
-    params |= {role: part.label or part.digest for role, part in spec.parts}
-    return component(component.Options.model_validate(params))
 
 
 def dataset(spec: Spec) -> Dataset:
@@ -287,15 +269,18 @@ def _evaluate(job: Evaluate, folder: Folder, terms: Terms, progress: Progress) -
     defense, nets, classifier = bench.defense()
     probe, metrics = bench.probe()
     whole = bench.batch(job.shard)
-    proposed, attack_cost, notes = None, None, {}
+    proposed, attack_cost, notes = None, None, None
     made: tuple[Artifact, ...] = ()
     if job.craft is not None:
         tensors, about, artifact = folder.load("adversarial", job.craft.digest, str(job.craft))
         proposed, attack_cost, made = tensors["proposed"].to(**bench.place), Cost(**about["cost"]), (artifact,)
-        notes = {name: tuple(pair) for name, pair in about.get("notes", {}).items()}
+        noted = about.get("notes")
+        notes = None if noted is None else {name: tuple(pair) for name, pair in noted.items()}
     judge = Judge(classifier, defense, nets, probe, metrics, bench.meter)
+    certificate: Certificate | None = None if job.cell.certificate is None else build(job.cell.certificate)
     repeats = range(job.first_repeat, job.stop_repeat)
-    parts = whole.split(_at_a_time(whole, terms, defense))
+    size = _at_a_time(whole, terms, defense)
+    parts = whole.split(size)
     proposals = [None] * len(parts) if proposed is None else torch.split(proposed, [len(part) for part in parts])
     outcomes: list[Outcome] = []
     cost = Cost()
@@ -307,7 +292,13 @@ def _evaluate(job: Evaluate, folder: Folder, terms: Terms, progress: Progress) -
         def share(fraction: float, done: int = done) -> None:
             progress((done + fraction) / len(parts))
 
-        rows, spent = judge.outcomes(part, proposal, job.cell.threat, repeats, draws, masks, share)
+        if certificate is None:
+            rows, spent = judge.outcomes(part, proposal, job.cell.threat, repeats, draws, masks, share)
+        else:
+            # what a batch has room for beyond the shard is filled with copies
+            several = max(1, size // len(whole))
+            n_classes = bench.data.card.n_classes
+            rows, spent = judge.certified(part, certificate, n_classes, repeats, draws, share, several)
         outcomes += rows
         cost = cost + spent
     return Done(

@@ -15,12 +15,13 @@ from sqlalchemy import Select, select
 from statsmodels.stats.proportion import proportion_confint
 
 from harness.core.errors import UserError, nearest
-from harness.core.result import AMV_AXES
+from harness.core.result import AMV_AXES, MEASURES
 from harness.core.spec import short
 from harness.store.latest import latest_suites, read_results
+from harness.store.related import related_members
 from harness.store.store import Store
 from harness.store.tables import CellRow, ComponentRow, MemberRow, OutcomeRow, ResultRow, SuiteRow
-from harness.store.tallies import tallies
+from harness.store.tallies import DECISIONS, tallies
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -59,21 +60,39 @@ class Results:
         cells: a row per cell of a suite, refused and unfinished ones included: accuracy with its 95 % Wilson
             interval under the suite's decision rule, means of the metrics, costs per image.
         verdicts: of each finished cell, by suite and the suite's names for its parts: the verdict per place.
+        related: a row per attack on one of the suites' rows that is measured and no member: what other suites have, and
+            earlier versions. As ``cells``, under what the suite asks for, with the suite that has it as ``elsewhere``.
+        others: the digests of the cells in ``related``.
+        shares: of each cell with results, by suite, the suite's names for its parts and, of a related one,
+            ``elsewhere`` and id: the share of repeats that were correct, per place; not a number where a place was not
+            measured.
+        notes: of each cell whose attack was looked at as it was made, by the same: mean and number by name.
     """
 
-    def __init__(self, store: Store, suites: Sequence[int]) -> None:
+    def __init__(self, store: Store, suites: Sequence[int], decision: str | None = None) -> None:
         self._store = store
         self._suites = suites
         self._members = _members(store, suites)
-        summary, verdicts = tallies(store, suites, self._members)
-        names = self._members[["suite", *_NAMES]].to_numpy(object)
-        self.verdicts = {tuple(names[row]): verdict for row, verdict in verdicts.items()}
+        related = _told(store, related_members(store, suites))
+        everything = pd.concat([self._members, related], ignore_index=True) if len(related) else self._members.copy()
+        if decision is not None:
+            everything["decision"] = decision
+        self.others = sorted(set(related["cell"]))
+        summary, verdicts, shares, notes = tallies(store, suites, everything, self.others)
+        own = len(self._members)
+        names = everything[["suite", *_NAMES]].to_numpy(object)
+        keys = [tuple(row) for row in names[:own]]
+        keys += [(*row, *more) for row, more in zip(names[own:], related[["elsewhere", "id"]].to_numpy(), strict=True)]
+        self.verdicts = {keys[row]: verdict for row, verdict in verdicts.items() if row < own}
+        self.shares = {keys[row]: share for row, share in shares.items()}
+        self.notes = {keys[row]: noted for row, noted in notes.items()}
         for place, (name, bound) in enumerate(_intervals(summary).items(), list(summary).index("accuracy") + 1):
             summary.insert(place, name, bound)
-        members = self._members.drop(columns=["cell"])
         head = ["suite", "id", *_NAMES, "norm", "eps", "knowledge", "status", "reason"]
-        cells = pd.concat([members, summary], axis=1)
-        self.cells: pd.DataFrame = cells[head + [column for column in cells if column not in head]]
+        found = pd.concat([everything.drop(columns=["cell"]), summary], axis=1)
+        found = found[head + [column for column in found if column not in head]]
+        self.cells: pd.DataFrame = found[:own].drop(columns="elsewhere", errors="ignore")
+        self.related: pd.DataFrame = found[own:].reset_index(drop=True)
 
     def __iter__(self) -> Iterator[pd.DataFrame]:
         """Yield the three frames: ``cells``, ``examples``, ``costs``."""
@@ -104,16 +123,92 @@ class Results:
         columns = ["cell", "place", "repeat", *AMV_AXES, "layer", "head", "amv"]
         return self._titled(pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=columns))
 
+    @cached_property
+    def radii(self) -> pd.DataFrame:
+        """A row per example of a cell with a certificate: prediction (-1 where it abstains), correctness, radius.
+
+        Only such cells are read, and only the examples that their suite asks for.
+        """
+        certified = select(CellRow.digest).where(CellRow.certificate.is_not(None))
+        columns = (OutcomeRow.place, OutcomeRow.label, OutcomeRow.prediction, OutcomeRow.correct, OutcomeRow.radius)
+        query = (
+            select(ResultRow.cell, *columns)
+            .join(OutcomeRow, OutcomeRow.result == ResultRow.id)
+            .where(read_results(self._suites), ResultRow.cell.in_(certified), OutcomeRow.repeat == 0)
+            .order_by(ResultRow.cell, OutcomeRow.place)
+        )
+        members = self._members[["cell", "id", "suite", *_NAMES, "wanted_examples"]]
+        found = members.merge(_frame(self._store, query), on="cell")
+        found = found[found["place"] < found["wanted_examples"]]
+        return found.drop(columns=["cell", "wanted_examples"]).reset_index(drop=True)
+
     def _by_head(self, cell: Any, rows: pd.DataFrame) -> pd.DataFrame:
-        """Return the numbers of a cell in a row each; the probe's recipe says how many layers and heads there are."""
-        net = self._store.spec_of(cell)["probe"]["parts"]["recipe"]["params"]["net"]
-        shape = (*map(len, AMV_AXES.values()), net["decoder_depth"], net["decoder_heads"])
-        values = np.frombuffer(b"".join(rows["amv_by_head"]), "<f4").reshape(len(rows), *shape)
-        axes = {**AMV_AXES, "layer": range(1, shape[2] + 1), "head": range(1, shape[3] + 1)}
+        """Return the numbers of a cell in a row each."""
+        values = self._unpacked(cell, rows["amv_by_head"])
+        axes = {**AMV_AXES, "layer": range(1, values.shape[3] + 1), "head": range(1, values.shape[4] + 1)}
         index = pd.MultiIndex.from_product([range(len(rows)), *axes.values()], names=["row", *axes])
-        long = pd.Series(values.ravel().astype(float), index, name="amv").reset_index()
+        long = pd.Series(values.ravel(), index, name="amv").reset_index()
         picked = rows.iloc[long.pop("row").to_numpy()].drop(columns="amv_by_head").reset_index(drop=True)
         return pd.concat([picked, long], axis=1)
+
+    def _unpacked(self, cell: Any, column: pd.Series[Any]) -> Shares:
+        """Return AMV by head as an array; the probe's recipe says how many layers and heads there are."""
+        net = self._store.spec_of(cell)["probe"]["parts"]["recipe"]["params"]["net"]
+        shape = (*map(len, AMV_AXES.values()), net["decoder_depth"], net["decoder_heads"])
+        return np.frombuffer(b"".join(column), "<f4").reshape(len(column), *shape).astype(float)
+
+    def part(self, suite: str, ids: Sequence[str], places: int) -> pd.DataFrame:
+        """A row per cell, place and repeat of some cells, as far as the suite asks for them: ``correct`` and metrics.
+
+        Args:
+            suite: whose cells; it says how many examples and repeats count.
+            ids: the cells, as ``cells`` has them.
+            places: only the first so many.
+        """
+        return self._part(suite, ids, places, ["correct", *MEASURES])
+
+    def part_by_head(self, suite: str, cell: str, places: int) -> tuple[pd.DataFrame, Shares]:
+        """The AMV by head of one cell: ``place`` and ``repeat`` of each row, and ``(row, *AMV_AXES, layer, head)``.
+
+        Args:
+            suite: as in ``part``.
+            cell: its id.
+            places: only the first so many.
+        """
+        rows = self._part(suite, [cell], places, ["amv_by_head"])
+        rows = rows[rows["amv_by_head"].notna()]
+        (digest,) = set(self._members.loc[self._members["id"] == cell, "cell"])
+        return rows[["place", "repeat"]].reset_index(drop=True), self._unpacked(digest, rows["amv_by_head"])
+
+    def _part(self, suite: str, ids: Sequence[str], places: int, columns: Sequence[str]) -> pd.DataFrame:
+        mine = self._members[(self._members["suite"] == suite) & self._members["id"].isin(ids)]
+        found = []
+        for random, cells in mine.groupby(mine["random"].eq(True)):
+            first = cells.iloc[0]
+            repeats = int(first["wanted_repeats"]) if random else 1
+            query = (
+                select(
+                    ResultRow.cell,
+                    OutcomeRow.place,
+                    OutcomeRow.repeat,
+                    *(getattr(OutcomeRow, name) for name in columns),
+                )
+                .join(OutcomeRow, OutcomeRow.result == ResultRow.id)
+                .where(
+                    read_results(self._suites),
+                    ResultRow.cell.in_(sorted(set(cells["cell"]))),
+                    OutcomeRow.place < min(places, int(first["wanted_examples"])),
+                    OutcomeRow.repeat < repeats,
+                )
+                .order_by(ResultRow.cell, OutcomeRow.place, OutcomeRow.repeat)
+            )
+            frame = _frame(self._store, query)
+            found.append(frame.astype({name: float for name in columns if name in MEASURES}))
+        if not found:
+            return pd.DataFrame(columns=["id", "place", "repeat", *columns])
+        rows = pd.concat(found, ignore_index=True)
+        rows.insert(0, "id", [short(cell) for cell in rows.pop("cell")])
+        return rows
 
     @cached_property
     def costs(self) -> pd.DataFrame:
@@ -130,21 +225,25 @@ class Results:
         return titles.merge(frame, on="cell").drop(columns="cell")
 
 
-def results(url: str, suite: str | None = None) -> Results:
+def results(url: str, suite: str | None = None, decision: str | None = None) -> Results:
     """Return what a database holds.
 
     Args:
         url: a path of an SQLite file or an SQLAlchemy URL.
         suite: only this suite; every suite if None.
+        decision: how repeats are judged, in place of each suite's own rule.
 
     Raises:
-        UserError: if there is no such database or no such suite in it.
+        UserError: if there is no such database, no such suite in it or no such decision.
     """
+    if decision is not None and decision not in DECISIONS:
+        told = ", ".join(DECISIONS)
+        raise UserError(f"expected a decision of {told}, got {decision!r}; {nearest(decision, DECISIONS)}")
     store = Store.open(url)
     latest = latest_suites(store)
     if suite is not None and suite not in latest:
         raise UserError(f"expected a suite in {url}, got {suite!r}; {nearest(suite, latest)}")
-    return Results(store, [row.id for row in latest.values() if suite in (None, row.name)])
+    return Results(store, [row.id for row in latest.values() if suite in (None, row.name)], decision)
 
 
 def _frame(store: Store, query: Select[*tuple[Any, ...]]) -> pd.DataFrame:
@@ -172,7 +271,11 @@ def _members(store: Store, suites: Sequence[int]) -> pd.DataFrame:
         .where(MemberRow.suite_id.in_(suites))
         .order_by(MemberRow.suite_id, MemberRow.position)
     )
-    members = _frame(store, wanted)
+    return _told(store, _frame(store, wanted))
+
+
+def _told(store: Store, members: pd.DataFrame) -> pd.DataFrame:
+    """Say in words what components of members are: the defense's registered name, the parts of the threat model."""
     with store.engine.connect() as connection:
         defenses = dict(
             connection.execute(
@@ -188,6 +291,8 @@ def _members(store: Store, suites: Sequence[int]) -> pd.DataFrame:
     members["id"] = [short(cell) if isinstance(cell, str) else None for cell in members["cell"]]
     for key in ("norm", "eps", "knowledge"):
         members[key] = members["threat"].map({digest: spec[key] for digest, spec in threats.items()})
+    members["fixed"] = members["threat"].map({digest: spec.get("fixed", False) for digest, spec in threats.items()})
+    members["fixed"] = members["fixed"].eq(True)
     return members.drop(columns="threat")
 
 

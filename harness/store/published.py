@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from sqlalchemy import insert, select
 
 from harness.core.errors import Problem, UserError
-from harness.core.threat import Norm
+from harness.core.threat import BALLS, Norm
 from harness.options import Eps
 from harness.store.store import Store
 from harness.store.tables import ReferenceRow
@@ -59,8 +59,8 @@ class Reference(BaseModel):
 
     Attributes:
         dataset: by its registered name, such as ``cifar10``.
-        norm: ``Linf`` or ``L2``.
-        eps: radius of the budget, pixels in [0, 1]; ``8/255`` may be written.
+        norm: ``Linf``, ``L2``, ``flow`` or ``corruption``.
+        eps: size of the budget, as in a suite; ``8/255`` may be written.
         method: the defense, as its source calls it.
         architecture: of the classifier.
         attack: what it was attacked with.
@@ -231,7 +231,7 @@ def _card(path: Path) -> list[Any]:
     if not isinstance(card, dict) or "clean_acc" not in card:
         raise ValueError("no card of RobustBench, which has clean_acc and autoattack_acc")
     norm = path.resolve().parent.name
-    if norm not in set(Norm):
+    if norm not in BALLS:
         raise ValueError(f"the folder {norm}, where Linf or L2 was expected: a card does not name its norm itself")
     venue = " ".join(str(card.get("venue") or "").split())
     like = {

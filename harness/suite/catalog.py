@@ -40,7 +40,7 @@ class ComponentInfo:
     """A registered component.
 
     Attributes:
-        kind: ``dataset``, ``classifier``, ``defense`` or ``attack``.
+        kind: ``dataset``, ``classifier``, ``defense``, ``attack`` or ``certificate``.
         name: as written in a suite.
         summary: the first line of its docstring.
         origin: distribution and version.

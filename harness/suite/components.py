@@ -1,4 +1,4 @@
-"""From a name and options, as a file gives them, to a component and the spec that is its identity."""
+"""From a name and options, as a file gives them, to a component and the spec that is its identity; and back."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from harness.core import registry
-from harness.core.contracts import Setting, Traits
+from harness.core.contracts import Setting, Traits, refusal
 from harness.core.errors import Problem, UserError, nearest
 from harness.core.spec import Spec
 from harness.suite import shipped
@@ -33,6 +33,23 @@ class Resolved:
     spec: Spec
     built: Any
     path: Path
+
+
+def build(spec: Spec) -> Any:
+    """Make the component that a spec stands for; an option that named a recipe holds its label or digest.
+
+    Raises:
+        UserError: if the component is not installed, or not in the version that the spec names.
+    """
+    component = registry.find(spec.kind, spec.use).load()
+    if component.version != spec.version:
+        raise UserError(
+            f"expected {spec.kind} {spec.use!r} in version {spec.version}, got version {component.version}; "
+            "plan again with the code that is installed"
+        )
+    params = {name: value for name, value in spec.params.items() if name not in BESIDE_OPTIONS}
+    params |= {role: part.label or part.digest for role, part in spec.parts}
+    return component(component.Options.model_validate(params))
 
 
 def read_file(file: FilePath | Any, name: str) -> str:
@@ -180,7 +197,7 @@ class Resolver:
             return None
         through = recipe.threat_model.params.knowledge == "full"
         setting = Setting(dataset.built.card, recipe.threat_model.threat, Traits(random=through, differentiable=True))
-        reason = attack.built.refuses(setting)
+        reason = refusal(attack.built, setting)
         if reason is not None:
             sentence = f"expected an attack that can be trained against, got {told.use}: {reason.rstrip('.')}"
             self.problems.append(document.problem(path, sentence))

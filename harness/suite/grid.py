@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from harness.core.cell import Cell, Labels
-from harness.core.contracts import DataCard, Setting
+from harness.core.cell import CLEAN, Cell, Labels
+from harness.core.contracts import DataCard, Setting, refusal
 from harness.core.spec import Spec
 from harness.core.threat import Knowledge
 from harness.store.store import Member
 from harness.suite.matrix import source_of
-from harness.suite.schema import CLEAN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -37,17 +37,22 @@ class Shelf:
     defenses: dict[str, Resolved] = field(default_factory=dict)
     attacks: dict[str, Resolved] = field(default_factory=dict)
     threat_models: dict[str, ThreatModel] = field(default_factory=dict)
+    certificates: dict[str, Resolved] = field(default_factory=dict)
     surrogates: dict[str, Resolved] = field(default_factory=dict)
     faulty: set[str] = field(default_factory=set)
 
     def has(self, labels: Labels) -> bool:
         """Answer whether all that a point names is there."""
         attack, classifier, defense = source_of(labels)
+        if labels.certificate is None:
+            met = attack == CLEAN or (attack in self.attacks and labels.threat_model in self.threat_models)
+        else:
+            met = labels.certificate in self.certificates
         return (
-            labels.dataset in self.datasets
+            met
+            and labels.dataset in self.datasets
             and {labels.classifier, classifier} <= self.classifiers.keys()
             and {labels.defense, defense} <= self.defenses.keys()
-            and (attack == CLEAN or (attack in self.attacks and labels.threat_model in self.threat_models))
             and not (defense in self.faulty and self._cheaper(labels))
         )
 
@@ -90,8 +95,10 @@ class Grid:
 
     def _member(self, labels: Labels, position: int, block: Block) -> Member:
         defense = self.shelf.defenses[labels.defense]
-        threat = None if labels.attack == CLEAN else self.shelf.threat_models[labels.threat_model]
-        random = bool(defense.built.traits.random) and not (threat is not None and threat.fixed)
+        attacked = labels.attack != CLEAN and labels.certificate is None
+        threat = self.shelf.threat_models[labels.threat_model] if attacked else None
+        once = labels.certificate is not None or (threat is not None and threat.fixed)
+        random = bool(defense.built.traits.random) and not once
         reason = self._refusal(labels)
         if reason is not None:
             if block.impossible == "error":
@@ -101,7 +108,7 @@ class Grid:
             return Member(labels, None, random, reason, threat)
         cell = self._cell(labels, threat)
         self.problems += self._other_data(cell)
-        return Member(labels, cell, random)
+        return Member(labels, cell, random, traits=_traits(defense.built, self._card(labels.dataset)))
 
     def _cell(self, labels: Labels, threat: ThreatModel | None) -> Cell:
         shelf = self.shelf
@@ -119,7 +126,9 @@ class Grid:
             source_defense=shelf.defenses[defense].spec if elsewhere else None,
             seed=self.evaluation.seed if self.evaluation else 0,
             subset_seed=self.evaluation.subset_seed if self.evaluation else 0,
-            probe=self.probe,
+            # a certificate judges no image that could be measured: what is measured elsewhere is no part of it
+            probe=self.probe if labels.certificate is None else None,
+            certificate=None if labels.certificate is None else shelf.certificates[labels.certificate].spec,
             labels=labels,
         )
 
@@ -131,6 +140,8 @@ class Grid:
             )
         if labels.attack == CLEAN:
             return None
+        if labels.certificate is not None:
+            return self._uncertifiable(labels, labels.certificate)
         # what is attacked is what the examples are crafted on, in the version that the attacker runs
         name, _, victim = source_of(labels)
         threat = self.shelf.threat_models[labels.threat_model]
@@ -142,8 +153,19 @@ class Grid:
         attack, defense = self.shelf.attacks[name].built, shelf[victim].built
         inner = tuple(getattr(defense, "inner", ())) if threat.adaptive else ()
         setting = Setting(self._card(labels.dataset), threat, defense.traits, inner)
-        reason: str | None = attack.refuses(setting) or defense.refuses(setting)
+        reason: str | None = refusal(attack, setting) or defense.refuses(setting)
         return reason or _mode_refusal(victim, defense, setting, attack)
+
+    def _uncertifiable(self, labels: Labels, certificate: str) -> str | None:
+        """Return why nothing can be certified of a defense, or None."""
+        traits = self.shelf.defenses[labels.defense].built.traits
+        if traits.oracle:
+            return (
+                f"{labels.defense} is shown the clean image, which nobody has of an image that was tampered with, so "
+                "there is no classifier to certify"
+            )
+        reason: str | None = self.shelf.certificates[certificate].built.refuses(self._card(labels.dataset), traits)
+        return reason
 
     def _card(self, dataset: str) -> DataCard:
         card: DataCard = self.shelf.datasets[dataset].built.card
@@ -162,6 +184,8 @@ class Grid:
         ]
         if cell.attack is not None:
             standing.append((self.shelf.attacks[attack].path, cell.attack))
+        if labels.certificate is not None:
+            standing.append((self.shelf.certificates[labels.certificate].path, cell.certificate))
         named = [((*path, "params", role), part) for path, spec in standing if spec for role, part in spec.parts]
         if cell.probe is not None:
             named += [(("metrics", "probe", role), part) for role, part in cell.probe.parts]
@@ -182,6 +206,14 @@ class Grid:
             if wanted > has:
                 sentence = f"expected at most {has}, the test images of dataset {name!r}, got {wanted}"
                 yield self.document.problem(("evaluation", "n_examples"), sentence)
+
+
+def _traits(defense: Any, card: DataCard) -> dict[str, Any]:
+    """Return what reports want to know of a defense and its images without building either; see ``CellRow``."""
+    traits = defense.traits
+    followed = [Knowledge.FULL.value] if traits.differentiable else []
+    followed += [Knowledge.SMOOTH.value] if hasattr(defense, "smoothed") else []
+    return {**vars(traits), "knowledge": followed, "pixels": math.prod(card.shape)}
 
 
 def _mode_refusal(name: str, defense: Any, setting: Setting, attack: Any) -> str | None:

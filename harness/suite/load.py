@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any
 
+from harness.core.cell import CLEAN
 from harness.core.errors import Problem, UserError, nearest
 from harness.core.threat import Norm
 from harness.suite import shipped
@@ -13,7 +14,7 @@ from harness.suite.components import Resolver, read_file
 from harness.suite.families import is_family, members, spelled_out, tied
 from harness.suite.grid import Grid, Shelf, probe_spec
 from harness.suite.matrix import label_problems, points
-from harness.suite.schema import AXES, CLEAN, Block, Evaluation, Metrics, SuiteFile, ThreatParams
+from harness.suite.schema import AXES, THREAT_PARAMS, Block, Evaluation, Metrics, SuiteFile, ThreatParams
 from harness.suite.sentences import check, salvage
 from harness.suite.source import Document, Path, parse
 from harness.suite.suite import Suite
@@ -127,9 +128,12 @@ class _Draft:
                     sentence = f"expected names that occur once, got {name!r} {counts[name]} times"
                     self.own.append(self.document.problem(at, sentence, f"the first is on line {first[name]}"))
                 first.setdefault(name, self.document.line(at))
-                if axis == "attacks" and name == CLEAN:
+                if axis in ("attacks", "certificates") and name == CLEAN:
                     sentence = f"expected another name, got {CLEAN!r}, which means input that is not attacked"
                     self.own.append(self.document.problem(at, sentence))
+                if axis == "certificates" and name in self.names.get("attacks", []):
+                    sentence = f"expected another name, got {name!r}, which an attack has"
+                    self.own.append(self.document.problem(at, sentence, "a cell has one or the other, under its name"))
         if self.names.get("attacks") and not self.data.get("threat_models"):
             sentence = "expected threat models for the attacks, got none"
             self.own.append(self.document.problem(("attacks",), sentence, "list them under threat_models"))
@@ -168,7 +172,7 @@ class _Draft:
             sentence = f"expected a norm, one of {', '.join(known)}, under `use`, got {use!r}"
             remedy = nearest(use, known)
             self.own.append(self.document.problem(at, sentence, remedy if "?" in remedy else ""))
-        budget, problems = check(ThreatParams, params, self.document, (*path, "params"))
+        budget, problems = check(THREAT_PARAMS.get(use, ThreatParams), params, self.document, (*path, "params"))
         self.own += problems
         return budget.threat(Norm(use)) if budget is not None and use in known else None
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from harness.core.cell import FROM, ON, Labels
+from harness.core.cell import CLEAN, FROM, NO_THREAT, ON, Labels
 from harness.core.errors import Problem, nearest
-from harness.suite.schema import AXES, CLEAN, Block, Condition
+from harness.suite.schema import ATTACKING, AXES, Block, Condition
 
 if TYPE_CHECKING:
     from harness.suite.source import Document, Path
@@ -21,16 +21,22 @@ Names = Mapping[str, Sequence[str]]
 def points(blocks: Mapping[int, Block], names: Names) -> dict[Labels, int]:
     """Unite blocks: the points in first-seen order, each with the position of the block that named it first.
 
-    Before the first attacked point of a dataset, classifier and defense stands their clean one. A block without
-    attacks or threat models names clean points only.
+    Before the first other point of a dataset, classifier and defense stand their clean one, and those of certificates.
+    A block without attacks or threat models, and without certificates, names clean points only.
     """
     found: dict[Labels, int] = {}
     for position, block in blocks.items():
-        for labels in itertools.chain(_crossed(block, names), _included(block, names)):
-            found.setdefault(Labels(labels.dataset, labels.classifier, labels.defense), position)
-            for each in _crafted(labels, block):
+        certified: dict[Labels, list[Labels]] = {}
+        for labels in _certified(block, names):
+            certified.setdefault(_clean(labels), []).append(labels)
+        for labels in itertools.chain(_crossed(block, names), _included(block, names), certified):
+            for each in (_clean(labels), *certified.get(_clean(labels), ()), *_crafted(labels, block)):
                 found.setdefault(each, position)
     return found
+
+
+def _clean(labels: Labels) -> Labels:
+    return Labels(labels.dataset, labels.classifier, labels.defense)
 
 
 def _crafted(labels: Labels, block: Block) -> Iterator[Labels]:
@@ -55,7 +61,8 @@ def source_of(labels: Labels) -> tuple[str, str, str]:
 
 
 def _crossed(block: Block, names: Names) -> Iterator[Labels]:
-    for rows in itertools.product(*_dimensions(block, names)):
+    axes = [axis for axis in AXES if axis != "certificates"]
+    for rows in itertools.product(*_dimensions(block, names, axes)):
         at = {axis: name for row in rows for axis, name in row.items()}
         if "attack" not in at or "threat_model" not in at:
             at.pop("attack", None)
@@ -65,23 +72,35 @@ def _crossed(block: Block, names: Names) -> Iterator[Labels]:
             yield labels
 
 
-def _dimensions(block: Block, names: Names) -> list[list[dict[str, str]]]:
+def _certified(block: Block, names: Names) -> Iterator[Labels]:
+    """Yield the crossing of datasets, classifiers and defenses with certificates, if there are any."""
+    axes = [axis for axis in AXES if axis not in ATTACKING]
+    for rows in itertools.product(*_dimensions(block, names, axes)):
+        at = {axis: name for row in rows for axis, name in row.items()}
+        if "certificate" in at:
+            labels = Labels(attack=at.pop("certificate"), threat_model=NO_THREAT, **at)
+            if not any(_matches(condition, labels) for condition in block.exclude):
+                yield labels
+
+
+def _dimensions(block: Block, names: Names, axes: Sequence[str]) -> list[list[dict[str, str]]]:
     """Return what is crossed with what: single axes, and tied axes as one, at the place of the first of them."""
     tied = {axis: tie for tie in block.tie for axis in tie.lists}
     dimensions: list[list[dict[str, str]]] = []
     walked: list[int] = []
-    for plural, singular in AXES.items():
+    for plural in axes:
+        singular = AXES[plural]
         tie = tied.get(plural)
         if tie is None:
             listed = getattr(block, plural)
             chosen = names[plural] if listed is None else listed
-            if not chosen and singular in ("attack", "threat_model"):
+            if not chosen and singular in ("attack", "threat_model", "certificate"):
                 continue
             dimensions.append([{singular: name} for name in chosen])
         elif id(tie) not in walked:
             walked.append(id(tie))
-            keys = [AXES[axis] for axis in tie.lists]
-            dimensions.append([dict(zip(keys, row, strict=True)) for row in zip(*tie.lists.values(), strict=True)])
+            lists = {AXES[axis]: listed for axis, listed in tie.lists.items() if axis in axes}
+            dimensions.append([dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True)])
     return dimensions
 
 

@@ -73,7 +73,7 @@ def selection(text: str | None) -> Callable[[Labels], bool]:
     Raises:
         UserError: if a condition is not ``key=pattern`` or the key is no axis.
     """
-    keys = tuple(vars(Labels("", "", "")))
+    keys = (*vars(Labels("", "", "")), "certificate")
     wanted: list[tuple[str, list[str]]] = []
     for condition in (text or "").split(","):
         if not condition.strip():
@@ -86,7 +86,7 @@ def selection(text: str | None) -> Callable[[Labels], bool]:
         wanted.append((key, [one.strip() for one in pattern.split("|")]))
 
     def chosen(labels: Labels) -> bool:
-        return all(any(fnmatch.fnmatchcase(getattr(labels, key), one) for one in some) for key, some in wanted)
+        return all(any(fnmatch.fnmatchcase(getattr(labels, key) or "", one) for one in some) for key, some in wanted)
 
     return chosen
 

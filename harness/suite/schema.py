@@ -20,10 +20,11 @@ AXES = {
     "defenses": "defense",
     "attacks": "attack",
     "threat_models": "threat_model",
+    "certificates": "certificate",
 }
 
-#: the label of clean input; no attack may be called so
-CLEAN = "clean"
+#: axes that a cell with a certificate does not have
+ATTACKING = ("attacks", "threat_models")
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/+-]*$")]
 
@@ -66,9 +67,9 @@ class SmoothingParams(Options):
     """What stands for a sign in the backward pass."""
 
     by: Literal["tanh", "normalised"] = Field(
-        "tanh", description="of the gradient over its mean size; or that quotient itself"
+        "tanh", description="of the gradient over its mean size; or that quotient itself, for defenses of a few steps"
     )
-    slope: Number = Field(1.0, gt=0, description="of the tanh: the larger, the nearer to the sign")
+    slope: Number = Field(0.3, gt=0, description="of the tanh: the larger, the nearer to the sign, and the noisier")
 
 
 class ThreatParams(Options):
@@ -96,7 +97,33 @@ class ThreatParams(Options):
     def threat(self, norm: Norm) -> ThreatModel:
         """Return the threat model in a norm."""
         smoothing = None if self.smoothing is None else Smoothing(self.smoothing.by, self.smoothing.slope)
-        return ThreatModel(norm, self.eps, self.knowledge, smoothing, self.randomness == "fixed")
+        return ThreatModel(norm, float(self.eps), self.knowledge, smoothing, self.randomness == "fixed")
+
+
+#: how strong a corruption is
+Severity = Annotated[int, Field(ge=1, le=5)]
+
+
+class FlowParams(ThreatParams):
+    """How far pixels may be moved, and a knowledge of the defense."""
+
+    eps: Eps = Field(description="largest move of a pixel along either axis, in pixels")
+
+
+class CorruptionParams(ThreatParams):
+    """A severity, and a knowledge of the defense."""
+
+    eps: Severity = Field(description="severity, 1 to 5")
+
+
+#: norm -> what a threat model of it is told by
+THREAT_PARAMS: dict[str, type[ThreatParams]] = {
+    Norm.LINF: ThreatParams,
+    Norm.L2: ThreatParams,
+    Norm.L1: ThreatParams,
+    Norm.FLOW: FlowParams,
+    Norm.CORRUPTION: CorruptionParams,
+}
 
 
 class ThreatFamily(ThreatParams):
@@ -108,6 +135,29 @@ class ThreatFamily(ThreatParams):
     )
 
 
+class FlowFamily(FlowParams):
+    """Likewise with several moves."""
+
+    eps: Eps | Annotated[tuple[Eps, ...], Field(min_length=1)] = Field(  # type: ignore[assignment]
+        description="largest move of a pixel along either axis, in pixels; or a list"
+    )
+
+
+class CorruptionFamily(CorruptionParams):
+    """Likewise with several severities."""
+
+    eps: Severity | Annotated[tuple[Severity, ...], Field(min_length=1)] = Field(  # type: ignore[assignment]
+        description="severity, 1 to 5; or a list"
+    )
+
+
+#: norm -> the same for an entry that may have several budgets
+THREAT_FAMILIES: dict[str, type[ThreatParams]] = {
+    norm: {FlowParams: FlowFamily, CorruptionParams: CorruptionFamily}.get(params, ThreatFamily)
+    for norm, params in THREAT_PARAMS.items()
+}
+
+
 class Tie(_Schema):
     """Axes that are walked together: the first of each, the second of each, and so on."""
 
@@ -116,6 +166,7 @@ class Tie(_Schema):
     defenses: tuple[str, ...] | None = Field(None, description="names of defenses")
     attacks: tuple[str, ...] | None = Field(None, description="names of attacks")
     threat_models: tuple[str, ...] | None = Field(None, description="names of threat models")
+    certificates: tuple[str, ...] | None = Field(None, description="names of certificates")
 
     @property
     def lists(self) -> dict[str, tuple[str, ...]]:
@@ -140,6 +191,7 @@ class Condition(_Schema):
     defense: Names | None = Field(None, description="name of a defense, or several")
     attack: Names | None = Field(None, description="name of an attack, or several")
     threat_model: Names | None = Field(None, description="name of a threat model, or several")
+    certificate: Names | None = Field(None, description="name of a certificate, or several")
 
     @property
     def names(self) -> dict[str, tuple[str, ...]]:
@@ -176,8 +228,11 @@ class Block(_Schema):
     datasets: tuple[str, ...] | None = Field(None, description="names of datasets to cross")
     classifiers: tuple[str, ...] | None = Field(None, description="names of classifiers to cross")
     defenses: tuple[str, ...] | None = Field(None, description="names of defenses to cross")
-    attacks: tuple[str, ...] | None = Field(None, description="names of attacks to cross; an empty list: clean only")
+    attacks: tuple[str, ...] | None = Field(None, description="names of attacks to cross; an empty list: none")
     threat_models: tuple[str, ...] | None = Field(None, description="names of threat models to cross; likewise")
+    certificates: tuple[str, ...] | None = Field(
+        None, description="names of certificates to cross with datasets, classifiers and defenses; likewise"
+    )
     tie: tuple[Tie, ...] = Field((), description="axes to walk together instead of crossing them")
     exclude: tuple[Condition, ...] = Field((), description="cells to leave out: those that match any condition")
     include: tuple[Point, ...] = Field((), description="points to add to the crossing")
@@ -261,7 +316,12 @@ class Timeouts(_Schema):
 class Execution(_Schema):
     """What a job may take; changes no number and is no part of any identity."""
 
-    batch_size: int | None = Field(None, ge=1, description="images at a time; the shard unless told, halved if need be")
+    batch_size: int | None = Field(
+        None,
+        ge=1,
+        description="images at a time; the shard unless told, halved if need be. Of a larger one only certificates "
+        "have a use, which look at copies of the images",
+    )
     retries: int = Field(2, ge=0, description="how often a job is tried again after its worker died under it")
     timeouts: Timeouts = Field(default_factory=Timeouts, description="seconds after which a job is given up, by kind")
 
@@ -275,7 +335,10 @@ class SuiteFile(_Schema):
     classifiers: tuple[Entry, ...] = Field(min_length=1, description="what is defended")
     defenses: tuple[DefenseEntry, ...] = Field(min_length=1, description="what purifies images before the classifier")
     attacks: tuple[Entry, ...] = Field((), description="what proposes adversarial images")
-    threat_models: tuple[Entry, ...] = Field((), description="budgets and knowledge; `use` is the norm: Linf, L2 or L1")
+    threat_models: tuple[Entry, ...] = Field(
+        (), description="budgets and knowledge; `use`: Linf, L2, L1, flow or corruption"
+    )
+    certificates: tuple[Entry, ...] = Field((), description="what says how far an image can be moved by any attack")
     matrix: tuple[Block, ...] = Field(
         (Block(),), min_length=1, description="blocks of cells, united; crosses everything unless told"
     )
@@ -296,11 +359,11 @@ def json_schema() -> dict[str, Any]:
         names = [norm.value for norm in Norm] if threats else sorted(registry.entries(singular))
         branches = []
         for name in names:
-            options = ThreatFamily if threats else _options(singular, name)
+            options = THREAT_FAMILIES[name] if threats else _options(singular, name)
             if options is not None:
                 branches.append(_branch(name, _hoisted(options, f"{singular}.{name}", definitions)))
         kind = f"{singular} entry".title().replace("_", " ").replace(" ", "")
-        entry = copy.deepcopy(definitions["Entry"])
+        entry = copy.deepcopy(definitions.get(kind, definitions["Entry"]))
         entry["properties"]["use"] = {"enum": names, "description": entry["properties"]["use"]["description"]}
         definitions[kind] = {**entry, "title": kind, "allOf": branches}
         schema["properties"][axis]["items"] = {"$ref": f"#/$defs/{kind}"}

@@ -9,10 +9,15 @@ import torch
 from torch import Tensor
 
 from harness import bounds
-from harness.core.contracts import Setting, Traits
+from harness.core.contracts import Setting, Traits, norms_of
 from harness.core.threat import BALLS, Knowledge, Norm, ThreatModel
 from harness.testing.nets import CARD
-from harness.testing.victims import LinearVictim, NoisyLinearVictim
+from harness.testing.victims import (
+    GuardedLinearVictim,
+    GuardedNoisyLinearVictim,
+    LinearVictim,
+    NoisyLinearVictim,
+)
 
 if TYPE_CHECKING:
     from harness.core.contracts import Attack
@@ -31,25 +36,32 @@ class AttackContract:
                    return Swirl(Swirl.Options(steps=40))
 
     2. Return the attack from ``make``, with enough steps to solve a linear problem.
-    3. Say in ``norms`` which norms it serves, if not Linf, L2 and L1.
-    4. Say what it is: ``random``, ``by_example``, ``maximises``, ``reach``.
+    3. Say in ``norms`` which norms it serves, if not Linf, L2 and L1, here and in the attack itself. How strong it must
+       be is known for those three only.
+    4. Say what it is: ``random``, ``by_example``, ``inner``, ``searches``, ``maximises``, ``stops``, ``reach``.
     5. Run pytest.
 
     Attributes:
         norms: which norms the attack serves.
         random: other draws lead to other questions to the victim.
         by_example: an image is attacked alike alone and within a batch.
+        inner: asks for losses inside the defense, and refuses whom has none; its victims here then have one.
+        searches: looks for a proposal of its own; False for one that is given what it proposes.
         maximises: goes on lowering the margin after the boundary, and where the boundary is out of reach; False for
             an attack that proposes the clean image where it finds no success.
         reach: at how many times the known distance every image falls. More than 1.02 for a loss whose optimum is not
             the margin's, for a path that is too short for a random start, and for a search without gradients.
+        stops: proposes a point at the boundary itself, where a random victim is right every other time.
     """
 
     norms: ClassVar[tuple[Norm, ...]] = BALLS
     random: ClassVar[bool] = True
     by_example: ClassVar[bool] = True
+    inner: ClassVar[bool] = False
+    searches: ClassVar[bool] = True
     maximises: ClassVar[bool] = True
     reach: ClassVar[float] = 1.02
+    stops: ClassVar[bool] = False
 
     def make(self) -> Attack:
         """Return the attack under test."""
@@ -58,36 +70,38 @@ class AttackContract:
     # ------------------------------------------------------------------ what a proposal is
 
     def test_proposals_have_the_images_shape_and_dtype(self) -> None:
-        """Shape and dtype are those of the images."""
+        """Shape and dtype are those of the images; a flow has two channels."""
         for norm in self.norms:
-            x, y, draws = LinearVictim().images()
-            found = self._propose(LinearVictim(), x, y, norm, draws)
+            x, y, draws = self._victim().images()
+            found = self._propose(self._victim(), x, y, norm, draws)
             assert isinstance(found, Tensor), f"expected a tensor of proposals, got {type(found).__name__}"
-            assert found.shape == x.shape, f"expected proposals of shape {tuple(x.shape)}, got {tuple(found.shape)}"
+            assert found.shape == _shape(x, norm), (
+                f"expected proposals of shape {_shape(x, norm)}, got {tuple(found.shape)}"
+            )
             assert found.dtype == x.dtype, f"expected proposals of dtype {x.dtype}, got {found.dtype}"
             assert not found.requires_grad, "expected proposals without a graph behind them; detach them"
 
     def test_proposals_are_finite_and_in_range(self) -> None:
-        """Pixels stay in [0, 1], also where the images touch its ends."""
+        """Pixels stay in [0, 1], also where the images touch its ends; flows are rendered by the judge."""
         for norm in self.norms:
-            x, y, draws = LinearVictim().images()
+            x, y, draws = self._victim().images()
             x = bounds.clip(0.5 + 4.0 * (x - 0.5))  # many pixels at 0 or 1
             x[..., ::4] = 1.0 - x[..., ::4]  # some of them on the side that an attack pushes towards
-            found = self._propose(LinearVictim(), x, y, norm, draws, share=8.0)
+            found = self._propose(self._victim(), x, y, norm, draws, share=8.0)
             assert bool(torch.isfinite(found).all()), f"expected finite proposals in {norm}, got some that are not"
-            assert bool(((found >= 0.0) & (found <= 1.0)).all()), (
+            assert norm is Norm.FLOW or bool(((found >= 0.0) & (found <= 1.0)).all()), (
                 f"expected pixels in [0, 1] in {norm}, got {float(found.min())} to {float(found.max())}; "
                 "bounds.project keeps both budget and range"
             )
 
     def test_proposals_stay_within_the_budget(self) -> None:
-        """No perturbation is larger than eps, but for rounding."""
-        for norm in self.norms:
-            x, y, draws = LinearVictim().images()
+        """No perturbation and no move is larger than eps, but for rounding; a corruption has no size."""
+        for norm in (norm for norm in self.norms if norm is not Norm.CORRUPTION):
+            x, y, draws = self._victim().images()
             for share in (1.05, 2.0):
-                eps = share * LinearVictim().distance(norm)
-                found = self._propose(LinearVictim(), x, y, norm, draws, share)
-                largest = float(bounds.size(found - x, norm).max())
+                eps = _eps(norm, share)
+                found = self._propose(self._victim(), x, y, norm, draws, share)
+                largest = float(bounds.size(found if norm is Norm.FLOW else found - x, norm).max())
                 assert largest <= eps + bounds.tolerance(eps), (
                     f"expected perturbations of at most {eps} in {norm}, got {largest}; use bounds.project"
                 )
@@ -97,7 +111,7 @@ class AttackContract:
     def test_the_same_draws_give_the_same_proposals(self) -> None:
         """Bit for bit, whatever was drawn in between, also against a random victim."""
         for norm in self.norms:
-            for victim in (LinearVictim, NoisyLinearVictim):
+            for victim in (self._victim, self._noisy_victim):
                 x, y, draws = victim().images()
                 first = self._propose(victim(), x, y, norm, draws)
                 torch.rand(3)
@@ -110,10 +124,10 @@ class AttackContract:
     def test_the_flag_random_is_honest(self) -> None:
         """Other draws lead to other questions exactly if the attack is random."""
         for norm in self.norms:
-            x, y, draws = LinearVictim().images()
+            x, y, draws = self._victim().images()
             asked = []
             for seed in (1, 2):
-                victim = LinearVictim()
+                victim = self._victim()
                 self._propose(victim, x, y, norm, draws.at("seed", seed))
                 asked.append(victim.questions)
             same = len(asked[0]) == len(asked[1]) and all(
@@ -127,11 +141,10 @@ class AttackContract:
     def test_the_global_generators_are_left_alone(self) -> None:
         """The state of torch's and Python's generators is what it was."""
         for norm in self.norms:
-            attack, victim = self.make(), LinearVictim()
+            victim = self._victim()
             x, y, draws = victim.images()
-            threat = ThreatModel(norm, 1.5 * victim.distance(norm), Knowledge.OBLIVIOUS)
             before, python = torch.random.get_rng_state(), random.getstate()
-            attack.propose(victim, x, y, threat, draws)
+            self._propose(victim, x, y, norm, draws)
             untouched = torch.equal(torch.random.get_rng_state(), before) and random.getstate() == python
             assert untouched, (
                 "expected the global generators as they were, but the attack drew from them or seeded them; "
@@ -143,9 +156,9 @@ class AttackContract:
     def test_images_and_labels_are_left_alone(self) -> None:
         """Inputs are read only."""
         for norm in self.norms:
-            x, y, draws = LinearVictim().images()
+            x, y, draws = self._victim().images()
             kept_x, kept_y = x.clone(), y.clone()
-            self._propose(LinearVictim(), x, y, norm, draws)
+            self._propose(self._victim(), x, y, norm, draws)
             assert torch.equal(x, kept_x), "expected the images as they were, but the attack changed them in place"
             assert torch.equal(y, kept_y), "expected the labels as they were, but the attack changed them in place"
             assert not x.requires_grad, "expected images without gradients, but the attack turned them on in place"
@@ -153,7 +166,7 @@ class AttackContract:
     def test_the_victim_is_left_alone(self) -> None:
         """Parameters, their gradients and the training mode are what they were."""
         for norm in self.norms:
-            victim = LinearVictim()
+            victim = self._victim()
             x, y, draws = victim.images()
             before = {name: tensor.clone() for name, tensor in victim.net.state_dict().items()}
             flags = [parameter.requires_grad for parameter in victim.net.parameters()]
@@ -176,17 +189,17 @@ class AttackContract:
     def test_a_batch_of_one_works(self) -> None:
         """One image alone is attacked, and as within a batch if the attack says so."""
         for norm in self.norms:
-            x, y, draws = LinearVictim().images()
-            batch = self._propose(LinearVictim(), x, y, norm, draws)
+            x, y, draws = self._victim().images()
+            batch = self._propose(self._victim(), x, y, norm, draws)
             row = slice(2, 3)
-            alone = self._propose(LinearVictim(), x[row], y[row], norm, draws.take(row))
-            assert alone.shape == x[row].shape, (
-                f"expected shape {tuple(x[row].shape)} for a batch of one, got {tuple(alone.shape)}"
+            alone = self._propose(self._victim(), x[row], y[row], norm, draws.take(row))
+            assert alone.shape == _shape(x[row], norm), (
+                f"expected shape {_shape(x[row], norm)} for a batch of one, got {tuple(alone.shape)}"
             )
             if not self.by_example:
                 continue
             if norm is Norm.L1:  # of gradients that are equal but for rounding, a sparse step may take any
-                victim = LinearVictim()
+                victim = self._victim()
                 apart = (victim.margins(alone, y[row]) - victim.margins(batch[row], y[row])).abs().max()
             else:
                 apart = (alone - batch[row]).abs().max()
@@ -198,7 +211,7 @@ class AttackContract:
     def test_progress_runs_from_0_to_1(self) -> None:
         """What is reported is a share of the work, and never falls."""
         for norm in self.norms:
-            victim = LinearVictim()
+            victim = self._victim()
             x, y, draws = victim.images()
             self._propose(victim, x, y, norm, draws)
             assert all(0.0 <= fraction <= 1.0 for fraction in victim.told), (
@@ -209,7 +222,7 @@ class AttackContract:
     def test_claims_are_one_for_each_image(self) -> None:
         """What is noted for people to see is a number per image."""
         for norm in self.norms:
-            victim = LinearVictim()
+            victim = self._victim()
             x, y, draws = victim.images()
             self._propose(victim, x, y, norm, draws)
             for name, notes in victim.notes.items():
@@ -223,8 +236,8 @@ class AttackContract:
 
     def test_every_image_falls_just_beyond_the_known_distance(self) -> None:
         """With ``reach`` times what the closed form asks for, 2 % more, every image is misclassified."""
-        for norm in self.norms:
-            victim = LinearVictim()
+        for norm in self._measured():
+            victim = self._victim()
             x, y, draws = victim.images()
             found = self._propose(victim, x, y, norm, draws, share=self.reach)
             standing = int((victim.margins(found, y) > 0).sum())
@@ -235,8 +248,8 @@ class AttackContract:
 
     def test_no_image_falls_just_short_of_the_known_distance(self) -> None:
         """With 2 % less, none can be: one that is was over budget."""
-        for norm in self.norms:
-            victim = LinearVictim()
+        for norm in self._measured():
+            victim = self._victim()
             x, y, draws = victim.images()
             found = self._propose(victim, x, y, norm, draws, share=0.98)
             fallen = int((victim.margins(found, y) <= 0).sum())
@@ -249,8 +262,8 @@ class AttackContract:
         """At least 98 % of eps times the dual norm, short of the boundary; 1 / ``reach`` of it, to be exact."""
         if not self.maximises:
             return
-        for norm in self.norms:
-            victim = LinearVictim()
+        for norm in self._measured():
+            victim = self._victim()
             x, y, draws = victim.images()
             found = self._propose(victim, x, y, norm, draws, share=0.5)
             eps = 0.5 * victim.distance(norm)
@@ -262,8 +275,10 @@ class AttackContract:
 
     def test_a_random_victim_falls(self) -> None:
         """Proposals that fool the victim under the attack's own draws fool it under fresh ones."""
-        for norm in self.norms:
-            victim = NoisyLinearVictim()
+        if self.stops:
+            return
+        for norm in self._measured():
+            victim = self._noisy_victim()
             x, y, draws = victim.images()
             found = self._propose(victim, x, y, norm, draws, share=1.5 * self.reach)
             fresh = [victim.logits(found, draws.at("fresh", repeat)).argmax(1) != y for repeat in range(20)]
@@ -282,10 +297,61 @@ class AttackContract:
                 for traits in (Traits(False, True), Traits(True, False, True)):
                     why = self.make().refuses(Setting(CARD, ThreatModel(norm, 0.1, knowledge), traits))
                     assert why is None or len(why.split()) > 2, f"expected None or a sentence, got {why!r}"
+                    assert why or not self.inner, (
+                        "expected an attack that asks for an inner loss to refuse a setting that has none, with a why"
+                    )
+
+    def test_the_flag_inner_is_honest(self) -> None:
+        """True exactly if a loss inside the defense is asked for."""
+        for norm in self.norms:
+            victim = GuardedLinearVictim()
+            x, y, draws = victim.images()
+            self._propose(victim, x, y, norm, draws)
+            asked = bool(victim.asked)
+            assert asked is self.inner, (
+                f"expected inner = {asked}, since the attack {'asked' if asked else 'never asked'} for a loss inside "
+                f"the defense in {norm}, but the contract says inner = {self.inner}"
+            )
+
+    # ------------------------------------------------------------------ helpers
+
+    def _victim(self) -> LinearVictim:
+        return GuardedLinearVictim() if self.inner else LinearVictim()
+
+    def _noisy_victim(self) -> NoisyLinearVictim:
+        return GuardedNoisyLinearVictim() if self.inner else NoisyLinearVictim()
+
+    def test_the_norms_are_those_it_says_to_serve(self) -> None:
+        """A threat model of any other norm is refused before the attack is asked."""
+        serves = norms_of(self.make())
+        assert set(serves) == set(self.norms), (
+            f"expected an attack that serves {', '.join(self.norms)}, got one that says {', '.join(serves)}; "
+            "write `norms` into the attack and into its contract"
+        )
+
+    def _measured(self) -> tuple[Norm, ...]:
+        """Return the norms in which a distance is known that the attack has to find."""
+        return tuple(norm for norm in self.norms if norm in BALLS) if self.searches else ()
 
     def _propose(
         self, victim: LinearVictim, x: Tensor, y: Tensor, norm: Norm, draws: Draws, share: float = 1.5
     ) -> Tensor:
         """Attack with a budget that is a share of the images' known distance."""
         knowledge = Knowledge.BPDA if victim.random else Knowledge.OBLIVIOUS
-        return self.make().propose(victim, x, y, ThreatModel(norm, share * victim.distance(norm), knowledge), draws)
+        return self.make().propose(victim, x, y, ThreatModel(norm, _eps(norm, share), knowledge), draws)
+
+
+def _shape(x: Tensor, norm: Norm) -> tuple[int, ...]:
+    """Return the shape of proposals for images ``(B, C, H, W)``."""
+    return (len(x), 2, *x.shape[2:]) if norm is Norm.FLOW else tuple(x.shape)
+
+
+def _eps(norm: Norm, share: float) -> float:
+    """Return a budget: a share of the toy images' distance, so many pixels, or the severity next to it."""
+    match norm:
+        case Norm.FLOW:
+            return share
+        case Norm.CORRUPTION:
+            return float(min(max(round(share), 1), 5))
+        case _:
+            return share * LinearVictim().distance(norm)

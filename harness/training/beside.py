@@ -88,6 +88,20 @@ class Beside:
         """Whether the attack differentiates through the purifier; else it sees the classifier alone."""
         return self.budget.knowledge is Knowledge.FULL
 
+    def asking(self, classifier: nn.Module, purified: Callable[[Tensor, Draws], Tensor]) -> Ask:
+        """Return what an attack asks: the logits of purified images, or, where it sees the classifier alone, of images.
+
+        Args:
+            classifier: images to logits ``(B, K)``.
+            purified: images and their draws to images.
+        """
+
+        def ask(at: Tensor, draws: Draws) -> Tensor:
+            logits: Tensor = classifier(purified(at, draws) if self.through else at)
+            return logits
+
+        return ask
+
     def attacked(self, ask: Ask, x: Tensor, y: Tensor, draws: Draws, *, random: bool) -> Tensor:
         """Return what the attack proposes around ``x``; ``random``: whether other draws may get other logits.
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.training import robust
+from harness.training.bridge import bridge
 from harness.training.masked_diffusion import masked_diffusion
 from harness.training.passes import denoised, mae, still_order
 
@@ -126,4 +127,6 @@ LOSSES: Mapping[str, Callable[[nn.Module, Batch, Any, Beside], Tensor]] = {
     "purify-pixels": robust.purify_pixels,
     "restore": robust.restore,
     "dir": robust.joint,
+    "atop": robust.atop,
+    "bridge": bridge,
 }

@@ -151,6 +151,47 @@ class MaskedDiffusionObjective(Options):
     log_std: Number = Field(1.2, ge=0, description="standard deviation of ln sigma (P_std)")
 
 
+class AToPObjective(Options):
+    """Fine-tunes a generator behind random transforms through a frozen classifier (AToP, Lin et al. 2024)."""
+
+    use: Literal["atop"]
+    transform: Literal["RT1", "RT2", "RT3"] = Field(
+        "RT2", description="a mask; noise and a mask; or noise, and masks that cover the image, a pass for each"
+    )
+    mask_ratio: Number = Field(
+        0.25, gt=0, lt=1, description="share of the patches that a mask removes; RT3: at most, so as to cover all"
+    )
+    sigma: Number = Field(0.25, ge=0, description="standard deviation of the noise, pixels in [0, 1]; RT1 has none")
+    patch: int | None = Field(
+        None, ge=1, description="side of the squares that masks are made of, in pixels; default: the net's patches"
+    )
+    target: Literal["attacked", "clean"] = Field(
+        "attacked",
+        description="what the generator's own loss wants back: the image that it was given, or the clean one",
+    )
+    classification_weight: Number = Field(0.05, ge=0, description="weight (lambda) of the cross-entropy")
+
+
+class BridgeObjective(Options):
+    """Fine-tunes a noise-predicting U-Net as a bridge from noised adversarial to clean images (ADBM, Li et al. 2025).
+
+    Steps are those of the schedule, of 1000.
+    """
+
+    use: Literal["bridge"]
+    min_step: int = Field(100, ge=1, le=1000, description="bridges begin at this noise level at least")
+    max_step: int = Field(200, ge=1, le=1000, description="and at this one at most, each at one drawn between the two")
+    sampler: Literal["ddpm", "ddim"] = Field(
+        "ddpm", description="whose steps stay on the bridge: ancestral ones, as in the paper, or deterministic ones"
+    )
+
+    @model_validator(mode="after")
+    def _in_order(self) -> BridgeObjective:
+        if self.min_step > self.max_step:
+            raise ValueError(f"expected a max_step of at least min_step, {self.min_step}, got {self.max_step}")
+        return self
+
+
 class PublishedObjective(Options):
     """Trains nothing: the weights are published ones, from a file that you have.
 
@@ -186,6 +227,8 @@ Objective = (
     | DIRObjective
     | SmoothClassifyObjective
     | MaskedDiffusionObjective
+    | AToPObjective
+    | BridgeObjective
     | PublishedObjective
 )
 
@@ -203,6 +246,8 @@ NEEDS: Mapping[str, tuple[str, ...]] = {
     "classify-purified": ("purifier",),
     "restore": ("classifier", *_AGAINST),
     "dir": _AGAINST,
+    "atop": ("classifier", *_AGAINST),
+    "bridge": ("classifier", *_AGAINST),
 }
 
 #: what it may have besides; weights to start from (``init``) are welcome everywhere

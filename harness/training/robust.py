@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from harness.bounds import clip
 from harness.nets.joint import Joint
 from harness.nets.maskdit import MaskDiT
+from harness.nets.transforms import completed
 from harness.training.beside import held, kl
 from harness.training.passes import halves, mae, one_pass, own_loss
 
@@ -20,9 +21,11 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from harness.draws import Draws
+    from harness.nets.mae import Reconstruction
     from harness.training.beside import Batch, Beside
     from harness.training.recipe import (
         AdversarialObjective,
+        AToPObjective,
         DIRObjective,
         PurifyClassifyObjective,
         PurifyPixelsObjective,
@@ -71,19 +74,50 @@ def purify_classify(net: nn.Module, batch: Batch, objective: PurifyClassifyObjec
     def purified(at: Tensor, draws: Draws) -> Tensor:
         return clip(one_pass(net, at, ratio, draws, objective.visible, sigma))
 
-    def ask(at: Tensor, draws: Draws) -> Tensor:
-        logits: Tensor = classifier(purified(at, draws) if beside.through else at)
-        return logits
-
     start = batch.x
     if not isinstance(net, MaskDiT):
         start = clip(start + sigma * batch.draws.at("noise").normal(*start.shape[1:]))
     with held(net):
-        x_adv = beside.attacked(ask, start, batch.y, batch.draws, random=beside.through)
+        x_adv = beside.attacked(beside.asking(classifier, purified), start, batch.y, batch.draws, random=beside.through)
     update = batch.draws.at("update")
     own = own_loss(net, x_adv, batch.x, ratio, update, sigma)
     loss = F.cross_entropy(classifier(purified(x_adv, update)), batch.y)
     return loss + objective.reconstruction_weight * own.mean()
+
+
+def atop(net: nn.Module, batch: Batch, objective: AToPObjective, beside: Beside) -> Tensor:
+    """Generator's loss of x' + lambda CE(f(g(t(x'))), y), x' attacked, only g learns (AToP, Lin et al. 2024, eq. 9).
+
+    The generator's own loss is that of a denoising masked autoencoder (Wu et al. 2023): mean squared error on all
+    patches, in the net's own units. Its target is x' itself in the paper (equation 5), so that the cross-entropy alone
+    tells the net what an attack is; ``target: clean`` asks for the image without it. Both terms look at one pass,
+    with one mask and one noise, as in the authors' code.
+
+    FGSM through the whole system, the paper's attack, is ``pgd`` of one step as long as eps without a random start and
+    ``knowledge: full``; the attack's looks have fresh masks and noise. It proposes the better of the clean image and
+    its one iterate. The authors' code has FGSM on the classifier alone, which is ``knowledge: oblivious``. There lambda
+    is 0.05, beside the L1 distance twice and a discriminator's loss.
+    """
+    net = mae(net)
+
+    def transformed(at: Tensor, draws: Draws) -> tuple[Reconstruction, Tensor]:
+        return completed(
+            net,
+            at,
+            draws,
+            transform=objective.transform,
+            mask_ratio=objective.mask_ratio,
+            sigma=objective.sigma,
+            patch=objective.patch,
+        )
+
+    classifier = beside.net("classifier")
+    ask = beside.asking(classifier, lambda at, draws: clip(transformed(at, draws)[1]))
+    with held(net):
+        x_adv = beside.attacked(ask, batch.x, batch.y, batch.draws, random=beside.through)
+    found, image = transformed(x_adv, batch.draws.at("update"))
+    own = net.loss(found, x_adv if objective.target == "attacked" else batch.x, "all").mean()
+    return own + objective.classification_weight * F.cross_entropy(classifier(clip(image)), batch.y)
 
 
 def purify_pixels(net: nn.Module, batch: Batch, objective: PurifyPixelsObjective, beside: Beside) -> Tensor:
@@ -94,12 +128,8 @@ def purify_pixels(net: nn.Module, batch: Batch, objective: PurifyPixelsObjective
     none from the start (``purify_mask_ratio``), so there is no gap. Which attack they train on is not known to us:
     with ``knowledge: oblivious`` it is one on the classifier alone.
     """
-    net, classifier, ratio = mae(net), beside.net("classifier"), objective.purify_mask_ratio
-
-    def ask(at: Tensor, draws: Draws) -> Tensor:
-        logits: Tensor = classifier(clip(one_pass(net, at, ratio, draws)) if beside.through else at)
-        return logits
-
+    net, ratio = mae(net), objective.purify_mask_ratio
+    ask = beside.asking(beside.net("classifier"), lambda at, draws: clip(one_pass(net, at, ratio, draws)))
     with held(net):
         x_adv = beside.attacked(ask, batch.x, batch.y, batch.draws, random=beside.through and ratio > 0)
     update = batch.draws.at("update")
@@ -114,12 +144,7 @@ def restore(net: nn.Module, batch: Batch, objective: RestoreObjective, beside: B
     The authors prepare the pairs beforehand; here they are made in each step, against the frozen classifier, or with
     ``knowledge: full`` through the purifier as it is by then.
     """
-    classifier = beside.net("classifier")
-
-    def ask(at: Tensor, draws: Draws) -> Tensor:
-        logits: Tensor = classifier(clip(halves(net, at, draws)) if beside.through else at)
-        return logits
-
+    ask = beside.asking(beside.net("classifier"), lambda at, draws: clip(halves(net, at, draws)))
     with held(net):
         x_adv = beside.attacked(ask, batch.x, batch.y, batch.draws, random=beside.through)
     return F.mse_loss(halves(net, x_adv, batch.draws.at("update")), batch.x)
@@ -135,11 +160,7 @@ def joint(net: nn.Module, batch: Batch, objective: DIRObjective, beside: Beside)
     if not isinstance(net, Joint):
         raise TypeError(f"expected a joint network of purifier and classifier, got {type(net).__name__}")
     purifier, classifier = net.purifier, net.classifier
-
-    def ask(at: Tensor, draws: Draws) -> Tensor:
-        logits: Tensor = classifier(clip(halves(purifier, at, draws)) if beside.through else at)
-        return logits
-
+    ask = beside.asking(classifier, lambda at, draws: clip(halves(purifier, at, draws)))
     with held(net):
         x_adv = beside.attacked(ask, batch.x, batch.y, batch.draws, random=beside.through)
     restored = clip(halves(purifier, x_adv, batch.draws.at("update")))

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 
 from attacks.apgd import APGD
 from attacks.autoattack import AutoAttack
+from attacks.corruption import Corruption
 from attacks.fab import FAB
 from attacks.fgsm import FGSM
+from attacks.joint import Joint
+from attacks.minimal import DDN, BrendelBethge, CarliniWagner, DeepFool
 from attacks.pgd import PGD
+from attacks.replay import Replay
 from attacks.square import Square
-from harness.core.threat import Norm
+from attacks.stadv import StAdv
+from harness.core.threat import Knowledge, Norm, ThreatModel
+from harness.data.proposals import Proposals, packed
 from harness.testing import AttackContract
+from harness.testing.victims import LinearVictim
 
 
 class TestPGD(AttackContract):
@@ -36,10 +45,11 @@ class TestPGDWithRestartsAndEOT(AttackContract):
 
 
 class TestPGDWithAStepSize(AttackContract):
-    norms = (Norm.LINF, Norm.L2)  # in L1 so short a step would not come to the boundary
-
     def make(self):
         return PGD(PGD.Options(steps=60, step_size=0.05, loss="margin"))
+
+    def _measured(self):
+        return (Norm.LINF, Norm.L2)  # in L1 so short a step would not come to the boundary
 
 
 class TestPGDOnDLR(AttackContract):
@@ -64,6 +74,154 @@ class TestFGSM(AttackContract):
 class TestFGSMFromARandomPoint(AttackContract):
     def make(self):
         return FGSM(FGSM.Options(random_start=True, step_size=10.0, eot=4, loss="margin"))
+
+
+class TestDDN(AttackContract):
+    norms = (Norm.L2,)
+    random = False  # the library draws where a gradient is zero, which none of a linear victim is
+    by_example = False
+    stops = True
+
+    def make(self):
+        return DDN(DDN.Options(steps=50))
+
+
+class TestDDNBeyondTheBoundary(TestDDN):
+    stops = False
+
+    def make(self):
+        return DDN(DDN.Options(steps=50, extend=True))
+
+
+class TestCarliniWagner(AttackContract):
+    norms = (Norm.L2,)
+    random = False
+    by_example = False
+    stops = True
+
+    def make(self):
+        return CarliniWagner(CarliniWagner.Options(steps=40, search_steps=4, step_size=0.1, initial_const=1))
+
+
+class TestCarliniWagnerBeyondTheBoundary(TestCarliniWagner):
+    stops = False
+
+    def make(self):
+        return CarliniWagner(
+            CarliniWagner.Options(
+                steps=20, search_steps=4, step_size=0.1, initial_const=1, abort_early=False, extend=True
+            )
+        )
+
+
+class TestDeepFool(AttackContract):
+    random = False
+    stops = True
+
+    def make(self):
+        return DeepFool(DeepFool.Options())
+
+
+class TestDeepFoolBeyondTheBoundary(TestDeepFool):
+    stops = False
+
+    def make(self):
+        return DeepFool(DeepFool.Options(extend=True))
+
+
+@pytest.mark.slow
+class TestBrendelBethge(AttackContract):
+    random = False  # where DDN finds where to begin
+    by_example = False
+    stops = True
+
+    def make(self):
+        pytest.importorskip("numba", reason="the solver is compiled by numba, of the extra brendel-bethge")
+        return BrendelBethge(BrendelBethge.Options(steps=60))
+
+
+class TestStAdv(AttackContract):
+    norms = (Norm.FLOW,)
+
+    def make(self):
+        return StAdv(StAdv.Options())
+
+
+class TestStAdvFromTheImageWithEOT(AttackContract):
+    norms = (Norm.FLOW,)
+    random = False
+
+    def make(self):
+        return StAdv(StAdv.Options(steps=10, restarts=2, eot=3, random_start=False, tau=0))
+
+
+class TestCorruption(AttackContract):
+    norms = (Norm.CORRUPTION,)
+
+    def make(self):
+        return Corruption(Corruption.Options())
+
+
+class TestCorruptionOfOneKind(AttackContract):
+    norms = (Norm.CORRUPTION,)
+    random = False  # nothing is drawn, and nobody is asked
+
+    def make(self):
+        return Corruption(Corruption.Options(kinds=["contrast"]))
+
+
+class TestReplay(AttackContract):
+    norms = tuple(Norm)
+    random = False
+    searches = False
+
+    @pytest.fixture(autouse=True)
+    def files(self, tmp_path, monkeypatch):
+        """Images a little away from the toy ones, none for the last; and as many flows."""
+        monkeypatch.setenv("PUREBENCH_DATA", str(tmp_path))
+        x, _, draws = LinearVictim().images()
+        ids = draws.examples[:5].numpy()
+        made = {"images": (x[:5] + 0.001).numpy(), "flows": x[:5].expand(5, 2, 8, 8).numpy()}
+        for name, values in made.items():
+            (tmp_path / f"{name}.npz").write_bytes(packed(Proposals(ids, values, flows=name == "flows")))
+        self.folder = tmp_path
+
+    def make(self, name="images"):
+        sha256 = hashlib.sha256((self.folder / f"{name}.npz").read_bytes()).hexdigest()
+        return Replay(Replay.Options(file=f"{name}.npz", sha256=sha256))
+
+    def _propose(self, victim, x, y, norm, draws, share=1.5):
+        return self.make("flows" if norm is Norm.FLOW else "images").propose(
+            victim, x, y, ThreatModel(norm, share, Knowledge.OBLIVIOUS), draws
+        )
+
+
+class TestJointThatHides(AttackContract):
+    inner = True
+    reach = 1.05  # it does not go up the margin alone
+
+    def _measured(self):
+        return (Norm.LINF, Norm.L2)  # in L1 a step takes the pixel where both losses agree most, not the weightiest one
+
+    def make(self):
+        return Joint(Joint.Options())
+
+
+class TestJointThatDisturbsFromTheImage(TestJointThatHides):
+    random = False
+
+    def make(self):
+        return Joint(Joint.Options(direction="disturb", random_start=False))
+
+
+class TestJointOfPlainLossesWithRestartsAndEOT(TestJointThatHides):
+    def make(self):
+        return Joint(Joint.Options(scale="plain", weight=1.0, steps=15, restarts=2, eot=3))
+
+
+class TestJointWithTheSameMasksInARestart(TestJointThatHides):
+    def make(self):
+        return Joint(Joint.Options(masks="per-restart", eot=2))
 
 
 class OfTheLibrary(AttackContract):

@@ -7,6 +7,7 @@ import torch
 
 from attacks.pgd import PGD
 from harness import bounds
+from harness.core.threat import Norm
 from harness.testing import AttackContract
 
 
@@ -114,9 +115,23 @@ class OthersDraws(Good):
         return super().propose(victim, x, y, threat, draws)
 
 
+class Asking(Good):
+    def propose(self, victim, x, y, threat, draws):
+        victim.inner("reconstruction", x, x, draws)
+        return super().propose(victim, x, y, threat, draws)
+
+
+class AskingAnyone(Asking):
+    inner = True
+
+
 class Grumbling(Good):
     def refuses(self, setting):
         return "no"
+
+
+class Boasting(Good):
+    norms = tuple(Norm)
 
 
 BROKEN = [
@@ -139,13 +154,18 @@ BROKEN = [
     (Percent, "progress_runs_from_0_to_1", "expected progress between 0 and 1"),
     (Claiming, "claims_are_one_for_each_image", r"a value for each of the 6 images, got the shape \(3,\)"),
     (OthersDraws, "proposals_have_the_images_shape_and_dtype", "draws of its 1 images"),
+    (Boasting, "the_norms_are_those_it_says_to_serve", "got one that says Linf, L2, flow, corruption"),
     (Grumbling, "a_refusal_is_a_sentence", "got 'no'"),
+    (Asking, "the_flag_inner_is_honest", "expected inner = True"),
+    (AskingAnyone, "a_refusal_is_a_sentence", "refuse a setting that has none"),
 ]
 TESTS = sorted(name for name in dir(AttackContract) if name.startswith("test_"))
 
 
 def contract_of(attack):
     class Contract(AttackContract):
+        inner = getattr(attack, "inner", False)
+
         def make(self):
             return attack()
 

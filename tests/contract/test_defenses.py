@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import ClassVar
 
 from defenses.amv_oracle import AMVOracle
+from defenses.atop import AToP
 from defenses.contrastive import Contrastive
 from defenses.controls import Noise, RandomSign
 from defenses.coup import COUP
-from defenses.diffpure import DiffPure
+from defenses.diffpure import ADBM, DiffPure
 from defenses.dir import DIR
 from defenses.dmae import DMAE
 from defenses.gdmp import GDMP
@@ -136,6 +137,20 @@ class TestDiffPureInRoundsWithVotes(TestDiffPureByDDPM):
         return DiffPure(DiffPure.Options(unet="tiny", t_star=[10, 20], steps=[2, 1], votes=3))
 
 
+class TestADBM(DefenseContract):
+    how: ClassVar = {}
+
+    def make(self):
+        return ADBM(ADBM.Options(unet="tiny", **self.how))
+
+    def nets(self):
+        return {"unet": tiny_unet()}
+
+
+class TestADBMByAncestralStepsFromAnotherLevel(TestADBM):
+    how: ClassVar = {"t_star": 40, "steps": 4, "sampler": "ddpm"}
+
+
 class TestGDMP(DefenseContract):
     how: ClassVar = {}
 
@@ -200,6 +215,26 @@ class TestDMAEWithMasks(TestDMAE):
 
 class TestDMAEWithoutNoise(TestDMAE):
     how: ClassVar = {"sigma": 0.0}
+
+
+class TestAToP(DefenseContract):
+    how: ClassVar = {}
+    targets = "raw"
+
+    def make(self):
+        return AToP(AToP.Options(generator="tiny", **self.how))
+
+    def nets(self):
+        return {"generator": tiny_mae(targets=self.targets)}
+
+
+class TestAToPByMasksAlone(TestAToP):
+    how: ClassVar = {"transform": "RT1", "mask_ratio": 0.5}
+
+
+class TestAToPByMasksThatCover(TestAToP):
+    how: ClassVar = {"transform": "RT3", "patch": 4}
+    targets = "normalised"
 
 
 class TestMAEP(DefenseContract):

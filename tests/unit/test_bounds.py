@@ -178,13 +178,13 @@ def test_other_steps_are_the_direction_times_the_length(norm):
 def test_what_is_no_ball_is_refused():
     x, draws = images(0), Draws(("none",), torch.arange(3))
     for ask in (
-        lambda: bounds.size(x, "flow"),
+        lambda: bounds.size(x, "corruption"),
         lambda: bounds.project(x, x, 0.1, "flow"),
         lambda: bounds.steepest(x, "flow"),
         lambda: bounds.step(x, x, 0.1, "flow"),
         lambda: bounds.random_point(x, 0.1, "flow", draws),
     ):
-        with pytest.raises(ValueError, match="expected a budget in one of the norms Linf, L2, L1, got flow"):
+        with pytest.raises(ValueError, match="expected a budget in one of the norms Linf, L2, L1, got"):
             ask()
 
 

@@ -25,7 +25,7 @@ def test_the_readme_has_the_table_of_defenses_as_it_is_printed():
     )
 
 
-@pytest.mark.parametrize("kind", ["dataset", "classifier", "defense", "attack"])
+@pytest.mark.parametrize("kind", ["dataset", "classifier", "defense", "attack", "certificate"])
 def test_every_component_says_what_it_is_and_what_its_options_mean(kind):
     for one in shipped(kind):
         assert not one.fault

@@ -34,7 +34,10 @@ def mine(tmp_path):
 
 @pytest.mark.parametrize(
     "words",
-    [["--help"], ["ls"], ["ls", "--schema"], ["validate", "quickstart"], ["plan", "quickstart", "--db", "absent.db"]],
+    [
+        *(["--help"], ["ls"], ["ls", "--schema"], ["validate", "quickstart"], ["validate", "digits-certified"]),
+        ["plan", "quickstart", "--db", "absent.db"],
+    ],
 )
 def test_these_start_without_torch(words):
     done = purebench(*words)

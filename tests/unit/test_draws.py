@@ -115,3 +115,38 @@ def test_all_permutations_are_equally_likely():
     _, counts = codes.unique(return_counts=True)
     assert len(counts) == 24
     assert stats.chisquare(counts.numpy()).pvalue > 1e-3
+
+
+# ---------------------------------------------------------------------- copies
+
+
+@pytest.mark.parametrize("draw", [lambda d: d.uniform(3, 5), lambda d: d.normal(7), lambda d: d.permutation(16)])
+def test_a_copy_draws_the_same_whichever_copies_it_shares_a_batch_with(draw):
+    whole = draw(draws(n=3).copied(0, 6)).reshape(6, 3, -1)
+    parts = [draw(draws(n=3).copied(first, stop)) for first, stop in ((0, 1), (1, 4), (4, 6))]
+    assert torch.equal(torch.cat(parts).reshape(6, 3, -1), whole)
+    alone = draw(draws(n=1, first=2).copied(4, 5))
+    assert torch.equal(alone.reshape(-1), whole[4, 2])
+    assert torch.equal(draw(draws(n=3).copied(0, 6).take(slice(9, 12))).reshape(3, -1), whole[3])
+    assert torch.equal(draw(draws(n=3).copied(2, 3).at("a")), draw(draws("a", n=3).copied(2, 3)))
+
+
+def test_copies_are_apart_from_each_other_and_from_no_copy():
+    rows = torch.cat([draws(n=3).uniform(8), draws(n=3).copied(0, 4).uniform(8)])
+    assert len(rows.unique(dim=0)) == 15
+    found = draws(n=20).copied(0, 500).normal(4).double()
+    assert abs(float(found.mean())) < 4 / math.sqrt(found.numel())
+    across = torch.corrcoef(found.reshape(500, 80).T)
+    assert float((across - torch.eye(80)).abs().max()) < 5 / math.sqrt(500)
+
+
+def test_copies_repeated_are_equal():
+    found = draws(n=2).copied(0, 2).repeated(2).uniform(3)
+    assert torch.equal(found, draws(n=2).copied(0, 2).uniform(3).repeat_interleave(2, 0))
+
+
+def test_a_seed_tells_copies_apart_and_is_refused_to_several():
+    seeds = {draws("a").seed(), *(draws("a").copied(copy, copy + 1).seed() for copy in range(5))}
+    assert len(seeds) == 6
+    with pytest.raises(ValueError, match="expected a single copy of the images where a library is given a seed"):
+        draws("a").copied(0, 2).seed()

@@ -52,6 +52,11 @@ def normalised_mae():
 
 #: registered name -> cases; few steps and tiny networks, all options that change the way of a gradient
 CASES: dict[str, list[Case]] = {
+    "adbm": [Case({"t_star": 40, "steps": 4}, UNET)],
+    "atop": [
+        *(Case({"transform": one}, {"generator": tiny_mae}) for one in ("RT1", "RT2", "RT3")),
+        Case({"mask_ratio": 0.5, "patch": 4}, {"generator": normalised_mae}),
+    ],
     "blur": [Case()],
     "contrastive": [
         Case({"t_star": 30, "steps": 3}, GUIDED),

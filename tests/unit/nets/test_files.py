@@ -76,6 +76,50 @@ def test_another_normalisation_can_be_asked_for(place):
     torch.testing.assert_close(FromFile(given).load({}, CARD)(x), made((x - 0.5) / 0.25))
 
 
+STATED = "mean=0.5,0.4,0.3;std=0.25,0.2,0.1"
+
+
+def test_what_a_file_states_of_its_normalisation_must_be_so_unless_another_is_asked_for(place):
+    made = network("cnn-a")
+    sha256 = place(save(made.state_dict(), {"normalise": STATED}))
+    wanted = (
+        r"expected pixels normalised as net.safetensors states, with mean \[0.5, 0.4, 0.3\] and std \[0.25, 0.2, 0.1\]"
+        r", got those of the published cnn-a; write mean and std beside the file"
+    )
+    with pytest.raises(UserError, match=wanted):
+        FromFile(options(net="cnn-a", sha256=sha256)).load({}, CARD)
+    x = torch.rand(4, 3, 32, 32)
+    for mean, std in (((0.5, 0.4, 0.3), (0.25, 0.2, 0.1)), ((0.5, 0.5, 0.5), (1, 1, 1))):
+        loaded = FromFile(options(net="cnn-a", sha256=sha256, mean=mean, std=std)).load({}, CARD)
+        mean, std = (torch.tensor(values).reshape(3, 1, 1) for values in (mean, std))
+        torch.testing.assert_close(loaded(x), made((x - mean) / std))
+
+
+@pytest.mark.parametrize("stated", ["mean=0.49137,0.48235,0.44667;std=0.24706,0.24353,0.26157", "as usual", ""])
+def test_what_is_stated_alike_with_fewer_digits_or_not_at_all_is_fine(place, stated):
+    sha256 = place(save(network("cnn-a").state_dict(), {"normalise": stated} if stated else None))
+    FromFile(options(net="cnn-a", sha256=sha256)).load({}, CARD)
+
+
+def test_as_many_classes_are_told_apart_as_the_dataset_has(place):
+    torch.manual_seed(0)
+    made = files._build("resnet20", 100).eval()
+    given = options(sha256=place(save(made.state_dict())))
+    card = DataCard(shape=(3, 32, 32), n_classes=100, n_test=64, sha256="0" * 64)
+    assert FromFile(given).load({}, card)(torch.rand(2, 3, 32, 32)).shape == (2, 100)
+    with pytest.raises(UserError, match=r"expected weights of a resnet20 in .*, got others: size mismatch"):
+        FromFile(given).load({}, CARD)
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("net", NETS)
+def test_the_published_files_state_what_is_written_here(shared, net):
+    names = {"resnet2b": "resnet2b-adv", "cnn-a": "cnn-a-mix4", "conv-small": "conv-small-pgd"}
+    path = shared / "weights" / f"cifar10-{names.get(net, net)}.safetensors"
+    for stated, ours in zip(files.told_normalisation(path.read_bytes()), NORMALISATION[net], strict=True):
+        assert stated == pytest.approx(ours, abs=files.ROUNDING)
+
+
 def test_names_of_a_parallel_module_and_absent_counters_are_understood(place):
     made = network("resnet20")
     tensors = {f"module.{name}": value for name, value in made.state_dict().items() if "num_batches" not in name}
@@ -138,7 +182,7 @@ def test_weights_of_other_shapes_are_a_sentence(place):
 
 
 def test_images_of_another_shape_are_a_sentence():
-    with pytest.raises(UserError, match=r"expected images \(3, 32, 32\) of 10 classes for resnet20, got \(1, 8, 8\)"):
+    with pytest.raises(UserError, match=r"expected images \(3, 32, 32\) for resnet20, got \(1, 8, 8\)"):
         FromFile(options()).load({}, DIGITS)
 
 

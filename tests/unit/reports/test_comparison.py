@@ -36,7 +36,7 @@ def side(tmp_path, bench):
             for threat, right in ((None, clean), ("bpda-0.2", attacked)):
                 one.add(defense, threat, *digits(right))
         if changed:
-            one.measured = [(changed(cell), words) for cell, words in one.measured]
+            one.measured = [(changed(cell), *rest) for cell, *rest in one.measured]
             one.members = [replace(member, cell=changed(member.cell)) for member in one.members]
         return one
 

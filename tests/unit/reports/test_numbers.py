@@ -64,3 +64,8 @@ def test_times_are_utc_to_the_minute():
 )
 def test_memory_has_a_unit_of_powers_of_ten(value, text):
     assert numbers.memory(value) == text
+
+
+def test_differences_and_correlations_have_a_sign():
+    assert [numbers.points(value) for value in (0.094, -0.211, 0.0)] == ["+9.4", "-21.1", "+0.0"]
+    assert [numbers.correlation(value) for value in (0.417, -1.0)] == ["+0.42", "-1.00"]

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from harness.core.spec import Spec
+from harness.core.threat import Knowledge, Norm, ThreatModel
 from harness.nets.robustbench import zoo
 from reports.leaderboard import read_leaderboard
 from reports.robustbench_json import model_info, safe
@@ -45,7 +46,8 @@ def test_a_ranked_row_and_the_reference_are_cards(toy):
         "external": "50.00",
         "unreliable": True,
         "footnote": "Measured by purebench. Examples: 4; repeats: 3; decision: mean; external is the worst case per "
-        "example over clean input, pgd oblivious-0.2, pgd bpda-0.2. Not attacked in full: refused.",
+        "example over clean input, pgd oblivious-0.2, pgd bpda-0.2. Not attacked in full: refused. "
+        "Flags: random 25.0 %, optimises 10 backwards.",
     }
     assert found["digits/Linf/none_cnn.json"]["unreliable"] is False
     assert all(set(one) <= THEIRS for one in found.values())
@@ -62,6 +64,19 @@ def test_autoattack_counts_where_it_met_the_whole_defense(bench):
     found = cards(one.write())
     assert found["digits/Linf/dmae_cnn.json"]["autoattack_acc"] == "25.00"
     assert found["digits/Linf/none_cnn.json"]["autoattack_acc"] == "25.00"
+
+
+def test_only_boards_of_a_norm_of_pixels_have_cards(bench):
+    one = bench()
+    one.add("none", None, *["1"] * 4)
+    cell = replace(one.cell("none", "full-0.2"), threat=ThreatModel(Norm.FLOW, 0.5, Knowledge.FULL))
+    one.members.append(replace(one.members[-1], cell=cell, labels=cell.labels))
+    one.measure(cell, ["1"] * 4)
+    url = one.write()
+    assert [board.title for section in read_leaderboard(url).sections for board in section.boards] == [
+        "digits / cnn / flow 0.5"
+    ]
+    assert cards(url) == {}
 
 
 def test_a_name_is_no_path_and_no_two_are_one(bench):

@@ -18,7 +18,7 @@ from harness.core.cell import Shard
 from harness.core.job import Craft, Evaluate, Train
 from harness.core.spec import Spec
 from harness.run.devices import seats
-from harness.run.estimate import Timing, estimate, kind
+from harness.run.estimate import Timing, _Clock, _sample, estimate, kind
 from harness.run.executors.local import LocalExecutor
 from harness.run.scheduler import run
 from harness.store.store import Store
@@ -81,6 +81,24 @@ def test_weights_of_one_architecture_make_one_kind_and_attacks_make_several(toy)
     assert first == second != third
     harder = replace(cell, attack=Spec.of("attack", "pgd", 1, {"steps": 9}))
     assert kind(Craft(harder, toy.craft.shard)) != kind(toy.craft)
+
+
+def test_a_certificate_is_timed_with_few_looks_and_priced_by_all(toy):
+    def job(**options):
+        spec = Spec.of("certificate", "smoothing", 1, {"sigma": 0.25, "alpha": 0.001, "clip": False, **options})
+        return Evaluate(replace(clean, certificate=spec), Shard(0, 0, 8), 0, 1)
+
+    clean = replace(toy.craft.cell, attack=None, threat=None)
+    many, few = job(n0=100, n=900), job(n0=1, n=1)
+    assert kind(many) == kind(few) != kind(Evaluate(clean, Shard(0, 0, 8), 0, 1))
+    assert kind(many) != kind(job(n0=100, n=900, clip=True))
+    sample = _sample(many, 4)
+    assert sample.shard == Shard(0, 0, 4)
+    assert (sample.cell.certificate.params["n0"], sample.cell.certificate.params["n"]) == (1, 1)
+    clock = _Clock(None, None, None)
+    clock.timings[kind(many)] = Timing(((1, 1.0), (8, 2.0)), again=0.5)
+    assert clock.price(few) == pytest.approx(2.0)  # two looks: what was timed
+    assert clock.price(many) == pytest.approx(2.0 + 499 * 0.5)
 
 
 # ---------------------------------------------------------------------- on the tiny suite

@@ -216,6 +216,65 @@ def test_every_layer_and_head_is_kept_where_asked_for():
         assert row.amv_by_head is None
 
 
+# ---------------------------------------------------------------------- threat models that are no norm of pixels
+
+FLOW = ThreatModel(Norm.FLOW, 0.5, Knowledge.OBLIVIOUS)
+CORRUPTION = ThreatModel(Norm.CORRUPTION, 3.0, Knowledge.OBLIVIOUS)
+
+
+def ramp():
+    """Images that grow brighter to the right, by a tenth a pixel."""
+    x = (0.1 * torch.arange(8.0)).expand(4, 1, 8, 8).clone()
+    return Batch(x, torch.zeros(4, dtype=torch.int64), IDS, torch.arange(4))
+
+
+def to_the_right(pixels):
+    flow = torch.zeros(4, 2, 8, 8)
+    flow[:, 1] = pixels
+    return flow
+
+
+def test_a_flow_is_rendered_by_the_judge():
+    x = ramp().x
+    found, faults = admit(to_the_right(0.25), x, FLOW)
+    assert faults == [None] * 4
+    assert torch.allclose(found[..., :-1], x[..., :-1] + 0.025)
+    assert torch.equal(admit(to_the_right(0.0), x, FLOW)[0], x)
+
+
+def test_the_distances_of_a_flow_are_those_of_the_image_that_it_makes():
+    for row in judge(to_the_right(0.5), FLOW, metrics=["distances"], clean=ramp()):
+        assert row.linf == pytest.approx(0.05, rel=1e-4)
+        assert row.l2 == pytest.approx(0.05 * 8, rel=1e-4)  # the last column is moved into its mirror image
+
+
+def test_broken_flows_are_faults_and_are_repaired():
+    x = ramp().x
+    proposed = to_the_right(0.25)
+    proposed[0, 0, 0, 0], proposed[1, 1, 0, 0] = math.nan, -math.inf
+    proposed[2, 1] = 3.0
+    found, faults = admit(proposed, x, FLOW)
+    assert faults == ["proposal not finite", "proposal not finite", "proposal over budget", None]
+    assert torch.equal(found[:2], x[:2])
+    assert torch.equal(found[2], bounds.warp(x, to_the_right(0.5))[2])
+    assert torch.equal(found[3], bounds.warp(x, to_the_right(0.25))[3])
+
+
+def test_images_are_no_flows():
+    with pytest.raises(ValueError, match=r"expected proposals of shape \(4, 2, 8, 8\), got \(4, 1, 8, 8\)"):
+        admit(ramp().x, ramp().x, FLOW)
+
+
+def test_a_corruption_is_checked_for_range_and_finiteness_alone():
+    x = batch(0.2).x
+    proposed = torch.ones_like(x)
+    proposed[1, 0, 0, 0], proposed[2, 0, 0, 0] = math.nan, 1.5
+    found, faults = admit(proposed, x, CORRUPTION)
+    assert faults == [None, "proposal not finite", "proposal out of range", None]
+    assert torch.equal(found[1], x[1])
+    assert torch.equal(found[[0, 2, 3]], torch.ones_like(x[:3]))
+
+
 @pytest.mark.parametrize("shape", [(3, 1, 8, 8), (4, 1, 8, 7), (4, 64)])
 def test_a_proposal_of_another_shape_is_the_programmers_mistake(shape):
     with pytest.raises(ValueError, match="expected proposals of shape"):

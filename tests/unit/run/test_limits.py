@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import select, update
 
+from harness.core.job import Evaluate
+from harness.core.spec import Spec
 from harness.run import scheduler
 from harness.run.scheduler import Limits, run
 from harness.run.stopping import Stop
-from harness.store.store import Store
+from harness.store.store import Declaration, Member, Store
 from harness.store.tables import AttemptRow, JobRow, ResultRow
 
 
@@ -49,6 +52,16 @@ def test_a_batch_that_fits_is_recorded_with_the_attempt_that_it_fitted(toy, stor
     tries = attempts(store, toy.evaluate)
     assert [(one.status, one.batch_size) for one in tries] == [("failed", 8), ("done", 4)]
     assert tries[0].reason == "out of memory with 8 images at a time; trying again with 4"
+
+
+@pytest.mark.parametrize(("told", "tried"), [(100, [100, 50, 25]), (None, [8, 4, 2]), (3, [3, 1])])
+def test_copies_of_the_images_fill_a_batch_that_is_larger_than_a_shard(toy, store, silent, scripted, told, tried):
+    cell = replace(toy.craft.cell, attack=None, threat=None, certificate=Spec.of("certificate", "smoothing", 1, {}))
+    store.declare(Declaration("toy", "", "", "mean", 8, 1, 8, (Member(cell.labels, cell, False),)))
+    job = Evaluate(cell, toy.craft.shard, 0, 1)
+    executor = scripted(script={job: ["out of memory"] * (len(tried) - 1)})
+    assert run([job], store, executor, silent, Limits(batch_size=told)).done == 1
+    assert executor.sizes == tried
 
 
 def test_want_of_memory_takes_no_retry_from_a_job_whose_worker_dies(toy, store, silent, scripted):

@@ -212,3 +212,30 @@ def test_without_such_a_metric_there_are_no_rows_by_head(tmp_path):
     found = results(str(tmp_path / "runs.db"))
     assert found.heads.empty
     assert "amv_by_head" not in found.examples
+
+
+def test_a_part_holds_what_the_suite_asks_for_of_the_first_places(store):
+    fixed, lot, other = cell("fixed"), cell("lot"), cell("other")
+    members = [Member(one.labels, one, random=one is not fixed) for one in (fixed, lot, other)]
+    declare(store, *members)
+    for one in (fixed, lot, other):
+        for start in (0, 2):
+            measure(store, one, Shard(start // 2, start, start + 2), 0, ["101", "011"])
+    ids = [fixed.digest[:12], lot.digest[:12]]
+    part = results(path_of(store)).part("toy", ids, 3)
+    seen = {(row["id"], row["place"], row["repeat"]): row["correct"] for row in part.to_dict("records")}
+    assert seen == {
+        **{(ids[0], place, 0): place != 1 for place in range(3)},  # draws nothing: one repeat is all
+        **{
+            (ids[1], place, repeat): (place, repeat) not in {(0, 1), (1, 0), (2, 1)}
+            for place in range(3)
+            for repeat in (0, 1)
+        },
+    }
+    assert part["amv_purified_last"].tolist() == [0.5 * repeat for repeat in part["repeat"]]
+    assert part["l2"].isna().all()
+
+
+def test_a_part_of_no_cells_is_empty(store):
+    declare(store, Member(cell("a").labels, cell("a"), random=True))
+    assert results(path_of(store)).part("toy", [], 3).empty

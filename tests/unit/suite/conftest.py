@@ -101,11 +101,28 @@ class Push:
         return "more steps than the budget allows" if self.options.steps > 1000 else None
 
 
+class Vote:
+    """Certifies what it is told to."""
+
+    version: ClassVar[int] = 1
+
+    class Options(Options):
+        sigma: Number = Field(0.25, gt=0, description="of the noise")
+        net: Recipe | None = Field(None, description="a network to look with")
+
+    def __init__(self, options):
+        self.options = options
+
+    def refuses(self, data, traits):
+        return "nothing follows from batch-mates" if traits.batchwise else None
+
+
 STAND_INS = {
     "dataset": {"dots": Dots},
     "classifier": {"trained": Trained},
     "defense": {"none": Plain, "blur": Blur},
     "attack": {"push": Push},
+    "certificate": {"vote": Vote},
 }
 
 RECIPE = """

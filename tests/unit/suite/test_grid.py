@@ -181,6 +181,23 @@ def test_an_attack_may_refuse_too(complaints, suite_text):
     assert all("more steps than the budget allows" in one for one in told)
 
 
+@pytest.mark.parametrize(("use", "eps"), [("flow", "0.5"), ("corruption", "3")])
+def test_an_attack_is_not_asked_about_a_norm_that_it_does_not_serve(
+    complaints, read, suite_text, monkeypatch, use, eps
+):
+    from harness.core import registry
+    from harness.core.threat import Norm
+
+    text = suite_text.replace("use: Linf", f"use: {use}").replace("eps: 8/255", f"eps: {eps}")
+    told = complaints(text)
+    assert len(told) == 4
+    assert all(f"Push serves threat models of Linf, L2 and L1, and this one is of {use}" in one for one in told)
+    monkeypatch.setattr(registry.find("attack", "push").load(), "norms", (Norm(use),), raising=False)
+    threat = next(member.cell.threat for member in read(text).members if member.cell.attack)
+    assert threat.as_dict() == {"norm": use, "eps": float(eps), "knowledge": "oblivious"}
+    assert isinstance(threat.eps, float)
+
+
 def test_an_excluded_cell_is_not_impossible(read, suite_text):
     text = suite_text.replace("knowledge: bpda", "knowledge: full")
     suite = read(text, "matrix:\n  - exclude: [{defense: blur, threat_model: known}]\n")

@@ -5,6 +5,7 @@ from typing import get_args
 import pytest
 
 from harness.core.errors import UserError
+from harness.core.threat import Norm
 from harness.nets.sizes import NetSize
 from harness.suite import shipped
 from harness.suite.load import load_suite, read_suite
@@ -122,6 +123,20 @@ def test_mappings_can_be_merged_and_own_keys_win():
 
 
 @pytest.mark.parametrize(
+    ("use", "eps", "sentence"),
+    [
+        ("corruption", "2.5", "expected an integer, got 2.5"),
+        ("corruption", "0", "expected a number of at least 1"),
+        ("corruption", "6", "expected a number of at most 5"),
+        ("flow", "0", "expected a number greater than 0"),
+    ],
+)
+def test_what_eps_is_depends_on_the_norm(complaints, suite_text, use, eps, sentence):
+    (told,) = complaints(suite_text.replace("use: Linf", f"use: {use}", 1).replace("eps: 8/255", f"eps: {eps}", 1))
+    assert told.startswith(f"suite.yaml:20: threat_models[0].params.eps: {sentence}")
+
+
+@pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
         ("steps: 5", "steps: ten", "attacks[0].params.steps: expected an integer, got 'ten'"),
@@ -145,7 +160,7 @@ def test_mappings_can_be_merged_and_own_keys_win():
         (
             "use: Linf",
             "use: linf",
-            "expected a norm, one of Linf, L2, L1, under `use`, got 'linf'; did you mean 'Linf'?",
+            "expected a norm, one of Linf, L2, L1, flow, corruption, under `use`, got 'linf'; did you mean 'Linf'?",
         ),
         ("eps: 8/255", "eps: -0.1", "threat_models[0].params.eps: expected a number greater than 0"),
         ("eps: 8/255, ", "", "threat_models[0].params.eps: expected the key 'eps', got none"),
@@ -219,7 +234,7 @@ def test_all_mistakes_come_at_once_sorted_by_line(complaints, folder):
         "suite.yaml:9: defenses[1].use: expected a registered defense, got 'blurr'; did you mean 'blur'?",
         "suite.yaml:11: attacks[0].params.steps: expected an integer, got 'ten'",
         "suite.yaml:11: attacks[0].params.stepz: unknown key 'stepz'; did you mean 'steps'?",
-        "suite.yaml:13: threat_models[0].use: expected a norm, one of Linf, L2, L1, under `use`, got 'L3'",
+        f"suite.yaml:13: threat_models[0].use: expected a norm, one of {', '.join(Norm)}, under `use`, got 'L3'",
         "suite.yaml:13: threat_models[0].params.knowledge: expected one of oblivious, bpda, surrogate, full, smooth, "
         "got 'all'",
         "suite.yaml:15: matrix[0].defenses[1]: expected a text, got 3",
@@ -228,7 +243,7 @@ def test_all_mistakes_come_at_once_sorted_by_line(complaints, folder):
         "suite.yaml:16: matrix[0].tie[0].attacks[1]: expected a name listed under attacks, got 'pull'; known: push",
         "suite.yaml:17: matrix[0].exlude: unknown key 'exlude'; did you mean 'exclude'?",
         "suite.yaml:18: matrix[1].exclude[0]: expected one or more of dataset, classifier, defense, attack, "
-        "threat_model, got an empty condition",
+        "threat_model, certificate, got an empty condition",
         "suite.yaml:18: matrix[1].exclude[1].attack[1]: expected a name listed under attacks, got 'pish'; "
         "did you mean 'push'?",
         "suite.yaml:19: matrix[1].include[0].attack: expected the key 'attack', got none",

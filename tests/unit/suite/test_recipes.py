@@ -192,6 +192,62 @@ def test_what_does_not_fit_is_a_sentence(wrong, old, new, sentence):
     assert any(sentence in one for one in found), found
 
 
+ATOP = """
+name: small-atop
+dataset: {use: dots}
+init: mae.yaml
+classifier: cnn.yaml
+net: {use: mae}
+objective: {use: atop, transform: RT3, sigma: 1/10}
+attack: {use: push}
+threat_model: {use: Linf, params: {eps: 8/255, knowledge: full}}
+steps: 20
+"""
+
+BRIDGE = """
+name: small-bridge
+dataset: {use: dots}
+classifier: cnn.yaml
+net: {use: unet}
+objective: {use: bridge}
+attack: {use: push}
+threat_model: {use: Linf, params: {eps: 8/255, knowledge: full}}
+steps: 20
+"""
+
+
+@pytest.mark.parametrize("text", [ATOP, BRIDGE])
+def test_tuning_through_a_classifier_stands_on_it_and_names_its_attack(maep, text):
+    spec = maep(text)
+    assert {"attack", "classifier", "dataset"} <= {role for role, _ in spec.parts}
+    assert maep(text, cnn=CNN.replace("steps: 10", "steps: 11")).digest != spec.digest
+    others = ("sigma: 1/10", "sigma: 1/5") if text == ATOP else ("{use: bridge}", "{use: bridge, max_step: 150}")
+    assert maep(text.replace(*others), cnn=CNN).digest != spec.digest
+
+
+@pytest.mark.parametrize(
+    ("text", "old", "new", "sentence"),
+    [
+        (ATOP, "attack: {use: push}\n", "", "expected attack with the objective 'atop', got none"),
+        (BRIDGE, "classifier: cnn.yaml\n", "", "expected classifier with the objective 'bridge', got none"),
+        (BRIDGE, "init: mae", "purifier: mae", "expected no purifier with the objective 'bridge'"),
+        (ATOP, "RT3", "RT4", "expected one of RT1, RT2, RT3, got 'RT4'"),
+        (
+            BRIDGE,
+            "{use: bridge}",
+            "{use: bridge, max_step: 50}",
+            "expected a max_step of at least min_step, 100, got 50",
+        ),
+        (BRIDGE, "{use: bridge}", "{use: bridge, sampler: sde}", "expected one of ddpm, ddim, got 'sde'"),
+    ],
+)
+def test_what_does_not_fit_the_tuning_is_a_sentence(wrong, text, old, new, sentence):
+    if "purifier" in new:
+        text = text.replace("classifier:", "purifier: mae.yaml\nclassifier:")
+    found = wrong(text.replace(old, new))
+    assert any(sentence in one for one in found), found
+
+
 def test_mistakes_in_a_recipe_that_one_stands_on_are_told_with_its_file(wrong):
     (found,) = wrong(cnn=CNN.replace("steps: 10", "stebs: 10") + "steps: 10\n")
     assert found == "cnn.yaml:6: stebs: unknown key 'stebs'; did you mean 'steps'?"

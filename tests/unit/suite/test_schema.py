@@ -39,7 +39,8 @@ def test_the_schema_is_plain_json_and_every_reference_leads_somewhere():
         ("classifiers", ["trained"]),
         ("defenses", ["blur", "none"]),
         ("attacks", ["push"]),
-        ("threat_models", ["Linf", "L2", "L1"]),
+        ("threat_models", ["Linf", "L2", "L1", "flow", "corruption"]),
+        ("certificates", ["vote"]),
     ],
 )
 def test_registered_names_are_offered(axis, names):
@@ -124,3 +125,9 @@ def test_shipped_files_are_listed_with_their_titles(monkeypatch, folder, suite_t
 
 def test_shipped_files_are_found_in_the_package():
     assert all(file.is_file() for file in (*shipped.suites().values(), *shipped.recipes().values()))
+
+
+def test_a_cheaper_version_of_a_defense_is_in_the_schema():
+    published = schema.json_schema()
+    assert "surrogate" in entry_of(published, "defenses")["properties"]
+    assert "surrogate" not in entry_of(published, "attacks")["properties"]

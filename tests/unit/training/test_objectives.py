@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from attacks.pgd import PGD
 from harness import bounds
 from harness.core.errors import UserError
-from harness.core.threat import Knowledge, Norm, ThreatModel
+from harness.core.threat import BALLS, Knowledge, Norm, ThreatModel
 from harness.draws import Draws
 from harness.testing.nets import CARD, tiny_cnn, tiny_mae
 from harness.training.beside import Batch, Beside, Learner, held, kl
@@ -41,6 +41,7 @@ MAE = {"use": "mae", "patch": 2, "dim": 8, "depth": 1, "heads": 2} | {
 }
 DIR = {"use": "dir", "patch": 2, "dim": 8, "depth": 1, "heads": 2, "decoder_depth": 1}
 MASKDIT = MAE | {"use": "maskdit"}
+UNET = {"use": "unet", "channels": [8], "groups": 4}
 JOINT = {"use": "joint", "purifier": DIR, "classifier": CNN}
 
 #: objective -> the net that it trains, its threat model, the roles that it stands on
@@ -54,6 +55,8 @@ RUNS = {
     "purify-classify": (MAE, {"eps": 0.1, "knowledge": "full", "objective": {"mask_ratio": 0.25}}, ("classifier",)),
     "purify-pixels": (MAE, {"eps": 0.3}, ("classifier",)),
     "restore": (DIR, {"eps": 0.3}, ("classifier",)),
+    "atop": (MAE, {"eps": 0.1, "knowledge": "full", "objective": {"sigma": 0.1}}, ("classifier",)),
+    "bridge": (UNET, {"eps": 0.1, "knowledge": "full"}, ("classifier",)),
     "dir": (JOINT, {"eps": 0.1, "knowledge": "full", "objective": {"kl_steps": 2}}, ("classifier",)),
 }
 
@@ -195,7 +198,7 @@ def test_a_classifier_that_noise_does_not_move_pays_for_its_entropy_alone():
     assert float(loss) == pytest.approx(math.log(10) + 0.5 * math.log(10), rel=1e-5)
 
 
-@pytest.mark.parametrize("norm", [Norm.LINF, Norm.L2])
+@pytest.mark.parametrize("norm", BALLS)
 def test_an_ascent_raises_the_divergence_within_the_budget(norm):
     net, eps = tiny_cnn(), 0.2 if norm is Norm.LINF else 1.0
     still = net(X)
