@@ -16,6 +16,7 @@ from attacks.pgd import PGD
 from attacks.replay import Replay
 from attacks.square import Square
 from attacks.stadv import StAdv
+from harness.core.contracts import norms_of
 from harness.core.threat import Knowledge, Norm, ThreatModel
 from harness.data.proposals import Proposals, packed
 from harness.testing import AttackContract
@@ -48,6 +49,9 @@ class TestPGDWithAStepSize(AttackContract):
 
     def make(self):
         return PGD(PGD.Options(steps=60, step_size=0.05, loss="margin"))
+
+    def test_the_norms_are_those_it_says_to_serve(self):
+        assert set(norms_of(self.make())) == {*self.norms, Norm.L1}
 
 
 class TestPGDOnDLR(AttackContract):
@@ -113,6 +117,7 @@ class TestCarliniWagnerBeyondTheBoundary(TestCarliniWagner):
 
 
 class TestDeepFool(AttackContract):
+    norms = (Norm.LINF, Norm.L2)
     random = False
     stops = True
 
