@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 from pydantic import Field, model_validator
 
+from attacks.losses import margin
 from harness.core.threat import Norm
 from harness.options import Options as BaseOptions
 
@@ -115,12 +116,10 @@ class Corruption:
         for done, kind in enumerate(kinds, start=1):
             found = corrupted(x, kind, int(threat.eps), draws)
             with torch.no_grad():
-                logits = victim.logits(found, draws.at("ask", kind))
-            own = logits.gather(1, y[:, None]).squeeze(1)
-            margin = logits.scatter(1, y[:, None], -torch.inf).amax(1) - own
-            better = margin > score
+                reached = margin(victim.logits(found, draws.at("ask", kind)), y)
+            better = reached > score
             best = torch.where(better.reshape(-1, 1, 1, 1), found, best)
-            score = torch.where(better, margin, score)
+            score = torch.where(better, reached, score)
             victim.progress(done / len(kinds))
         return best
 

@@ -1,4 +1,4 @@
-"""A victim as AutoAttack's authors want it, and their library's random numbers from our addresses.
+"""A victim as AutoAttack's authors want it, and a library's random numbers from our addresses.
 
 Their package draws from torch's global generator for a whole batch, so the shard is its batch, and an image is not
 attacked alike alone and within one.
@@ -78,10 +78,10 @@ class Calls:
         return total / self.eot
 
 
-def sealed(calls: Calls) -> Callable[[Tensor], Tensor]:
+def sealed(calls: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     """Return the same function, through which a gradient reaches the images and nothing else.
 
-    FAB calls ``backward``, which leaves gradients at every parameter behind the images.
+    FAB and Foolbox call ``backward``, which leaves gradients at every parameter behind the images.
     """
     import torch
 

@@ -16,18 +16,20 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
+from attacks.library import sealed, seeded
 from harness.core.threat import Norm
 from harness.options import Number
 from harness.options import Options as BaseOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from torch import Tensor
 
     from harness.core.contracts import Setting, Victim
     from harness.core.threat import ThreatModel
     from harness.draws import Draws
+
+#: the import package, whose version and hash are kept with every result
+PACKAGE = "foolbox"
 
 #: what ``extend`` does
 EXTEND = "propose not what was found, but the point on its line at the edge of the ball, beyond the boundary"
@@ -40,6 +42,7 @@ class DDN:
     """
 
     version: ClassVar[int] = 1
+    library: ClassVar[str] = PACKAGE
     norms: ClassVar[tuple[Norm, ...]] = (Norm.L2,)
 
     class Options(BaseOptions):
@@ -74,6 +77,7 @@ class CarliniWagner:
     """
 
     version: ClassVar[int] = 1
+    library: ClassVar[str] = PACKAGE
     norms: ClassVar[tuple[Norm, ...]] = (Norm.L2,)
 
     class Options(BaseOptions):
@@ -119,7 +123,9 @@ class DeepFool:
     """DeepFool (Moosavi-Dezfooli et al. 2016), in Linf and L2: steps to the nearest boundary of a linear victim."""
 
     version: ClassVar[int] = 1
+    library: ClassVar[str] = PACKAGE
     by_example: ClassVar[bool] = True
+    norms: ClassVar[tuple[Norm, ...]] = (Norm.LINF, Norm.L2)
 
     class Options(BaseOptions):
         """The authors' defaults."""
@@ -151,7 +157,7 @@ class DeepFool:
 
 
 class BrendelBethge:
-    """Brendel and Bethge (2019), in Linf and L2: along the boundary, from a misclassified image towards the clean one.
+    """Brendel and Bethge (2019), in Linf, L2 and L1: along the boundary, from a wrong image towards the clean one.
 
     The walk keeps to the boundary of the class that it begins in, so it begins a little beyond what DDN finds, and at
     noise that is misclassified where DDN finds nothing. Of a random victim it walks along the boundary that a single
@@ -160,6 +166,8 @@ class BrendelBethge:
     """
 
     version: ClassVar[int] = 1
+    library: ClassVar[str] = PACKAGE
+    norms: ClassVar[tuple[Norm, ...]] = (Norm.LINF, Norm.L2, Norm.L1)
 
     class Options(BaseOptions):
         """The authors' defaults."""
@@ -200,7 +208,11 @@ class BrendelBethge:
         import foolbox
 
         options, attacks = self.options, foolbox.attacks
-        chosen = {Norm.LINF: attacks.LinfinityBrendelBethgeAttack, Norm.L2: attacks.L2BrendelBethgeAttack}
+        chosen = {
+            Norm.LINF: attacks.LinfinityBrendelBethgeAttack,
+            Norm.L2: attacks.L2BrendelBethgeAttack,
+            Norm.L1: attacks.L1BrendelBethgeAttack,
+        }
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that it compiles its solver
             return chosen[norm](
@@ -254,7 +266,7 @@ class _Asked:
         self.victim, self.draws, self.expected, self.fixed = victim, draws, expected, fixed
         self.bounds = Bounds(LOW, HIGH)
         self.calls = 0
-        self.through = _through(self._logits)
+        self.through = sealed(self._logits)
         self.whole: _Asked | None = None
 
     def of(self, rows: Tensor) -> _Asked:
@@ -293,39 +305,13 @@ class _Asked:
         return self.calls
 
 
-def _through(ask: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """Return the same function, through which a gradient reaches the images and nothing else."""
-    import torch
-
-    class Through(torch.autograd.Function):
-        @staticmethod
-        def forward(context: Any, x: Tensor) -> Tensor:
-            with torch.enable_grad():
-                context.at = x.detach().requires_grad_(True)
-                context.logits = ask(context.at)
-            logits: Tensor = context.logits.detach()
-            return logits
-
-        @staticmethod
-        def backward(context: Any, gradient: Tensor) -> Tensor:
-            reached: Tensor = torch.autograd.grad(context.logits, context.at, gradient)[0]
-            return reached
-
-    def asked(x: Tensor) -> Tensor:
-        logits: Tensor = Through.apply(x)
-        return logits
-
-    return asked
-
-
 def _run(library: Any, asked: _Asked, x: Tensor, y: Tensor, start: Tensor | None = None) -> Tensor:
     """Return what the library finds, with torch's global generator seeded by the images' address and left as it was."""
     import torch
     from foolbox.criteria import Misclassification
 
     more = {} if start is None else {"starting_points": start}
-    with torch.random.fork_rng(), torch.enable_grad():
-        torch.manual_seed(asked.draws.at("library").seed())
+    with seeded(asked.draws.at("library")), torch.enable_grad():
         found: Tensor = library.run(asked, x.detach(), Misclassification(y), **more)
     return found.detach().to(x.dtype)
 
@@ -338,10 +324,8 @@ def _proposed(asked: _Asked, x: Tensor, y: Tensor, found: Tensor, threat: Threat
 
     found = torch.where(torch.isfinite(found).flatten(1).all(1).reshape(-1, 1, 1, 1), found, x)
     distance = size(found - x, threat.norm)
-    note = getattr(asked.victim, "note", None)
-    if note is not None:
-        fooled = asked.fooled(found, y)
-        note("distance", torch.where(fooled, distance, torch.full_like(distance, torch.inf)))
+    fooled = asked.fooled(found, y)
+    asked.victim.note("distance", torch.where(fooled, distance, torch.full_like(distance, torch.inf)))
     asked.victim.progress(1.0)
     if extend:
         times = (threat.eps / distance.clamp_min(1e-12)).reshape(-1, 1, 1, 1)

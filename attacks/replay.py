@@ -76,8 +76,6 @@ class Replay:
         proposed = still.clone()
         if bool(present.any()):
             proposed[present] = torch.from_numpy(found.values[places[there]]).to(x.device, x.dtype)
-        note = getattr(victim, "note", None)
-        if note is not None:
-            note("absent", (~present).to(x.dtype))
+        victim.note("absent", (~present).to(x.dtype))
         victim.progress(1.0)
         return proposed

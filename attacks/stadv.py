@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
+from attacks.losses import margin, squeezed
 from harness.core.threat import Norm
 from harness.options import Eps, Number
 from harness.options import Options as BaseOptions
@@ -94,13 +95,13 @@ class StAdv:
             with torch.set_grad_enabled(with_gradient):
                 at = flow.detach().requires_grad_(with_gradient)
                 logits = victim.logits(clip(warp(x, at)), draws.at("eot", round_))
-                margin = _margin(logits, y)
-                objective = margin - self.options.tau * roughness(at)
+                raised = margin(logits, y)
+                objective = raised - self.options.tau * roughness(at)
             if with_gradient:
                 gradient += torch.autograd.grad(objective.sum(), at)[0]
             fooled += (logits.detach().argmax(1) != y).to(fooled.dtype)
-            total += margin.detach()
-        return (fooled + 0.999 * torch.sigmoid(total / rounds)) / rounds, gradient / rounds
+            total += raised.detach()
+        return (fooled + 0.999 * squeezed("margin", total / rounds)) / rounds, gradient / rounds
 
 
 def roughness(flow: Tensor) -> Tensor:
@@ -113,11 +114,3 @@ def roughness(flow: Tensor) -> Tensor:
     # the root has no derivative at 0; a trifle inside gives it that of a minimum
     lengths = [(one.square().sum(1) + 1e-12).sqrt().flatten(1).sum(1) for one in (down, right)]
     return 2.0 * (lengths[0] + lengths[1])
-
-
-def _margin(logits: Tensor, y: Tensor) -> Tensor:
-    """Return the largest other logit minus that of the true class, ``(B,)`` (Carlini and Wagner 2017)."""
-    import torch
-
-    own = logits.gather(1, y[:, None]).squeeze(1)
-    return logits.scatter(1, y[:, None], -torch.inf).amax(1) - own

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 class Norm(StrEnum):
     """How an image may be changed, and what ``eps`` of a threat model measures.
 
-    ``Linf``, ``L2``: the norm of a perturbation of pixels in [0, 1].
+    ``Linf``, ``L2``, ``L1``: the norm of a perturbation of pixels in [0, 1].
     ``flow``: no norm of pixels: how far each pixel may be moved along either axis, in pixels (Xiao et al. 2018). What
     is proposed are the moves; the judge measures them and renders the image.
     ``corruption``: no norm at all: a severity, 1 to 5, of common corruptions (Hendrycks and Dietterich 2019). Nothing

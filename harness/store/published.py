@@ -59,7 +59,7 @@ class Reference(BaseModel):
 
     Attributes:
         dataset: by its registered name, such as ``cifar10``.
-        norm: ``Linf``, ``L2``, ``flow`` or ``corruption``.
+        norm: ``Linf``, ``L2``, ``L1``, ``flow`` or ``corruption``.
         eps: size of the budget, as in a suite; ``8/255`` may be written.
         method: the defense, as its source calls it.
         architecture: of the classifier.

@@ -198,9 +198,14 @@ class AttackContract:
             )
             if not self.by_example:
                 continue
-            if norm is Norm.L1:  # of gradients that are equal but for rounding, a sparse step may take any
-                victim = self._victim()
-                apart = (victim.margins(alone, y[row]) - victim.margins(batch[row], y[row])).abs().max()
+            if norm in (Norm.L1, Norm.FLOW):
+                # of gradients that are equal but for rounding, a sparse step may take any; and of one that is nothing
+                # but rounding, the sign is anything: what such a step changes is nothing to the victim
+                victim, seen = self._victim(), [alone, batch[row]]
+                if norm is Norm.FLOW:
+                    seen = [bounds.warp(x[row], flow) for flow in seen]
+                margins = [victim.margins(one, y[row]) for one in seen]
+                apart = (margins[0] - margins[1]).abs().max()
             else:
                 apart = (alone - batch[row]).abs().max()
             assert float(apart) <= 1e-4, (

@@ -115,6 +115,7 @@ class TestCarliniWagnerBeyondTheBoundary(TestCarliniWagner):
 
 
 class TestDeepFool(AttackContract):
+    norms = (Norm.LINF, Norm.L2)
     random = False
     stops = True
 

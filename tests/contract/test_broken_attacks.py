@@ -154,7 +154,7 @@ BROKEN = [
     (Percent, "progress_runs_from_0_to_1", "expected progress between 0 and 1"),
     (Claiming, "claims_are_one_for_each_image", r"a value for each of the 6 images, got the shape \(3,\)"),
     (OthersDraws, "proposals_have_the_images_shape_and_dtype", "draws of its 1 images"),
-    (Boasting, "the_norms_are_those_it_says_to_serve", "got one that says Linf, L2, flow, corruption"),
+    (Boasting, "the_norms_are_those_it_says_to_serve", "got one that says Linf, L2, L1, flow, corr"),
     (Grumbling, "a_refusal_is_a_sentence", "got 'no'"),
     (Asking, "the_flag_inner_is_honest", "expected inner = True"),
     (AskingAnyone, "a_refusal_is_a_sentence", "refuse a setting that has none"),

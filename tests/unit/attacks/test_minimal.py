@@ -24,7 +24,10 @@ ATTACKS = {
         (Norm.L2,),
     ),
     "deepfool": (lambda **more: DeepFool(DeepFool.Options(overshoot=0.01, **more)), (Norm.LINF, Norm.L2)),
-    "brendel-bethge": (lambda **more: BrendelBethge(BrendelBethge.Options(steps=60, **more)), (Norm.LINF, Norm.L2)),
+    "brendel-bethge": (
+        lambda **more: BrendelBethge(BrendelBethge.Options(steps=60, **more)),
+        (Norm.LINF, Norm.L2, Norm.L1),
+    ),
 }
 SLOW = "brendel-bethge"
 attacks = pytest.mark.parametrize(
@@ -39,14 +42,16 @@ quick = pytest.mark.parametrize("name", [name for name in ATTACKS if name != SLO
 
 
 class Noted(LinearVictim):
-    """Keeps what is noted; may be blind, and right about whatever image it is shown."""
+    """A victim that may be blind, and right about whatever image it is shown."""
 
     def __init__(self, blind=False):
         super().__init__()
-        self.noted, self.blind = {}, blind
+        self.blind = blind
 
-    def note(self, name, values):
-        self.noted[name] = values
+    @property
+    def noted(self):
+        """The last of each claim."""
+        return {name: values[-1] for name, values in self.notes.items()}
 
     def logits(self, x, draws):
         logits = super().logits(x, draws)

@@ -123,6 +123,7 @@ def done(cell: Cell, correct: Sequence[str], cost: Cost, attack: Cost) -> Done:
             linf=0.2 if cell.attack else 0.0,
             reconstruction_clean=0.024,
             amv_purified_last=0.016,
+            radius=(0.1 if digit == "1" else 0.0) if cell.certificate else None,
         )
         for place, word in enumerate(correct)
         for repeat, digit in enumerate(word)
