@@ -149,7 +149,7 @@ def test_the_jacobian_is_the_product_of_the_steps_worked_out_by_hand(method, smo
     purified = hard.smoothed(smoothing).purify(at, nets, draws.repeated(64))
     assert torch.allclose(purified, end, rtol=0, atol=1e-12)
     found = torch.autograd.grad(purified.flatten(1).diag().sum(), at)[0].flatten(1)
-    assert met == {"ball", "range"}
+    assert met >= ({"ball"} if path == "target" else {"ball", "range"})
     assert apart(found, wanted) < 1e-5
     assert apart(wanted, torch.eye(64).double()) > 0.02
 
