@@ -92,7 +92,10 @@ def standing(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 
 @pytest.fixture(scope="session")
 def conduct(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
-    """Run a suite in this process, with flawed defenses in the registry; returns the database. Recipes are in ``suites``."""
+    """Run a suite in this process, with flawed defenses in the registry; returns the database.
+
+    Its recipes are those in ``suites``.
+    """
 
     def run_it(text: str) -> str:
         folder = tmp_path_factory.mktemp("conducted")
