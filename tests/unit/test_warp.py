@@ -105,7 +105,7 @@ def test_what_is_no_norm_of_pixels_has_no_ball(norm):
         lambda: bounds.steepest(x, norm),
         lambda: bounds.random_point(x, 0.1, norm, Draws(("start",), torch.arange(3))),
     ):
-        with pytest.raises(ValueError, match=f"expected a budget in one of the norms Linf, L2, got {norm}"):
+        with pytest.raises(ValueError, match=f"expected a budget in one of the norms Linf, L2, L1, got {norm}"):
             ask()
-    with pytest.raises(ValueError, match="expected a budget in one of the norms Linf, L2, got corruption"):
+    with pytest.raises(ValueError, match="expected a budget in one of the norms Linf, L2, L1, got corruption"):
         bounds.size(x, Norm.CORRUPTION)

@@ -67,7 +67,7 @@ def test_draws_are_fresh_in_each_step_or_in_each_restart(redraw, wanted):
 
 def test_a_score_counts_fooled_draws_first_and_their_loss_then():
     fooled, loss = torch.tensor([0.0, 0.0, 1.0, 3.0]), torch.tensor([0.0, 50.0, 0.1, 0.2])
-    found = score(fooled, loss, 4).tolist()
+    found = score("ce", fooled, loss, 4).tolist()
     assert found == sorted(found)
     assert found[0] == 0.0
     assert found[1] == pytest.approx(0.999 / 4)
