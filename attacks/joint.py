@@ -8,11 +8,15 @@ Li, NeurIPS 2023, equation 8 and section 3.4: the plain sum of both losses, weig
 that follow both gradients are those of Yoon, Hwang and Lee, "Adversarial Purification with Score-based Generative
 Models", ICML 2021.
 
-The step goes along the classification loss's gradient plus ``weight`` times the inner one's, minus it to hide. By
-default each of the two is scaled to length 1 in every image first, so that the weight means the same for all purifiers,
-images and points; ``scale: plain`` adds the losses as they are. The inner loss is asked of the very draws that the
-classification loss is taken under, and exact whatever the attacker's gradient mode; what the iterates are compared by,
-and proposed for, is the classification alone.
+The step goes along the classification loss's gradient plus ``weight`` times the inner one's, minus it to hide. Under a
+budget each pixel that follows the inner gradient is lost for the classification, so by default an image does so only
+where every draw of the look misclassifies it already (as Bryniarski et al., "Evading Adversarial Example Detection
+Defenses with Orthogonal Projected Gradient Descent", ICLR 2022, turn to the constraint that is not yet met).
+
+By default each of the two is scaled to length 1 in every image first, so that the weight means the same for all
+purifiers, images and points; ``scale: plain`` adds the losses as they are. The inner loss is asked of the very draws
+that the classification loss is taken under, and exact whatever the attacker's gradient mode; what the iterates are
+compared by, and proposed for, is the classification alone.
 """
 
 from __future__ import annotations
@@ -49,7 +53,11 @@ class Joint:
             "way back strays from the way there",
         )
         direction: Literal["hide", "disturb"] = Field("hide", description="lower the inner loss, or raise it")
-        weight: Number = Field(0.5, ge=0, description="of the inner gradient beside the classification's")
+        when: Literal["fooled", "always"] = Field(
+            "fooled",
+            description="follow the inner gradient too in images that every draw of a look misclassifies, or always",
+        )
+        weight: Number = Field(0.25, ge=0, description="of the inner gradient beside the classification's")
         scale: Literal["normalised", "plain"] = Field(
             "normalised", description="each gradient has length 1 in every image before the weight, or its own"
         )
@@ -127,14 +135,18 @@ class Joint:
                 inner += torch.autograd.grad(within.sum(), at)[0]
             fooled += (logits.detach().argmax(1) != y).to(fooled.dtype)
             total += loss.detach()
-        return score("ce", fooled, total / rounds, rounds), self._together(outer / rounds, inner / rounds)
+        return score("ce", fooled, total / rounds, rounds), self._together(
+            outer / rounds, inner / rounds, fooled == rounds
+        )
 
-    def _together(self, outer: Tensor, inner: Tensor) -> Tensor:
-        """Return the way to go, from the mean gradients of both losses."""
+    def _together(self, outer: Tensor, inner: Tensor, fooled: Tensor) -> Tensor:
+        """Return the way to go, from the mean gradients of both losses, and which images are fooled ``(B,)``."""
         from harness.bounds import steepest
         from harness.core.threat import Norm
 
         if self.options.scale == "normalised":
             outer, inner = (steepest(gradient, Norm.L2) for gradient in (outer, inner))
         weight = self.options.weight if self.options.direction == "disturb" else -self.options.weight
+        if self.options.when == "fooled":
+            inner = inner * fooled.reshape(-1, 1, 1, 1)
         return outer + weight * inner

@@ -212,12 +212,12 @@ class TestJointThatDisturbsFromTheImage(TestJointThatHides):
     random = False
 
     def make(self):
-        return Joint(Joint.Options(direction="disturb", random_start=False))
+        return Joint(Joint.Options(direction="disturb", random_start=False, when="always"))
 
 
 class TestJointOfPlainLossesWithRestartsAndEOT(TestJointThatHides):
     def make(self):
-        return Joint(Joint.Options(scale="plain", weight=1.0, steps=15, restarts=2, eot=3))
+        return Joint(Joint.Options(scale="plain", weight=1.0, when="always", steps=15, restarts=2, eot=3))
 
 
 class TestJointWithTheSameMasksInARestart(TestJointThatHides):

@@ -34,7 +34,7 @@ def uphill(toy, y):
 
 def change(toy, norm, eps, **options):
     x, y, draws = toy.images()
-    chosen = {"random_start": False, "steps": 150, "step_size": eps / 60, **options}
+    chosen = {"random_start": False, "steps": 150, "step_size": eps / 60, "when": "always", **options}
     found = Joint(Joint.Options(**chosen)).propose(toy, x, y, ThreatModel(norm, eps, Knowledge.BPDA), draws)
     return (found - x).flatten(1), x, y, found
 
@@ -96,22 +96,47 @@ def test_without_weight_it_is_pgd():
     assert torch.equal(found, PGD(PGD.Options(**options)).propose(toy, x, y, threat, draws))
 
 
+def test_by_default_an_image_hides_only_once_it_is_fooled():
+    """Half of the images are out of reach: these are attacked as without the inner loss, to the bit."""
+    from attacks.pgd import PGD
+
+    toy = victim(HALF)
+    x, y, draws = toy.images()
+    eps = toy.distance(Norm.LINF)
+    x[::2] = x[::2] - (0.5 * eps * uphill(toy, y).sign()[::2]).reshape(-1, *x.shape[1:])  # further from falling
+    threat = ThreatModel(Norm.LINF, 1.2 * eps, Knowledge.BPDA)
+    options = {"random_start": False, "steps": 60, "step_size": eps / 20}
+    plain = PGD(PGD.Options(**options)).propose(toy, x, y, threat, draws)
+    looks = len(toy.questions)
+    found = Joint(Joint.Options(weight=2.0, **options)).propose(toy, x, y, threat, draws)
+    assert (toy.margins(plain, y) < 0).tolist() == [False, True] * 3
+    assert torch.equal(found[::2], plain[::2])
+    points = torch.stack(toy.questions[looks:])
+    inner = torch.stack([toy.inner("", point, x, None) for point in points])
+    wrong = torch.stack([toy.margins(point, y) < 0 for point in points])
+    fell = wrong[:, 1].float().argmax()
+    assert bool((inner[fell:, 1::2].amin(0) < 0.9 * inner[fell, 1::2]).all())  # having fallen, it goes home
+    assert bool((inner[1:, ::2] >= inner[:-1, ::2] - 1e-9).all())
+
+
 @pytest.mark.parametrize(("direction", "sign"), [("hide", -1.0), ("disturb", 1.0)])
 def test_plain_losses_are_added_as_they_are(direction, sign):
-    """In L2 the first step goes along the gradient of the sum, worked out by autograd."""
-    toy, eps, weight = victim(HALF), 0.2, 3.0
+    """In L2 the second step, from a point where both have one, goes along the gradient of the sum."""
+    toy, eps, weight = victim(HALF), 1.0, 30.0
     x, y, draws = toy.images()
     options = Joint.Options(
-        scale="plain", weight=weight, direction=direction, steps=1, step_size=0.01, random_start=False
+        scale="plain", weight=weight, direction=direction, when="always", steps=2, step_size=0.01, random_start=False
     )
     asked = []
     toy.logits, old = (lambda at, draws: asked.append(at.detach().clone()) or old(at, draws)), toy.logits
     Joint(options).propose(toy, x, y, ThreatModel(Norm.L2, eps, Knowledge.BPDA), draws)
-    start = asked[0].requires_grad_(True)
+    start = asked[1].requires_grad_(True)
     loss = F.cross_entropy(toy.net(start), y, reduction="sum") + sign * weight * toy.inner("", start, x, None).sum()
     (way,) = torch.autograd.grad(loss, start)
     wanted = 0.01 * way / way.flatten(1).norm(dim=1).reshape(-1, 1, 1, 1)
-    assert torch.allclose(asked[1] - asked[0], wanted, rtol=1e-4, atol=1e-6)
+    assert torch.allclose(asked[2] - asked[1], wanted, rtol=1e-4, atol=1e-6)
+    plain = torch.autograd.grad(F.cross_entropy(toy.net(start), y, reduction="sum"), start)[0]
+    assert float(F.cosine_similarity(way.flatten(1), plain.flatten(1)).max()) < 0.999
 
 
 def test_both_losses_are_asked_of_the_same_draws_anew_in_each_step_or_restart():
@@ -141,7 +166,7 @@ def test_both_losses_are_asked_of_the_same_draws_anew_in_each_step_or_restart():
 def test_the_inner_loss_is_noted_on_the_clean_and_the_proposed_images():
     toy = GuardedLinearVictim()
     x, y, draws = toy.images()
-    attack = Joint(Joint.Options(direction="disturb"))
+    attack = Joint(Joint.Options(direction="disturb", when="always"))
     found = attack.propose(toy, x, y, ThreatModel(Norm.LINF, 0.05, Knowledge.BPDA), draws)
     assert torch.equal(toy.notes["reconstruction_clean"][0], torch.zeros(len(x)))
     assert torch.allclose(toy.notes["reconstruction_proposed"][0], toy.inner("", found, x, None))
