@@ -11,6 +11,7 @@ TABLE = {
     "deepfool": "attacks.minimal:DeepFool",
     "fab": "attacks.fab:FAB",
     "fgsm": "attacks.fgsm:FGSM",
+    "joint": "attacks.joint:Joint",
     "pgd": "attacks.pgd:PGD",
     "replay": "attacks.replay:Replay",
     "square": "attacks.square:Square",

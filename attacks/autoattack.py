@@ -52,14 +52,14 @@ class AutoAttack:
 
         version: Literal["standard", "rand", "plus", "custom"] = Field(
             "standard",
-            description="standard: APGD-CE, APGD-DLR, FAB, Square; rand: APGD-CE and APGD-DLR with EOT 20; plus: more "
-            "restarts, and untargeted forms besides; custom: those under attacks, with the library's 5 restarts",
+            description="standard: APGD-CE, targeted APGD-DLR and FAB, Square; rand: APGD-CE and APGD-DLR with EOT 20; "
+            "plus: more restarts, and untargeted forms besides; custom: those under attacks, with 5 restarts",
         )
         attacks: tuple[Member, ...] = Field((), description="what the version custom runs, in this order")
         reevaluate: int = Field(
             20,
             ge=0,
-            description="fresh draws of a random defense by which candidates are compared, for up to twice the cost; "
+            description="fresh draws of a random defense by which candidates are compared, for about twice the cost; "
             "0: the library's own verdict, which a single draw decides",
         )
 

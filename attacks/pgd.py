@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
+from attacks.ascent import ascend, score
 from attacks.gradients import look
-from attacks.losses import MEANING, Loss, squeezed, too_few
+from attacks.losses import MEANING, Loss, too_few
 from attacks.refusals import no_ball
 from harness.options import Eps
 from harness.options import Options as BaseOptions
@@ -48,27 +49,20 @@ class PGD:
 
     def propose(self, victim: Victim, x: Tensor, y: Tensor, threat: ThreatModel, draws: Draws) -> Tensor:
         """Return for each image the iterate that fools most draws, and among those the one of largest loss."""
-        import torch
-
-        from harness.bounds import project, random_point, step
-
         options = self.options
-        step_size = options.step_size or 2.5 * threat.eps / options.steps
-        best, best_score = x.clone(), torch.full((len(x),), -torch.inf, device=x.device)
-        for restart in range(options.restarts):
-            here = draws.at("restart", restart)
-            x_adv = random_point(x, threat.eps, threat.norm, here.at("start")) if options.random_start else x.clone()
-            for number in range(options.steps + 1):  # one more than steps: the last iterate is evaluated too
-                last = number == options.steps
-                at = here.at("step", number)
-                seen = look(victim, x_adv, y, options.loss, options.eot, at, with_gradient=not last)
-                # the share of draws that are fooled, and below that the loss squeezed into (0, 1 / draws)
-                score = (seen.fooled + 0.999 * squeezed(options.loss, seen.loss)) / seen.draws
-                better = score > best_score
-                best = torch.where(better.reshape(-1, 1, 1, 1), x_adv, best)
-                best_score = torch.where(better, score, best_score)
-                if not last:
-                    x_adv = project(step(x_adv, seen.gradient, step_size, threat.norm), x, threat.eps, threat.norm)
-                done = restart * (options.steps + 1) + number + 1
-                victim.progress(done / (options.restarts * (options.steps + 1)))
-        return best
+
+        def seen(point: Tensor, draws: Draws, with_gradient: bool) -> tuple[Tensor, Tensor]:
+            found = look(victim, point, y, options.loss, options.eot, draws, with_gradient=with_gradient)
+            return score(options.loss, found.fooled, found.loss, found.draws), found.gradient
+
+        return ascend(
+            seen,
+            x,
+            threat,
+            draws,
+            steps=options.steps,
+            step_size=options.step_size,
+            restarts=options.restarts,
+            random_start=options.random_start,
+            progress=victim.progress,
+        )

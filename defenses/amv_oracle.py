@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
+from defenses.attention import Layers, orders, variation
 from defenses.descent import descend
 from harness.core.contracts import Setting, Traits
 from harness.options import Eps, Number, Recipe
@@ -41,7 +42,7 @@ class AMVOracle:
         mask_ratio: Number = Field(0.5, ge=0, lt=1, description="share of the patches that is removed")
         masks: int = Field(1, ge=1, description="masks whose variations are averaged in a step")
         mask_mode: Literal["fresh", "fixed"] = Field("fresh", description="draw masks anew in each iteration, or once")
-        layers: Literal["last", "all"] = Field(
+        layers: Layers = Field(
             "all", description="decoder layers: the one that the figures show, or the mean that the theorem bounds"
         )
 
@@ -68,7 +69,7 @@ class AMVOracle:
             raise ValueError(f"expected the clean images beside {len(x)} attacked ones, got none; the judge has them")
         known, options = clean.detach(), self.options
 
-        def loss(at: Tensor, step: int) -> Tensor:
+        def loss(at: Tensor, still: Tensor, step: int) -> Tensor:
             return self.variation(at, known, nets, draws.at("mask", step if options.mask_mode == "fresh" else 0))
 
         return descend(
@@ -85,14 +86,6 @@ class AMVOracle:
 
         The Frobenius norm of the difference of each head's attention matrix, averaged over heads and layers.
         """
-        import torch
-
         mae, options = nets["mae"], self.options
-        n_patches = int(mae.n_patches)  # type: ignore[arg-type]
-        order = torch.stack([draws.at(mask).permutation(n_patches) for mask in range(options.masks)], 1).flatten(0, 1)
-        with torch.no_grad():
-            aims = mae(clean.repeat_interleave(options.masks, 0), order, options.mask_ratio, attention=True).attention
-        maps = mae(x.repeat_interleave(options.masks, 0), order, options.mask_ratio, attention=True).attention
-        pairs = list(zip(maps, aims, strict=True))[-1 if options.layers == "last" else 0 :]
-        norms = [torch.linalg.matrix_norm((a - b).to(x.dtype)).mean(1) for a, b in pairs]
-        return torch.stack(norms).mean(0)
+        order = orders(int(mae.n_patches), options.masks, draws)  # type: ignore[arg-type]
+        return variation(mae, x, clean, order, options.mask_ratio, options.layers)

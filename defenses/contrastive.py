@@ -21,12 +21,14 @@ Where it departs from the authors' code, by default:
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from defenses.guidance import PATH, Path, refuse_detached
+from defenses.guidance import PATH, Path, refuse_detached, twice_differentiable
+from defenses.inner import expect
 from defenses.reverse import N_STEPS, refuse_strides
 from harness.core.contracts import Setting, Traits
 from harness.options import Number, Recipe
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from defenses.adam import Moments
+    from defenses.deviation import Deviation
     from harness.core.contracts import Nets
     from harness.draws import Draws
 
@@ -65,6 +68,7 @@ class Contrastive:
 
     version: ClassVar[int] = 1
     source: ClassVar[str] = "Bai et al., Diffusion Models Demand Contrastive Guidance, ICML 2024"
+    inner: ClassVar[tuple[str, ...]] = ("deviation",)
 
     class Options(BaseOptions):
         """Noise levels are those of the training schedule, of 1000."""
@@ -114,19 +118,35 @@ class Contrastive:
 
     def purify(self, x: Tensor, nets: Nets, draws: Draws) -> Tensor:
         """Return the images after the guided way back; differentiable in ``x`` when gradients are on."""
-        from defenses.reverse import diffused, restore
         from harness.bounds import clip
 
+        return clip((self._there_and_back(x, nets, draws) + 1.0) / 2.0).to(x.dtype)
+
+    def inner_loss(self, name: str, x: Tensor, clean: Tensor, nets: Nets, draws: Draws) -> Tensor:
+        """Return how far the way back strays, ``(B,)``, guidance attached and begun anew (``defenses.deviation``)."""
+        from defenses.deviation import Deviation
+
+        expect(name, self.inner)
+        deviation = Deviation()
+        attached = type(self)(self.options.model_copy(update={"path": "attached", "memory": "fresh"}))
+        attached._there_and_back(x, nets, draws, deviation)
+        return deviation.mean()
+
+    def _there_and_back(self, x: Tensor, nets: Nets, draws: Draws, deviation: Deviation | None = None) -> Tensor:
+        """Return the images in [-1, 1], unclipped, after the way back, whose states are shown to the deviation."""
+        from defenses.reverse import diffused, restore
+
         options = self.options
+        image = 2.0 * x - 1.0
         noise = draws.at("forward").normal(*x.shape[1:]).to(x.dtype)
-        state = diffused(2.0 * x - 1.0, noise, options.t_star, options.sampler)
+        state = diffused(image, noise, options.t_star, options.sampler)
         learned = self._kept if self._fits(x) else None
         learned = learned or Embedding()
 
         def guide(at: Tensor, share: float, predicted: Tensor) -> Tensor:
             return predicted + options.multiplier * self._gradient(nets["guide"], at, learned, draws)
 
-        image = restore(
+        found = restore(
             state,
             nets["unet"],
             draws,
@@ -135,10 +155,11 @@ class Contrastive:
             sampler=options.sampler,
             guide=guide,
             replay=False,
+            seen=None if deviation is None else deviation.from_way(image, noise),
         )
         if options.memory == "kept":
             self._kept = learned
-        return clip((image + 1.0) / 2.0).to(x.dtype)
+        return found
 
     def _fits(self, x: Tensor) -> bool:
         return self._kept is not None and self._kept.before is not None and self._kept.before.shape == x.shape
@@ -154,7 +175,7 @@ class Contrastive:
         if before is None or learned.evaluations <= self.options.start:
             return torch.zeros_like(at)
         attached = self.options.path == "attached" and torch.is_grad_enabled() and at.requires_grad
-        with torch.enable_grad():
+        with torch.enable_grad(), twice_differentiable() if attached else nullcontext():
             here = at if attached else at.detach().requires_grad_(True)
             then = before if attached else before.detach()
             one, other = classifier((then + 1.0) / 2.0), classifier((here + 1.0) / 2.0)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field, model_validator
 
 from defenses.guidance import PATH, Path, gradient, refuse_detached
+from defenses.inner import expect
 from defenses.reverse import N_STEPS, Sampler, refuse_strides
 from harness.core.contracts import Setting, Traits
 from harness.options import Number, Recipe
@@ -25,6 +26,7 @@ from harness.options import Options as BaseOptions
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from defenses.deviation import Deviation
     from harness.core.contracts import Nets
     from harness.draws import Draws
 
@@ -34,6 +36,7 @@ class COUP:
 
     version: ClassVar[int] = 1
     source: ClassVar[str] = "Zhang et al., Classifier Guidance Enhances Diffusion-based Purification, ECAI 2024"
+    inner: ClassVar[tuple[str, ...]] = ("deviation",)
 
     class Options(BaseOptions):
         """Noise levels are those of the training schedule, of 1000."""
@@ -69,29 +72,50 @@ class COUP:
 
     def purify(self, x: Tensor, nets: Nets, draws: Draws) -> Tensor:
         """Return the images after the way back; differentiable in ``x`` when gradients are on."""
-        from defenses.reverse import diffused, restore
         from harness.bounds import clip
 
+        return clip((self._back(x, nets, draws, self.options.sampler) + 1.0) / 2.0).to(x.dtype)
+
+    def inner_loss(self, name: str, x: Tensor, clean: Tensor, nets: Nets, draws: Draws) -> Tensor:
+        """Return how far the way back strays, ``(B,)``, guidance attached; from the input where it gets no noise.
+
+        See ``defenses.deviation``.
+        """
+        from defenses.deviation import Deviation
+
+        expect(name, self.inner)
+        deviation, sampler = Deviation(), self.options.sampler
+        attached = type(self)(self.options.model_copy(update={"path": "attached"}))
+        attached._back(x, nets, draws, "sde" if sampler == "torchsde" else sampler, deviation)
+        return deviation.mean()
+
+    def _back(
+        self, x: Tensor, nets: Nets, draws: Draws, sampler: Sampler, deviation: Deviation | None = None
+    ) -> Tensor:
+        """Return the images in [-1, 1], unclipped, after the way back, whose states are shown to the deviation."""
+        from defenses.reverse import diffused, restore
+
         options = self.options
-        state = 2.0 * x - 1.0
+        image = state = 2.0 * x - 1.0
+        noise = None
         if options.forward_noise:
             noise = draws.at("forward").normal(*x.shape[1:]).to(x.dtype)
-            state = diffused(state, noise, options.t_star, options.sampler)
+            state = diffused(image, noise, options.t_star, sampler)
 
         def guide(at: Tensor, share: float, predicted: Tensor) -> Tensor:
             towards = gradient(lambda here: confidence(nets["guide"], here), at, options.path)
             return predicted - math.sqrt(1.0 - share) * options.weight * towards
 
-        image = restore(
+        return restore(
             state,
             nets["unet"],
             draws,
             t_star=options.t_star,
             steps=options.steps,
-            sampler=options.sampler,
+            sampler=sampler,
             guide=guide if options.weight else None,
+            seen=None if deviation is None else deviation.from_way(image, noise),
         )
-        return clip((image + 1.0) / 2.0).to(x.dtype)
 
 
 def confidence(classifier: nn.Module, state: Tensor) -> Tensor:

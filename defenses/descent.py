@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from defenses.guidance import twice_differentiable
 from harness.core.threat import Knowledge, Norm
 
 if TYPE_CHECKING:
@@ -15,8 +16,9 @@ if TYPE_CHECKING:
     from harness.core.contracts import Setting
     from harness.core.threat import Smoothing
 
-    #: images that gradients are wanted of, number of the step from 0 -> losses, one or several per image
-    Loss = Callable[[Tensor, int], Tensor]
+    #: images that the descent moves, the same images as its gradient takes them for constants, number of the step from
+    #: 0 -> losses, one or several per image
+    Loss = Callable[[Tensor, Tensor, int], Tensor]
 
 
 def descend(
@@ -39,7 +41,7 @@ def descend(
 
     Args:
         x: pixels ``(B, C, H, W)`` in [0, 1].
-        loss: what to lower.
+        loss: what to lower; what it takes of its second argument, the descent's gradient leaves out.
         steps: gradient steps, 1 or more.
         step_size: length of a step in every pixel.
         eps: radius of the ball; 1 leaves the pixel range alone.
@@ -63,16 +65,16 @@ def descend(
 def _sign(at: Tensor, loss: Loss, step: int, smoothing: Smoothing | None) -> Tensor:
     """Return the signs of the loss's gradient; differentiable where they are smoothed and gradients are on."""
     import torch
-    from torch.nn.attention import SDPBackend, sdpa_kernel
 
     attached = smoothing is not None and torch.is_grad_enabled() and at.requires_grad
     with torch.enable_grad():
-        here = at if attached else at.detach().requires_grad_(True)
         if not attached:
-            (gradient,) = torch.autograd.grad(loss(here, step).sum(), here)
+            here = at.detach().requires_grad_(True)
+            (gradient,) = torch.autograd.grad(loss(here, at.detach(), step).sum(), here)
             return gradient.sign()
-        with sdpa_kernel(SDPBackend.MATH):  # the fused ones have no second derivative
-            (gradient,) = torch.autograd.grad(loss(here, step).sum(), here, create_graph=True)
+        here = at.view_as(at)  # the gradient is by this one alone, and depends on the other too
+        with twice_differentiable():
+            (gradient,) = torch.autograd.grad(loss(here, at, step).sum(), here, create_graph=True)
     mean = gradient.abs().flatten(1).mean(1).clamp_min(1e-30).reshape(-1, 1, 1, 1)
     smooth = gradient / mean
     if smoothing is not None and smoothing.by == "tanh":

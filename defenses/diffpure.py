@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field, model_validator
 
+from defenses.inner import expect
 from defenses.reverse import N_STEPS, Sampler, refuse_strides
 from harness.core.contracts import Setting, Traits
 from harness.options import Options as BaseOptions
@@ -27,6 +28,7 @@ from harness.options import Recipe
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from defenses.deviation import Deviation
     from harness.core.contracts import Nets
     from harness.draws import Draws
 
@@ -39,6 +41,7 @@ class DiffPure:
 
     version: ClassVar[int] = 1
     source: ClassVar[str] = "Nie et al., Diffusion Models for Adversarial Purification, ICML 2022"
+    inner: ClassVar[tuple[str, ...]] = ("deviation",)
 
     class Options(BaseOptions):
         """Noise levels are those of the training schedule, of 1000."""
@@ -94,17 +97,34 @@ class DiffPure:
 
     def purify(self, x: Tensor, nets: Nets, draws: Draws) -> Tensor:
         """Return the images after noising and denoising; differentiable in ``x`` when gradients are on."""
-        from defenses.reverse import diffused, restore
         from harness.bounds import clip
 
-        sampler, rounds = self.options.sampler, self.options.rounds
+        return clip((self._there_and_back(x, nets, draws, self.options.sampler) + 1.0) / 2.0).to(x.dtype)
+
+    def inner_loss(self, name: str, x: Tensor, clean: Tensor, nets: Nets, draws: Draws) -> Tensor:
+        """Return how far the ways back of all rounds stray, ``(B,)`` (``defenses.deviation``)."""
+        from defenses.deviation import Deviation
+
+        expect(name, self.inner)
+        deviation, sampler = Deviation(), self.options.sampler
+        self._there_and_back(x, nets, draws, "sde" if sampler == "torchsde" else sampler, deviation)
+        return deviation.mean()
+
+    def _there_and_back(
+        self, x: Tensor, nets: Nets, draws: Draws, sampler: Sampler, deviation: Deviation | None = None
+    ) -> Tensor:
+        """Return the images in [-1, 1], unclipped, after all rounds, whose states are shown to the deviation."""
+        from defenses.reverse import diffused, restore
+
+        rounds = self.options.rounds
         image = 2.0 * x - 1.0
         for number, (t_star, steps) in enumerate(rounds):
             here = draws if len(rounds) == 1 else draws.at("round", number)
             noise = here.at("forward").normal(*x.shape[1:]).to(x.dtype)
             state = diffused(image, noise, t_star, sampler)
-            image = restore(state, nets["unet"], here, t_star=t_star, steps=steps, sampler=sampler)
-        return clip((image + 1.0) / 2.0).to(x.dtype)
+            seen = None if deviation is None else deviation.from_way(image, noise)
+            image = restore(state, nets["unet"], here, t_star=t_star, steps=steps, sampler=sampler, seen=seen)
+        return image
 
 
 class ADBM(DiffPure):

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from defenses.guidance import PATH, Path, gradient, refuse_detached
+from defenses.inner import expect
 from defenses.reverse import N_STEPS, refuse_strides
 from harness.core.contracts import Setting, Traits
 from harness.options import Eps, Number, Recipe
@@ -34,6 +35,7 @@ from harness.options import Options as BaseOptions
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from defenses.deviation import Deviation
     from harness.core.contracts import Nets
     from harness.draws import Draws
 
@@ -46,6 +48,7 @@ class GDMP:
 
     version: ClassVar[int] = 1
     source: ClassVar[str] = "Wang et al., Guided Diffusion Model for Adversarial Purification, arXiv 2205.14969"
+    inner: ClassVar[tuple[str, ...]] = ("deviation",)
 
     class Options(BaseOptions):
         """Noise levels are those of the training schedule, of 1000."""
@@ -82,8 +85,23 @@ class GDMP:
 
     def purify(self, x: Tensor, nets: Nets, draws: Draws) -> Tensor:
         """Return the images after all rounds; differentiable in ``x`` when gradients are on."""
-        from defenses.reverse import diffused, restore
         from harness.bounds import clip
+
+        return clip((self._there_and_back(x, nets, draws) + 1.0) / 2.0).to(x.dtype)
+
+    def inner_loss(self, name: str, x: Tensor, clean: Tensor, nets: Nets, draws: Draws) -> Tensor:
+        """Return how far the ways back of all rounds stray, ``(B,)``, guidance attached (``defenses.deviation``)."""
+        from defenses.deviation import Deviation
+
+        expect(name, self.inner)
+        deviation = Deviation()
+        attached = type(self)(self.options.model_copy(update={"path": "attached"}))
+        attached._there_and_back(x, nets, draws, deviation)
+        return deviation.mean()
+
+    def _there_and_back(self, x: Tensor, nets: Nets, draws: Draws, deviation: Deviation | None = None) -> Tensor:
+        """Return the images in [-1, 1], unclipped, after all rounds, whose states are shown to the deviation."""
+        from defenses.reverse import diffused, restore
 
         options = self.options
         shape = tuple(x.shape[1:])
@@ -111,8 +129,9 @@ class GDMP:
                 sampler="ddpm",
                 shift=shift,
                 beside=(given,),
+                seen=None if deviation is None else deviation.from_way(image, noise),
             )
-        return clip((image + 1.0) / 2.0).to(x.dtype)
+        return image
 
     def strength(self, share: float) -> float:
         """Return s_t, where ``share`` is abar_t; eps is counted in [-1, 1], twice as long."""

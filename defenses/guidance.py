@@ -12,6 +12,7 @@ from harness.core.threat import Knowledge
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from torch import Tensor
 
@@ -35,9 +36,21 @@ def gradient(value: Callable[[Tensor], Tensor], at: Tensor, path: Path) -> Tenso
 
     attached = path == "attached" and torch.is_grad_enabled() and at.requires_grad
     with torch.enable_grad():
-        here = at if attached else at.detach().requires_grad_(True)
-        (found,) = torch.autograd.grad(value(here).sum(), here, create_graph=attached)
+        if not attached:
+            here = at.detach().requires_grad_(True)
+            (found,) = torch.autograd.grad(value(here).sum(), here)
+            return found
+        with twice_differentiable():
+            (found,) = torch.autograd.grad(value(at).sum(), at, create_graph=True)
     return found
+
+
+def twice_differentiable() -> AbstractContextManager[None]:
+    """Return a block in which attention has a second derivative; torch's fused kernels have a first one alone."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    block: AbstractContextManager[None] = sdpa_kernel(SDPBackend.MATH)
+    return block
 
 
 def refuse_detached(name: str, path: Path, setting: Setting) -> str | None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field, model_validator
 
 from defenses.guidance import Path, refuse_detached
+from defenses.inner import expect, looks
 from harness.core.contracts import Setting, Traits
 from harness.options import Number, Recipe
 from harness.options import Options as BaseOptions
@@ -32,6 +33,7 @@ class LM:
 
     version: ClassVar[int] = 1
     source: ClassVar[str] = "Chen et al., Robust Classification via a Single Diffusion Model, ICML 2024"
+    inner: ClassVar[tuple[str, ...]] = ("reconstruction",)
 
     class Options(BaseOptions):
         """Units: images in [-1, 1]."""
@@ -64,7 +66,6 @@ class LM:
     def purify(self, x: Tensor, nets: Nets, draws: Draws) -> Tensor:
         """Return the likelier images; differentiable in ``x`` when gradients are on."""
         from defenses.adam import minimised
-        from defenses.denoiser import denoised
         from harness.bounds import clip
 
         options = self.options
@@ -73,12 +74,26 @@ class LM:
             start = start.detach()
 
         def loss(at: Tensor, step: int) -> Tensor:
-            here = draws.at("step", step)
-            share = here.at("sigma").uniform(1)[:, 0].to(at.dtype)
-            sigma = options.sigma_min + (options.sigma_max - options.sigma_min) * share
-            noise = here.at("noise").normal(*at.shape[1:]).to(at.dtype)
-            found = denoised(nets["unet"], at + sigma.reshape(-1, 1, 1, 1) * noise, sigma)
-            return ((found - at) ** 2).flatten(1).mean(1)
+            return self.loss(at, step, nets, draws)
 
         found = minimised(start, loss, steps=options.steps, lr=options.lr, path=options.path)
         return clip((found + 1.0) / 2.0).to(x.dtype)
+
+    def loss(self, at: Tensor, step: int, nets: Nets, draws: Draws) -> Tensor:
+        """Return the diffusion's loss at images in [-1, 1] with the noise of a step, ``(B,)``."""
+        from defenses.denoiser import denoised
+
+        options, here = self.options, draws.at("step", step)
+        share = here.at("sigma").uniform(1)[:, 0].to(at.dtype)
+        sigma = options.sigma_min + (options.sigma_max - options.sigma_min) * share
+        noise = here.at("noise").normal(*at.shape[1:]).to(at.dtype)
+        found = denoised(nets["unet"], at + sigma.reshape(-1, 1, 1, 1) * noise, sigma)
+        return ((found - at) ** 2).flatten(1).mean(1)
+
+    def inner_loss(self, name: str, x: Tensor, clean: Tensor, nets: Nets, draws: Draws) -> Tensor:
+        """Return what the steps lower, ``(B,)``, averaged over the noise of some of them."""
+        import torch
+
+        expect(name, self.inner)
+        found = [self.loss(2.0 * x - 1.0, step, nets, draws) for step in looks(self.options.steps)]
+        return torch.stack(found).mean(0)

@@ -24,7 +24,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
+from defenses.attention import orders, variation
 from defenses.descent import descend, refuse_full
+from defenses.inner import expect, looks
 from harness.core.contracts import Setting, Traits
 from harness.options import Eps, Number, Recipe
 from harness.options import Options as BaseOptions
@@ -43,6 +45,7 @@ class MAEPure:
     version: ClassVar[int] = 1
     source: ClassVar[str] = "MAE-Pure, NeurIPS 2025 submission 21073, algorithm 1"
     name: ClassVar[str] = "mae-pure"
+    inner: ClassVar[tuple[str, ...]] = ("reconstruction", "attention")
 
     class Options(BaseOptions):
         """Units: pixels in [0, 1].
@@ -100,8 +103,8 @@ class MAEPure:
         """Return images within ``eps`` of ``x`` that the autoencoder reconstructs better."""
         options = self.options
 
-        def loss(at: Tensor, step: int) -> Tensor:
-            return self.loss(at, nets, draws.at("mask", step if options.mask_mode == "fresh" else 0))
+        def loss(at: Tensor, still: Tensor, step: int) -> Tensor:
+            return self.loss(at, nets, self._masks(draws, step), still)
 
         return descend(
             x,
@@ -113,22 +116,45 @@ class MAEPure:
             smoothing=self.smoothing,
         )
 
-    def loss(self, x: Tensor, nets: Nets, draws: Draws) -> Tensor:
+    def _masks(self, draws: Draws, step: int) -> Draws:
+        """Return the draws of the masks of a step."""
+        return draws.at("mask", step if self.options.mask_mode == "fresh" else 0)
+
+    def loss(self, x: Tensor, nets: Nets, draws: Draws, still: Tensor | None = None) -> Tensor:
         """Return the masked reconstruction loss ``(B * masks,)``, the masks of an image side by side.
 
-        Its gradient in ``x`` takes the path that the options say.
+        Its gradient in ``x`` takes the path that the options say. On the other one are the images ``still``: the same,
+        and without a gradient unless told.
+        """
+        mae, options = nets["mae"], self.options
+        order = orders(int(mae.n_patches), options.masks, draws)  # type: ignore[arg-type]
+        several, constant = (
+            one.repeat_interleave(options.masks, 0) for one in (x, x.detach() if still is None else still)
+        )
+        seen = constant if options.gradient == "target" else several
+        aim = constant if options.gradient == "visible" else several
+        loss: Tensor = mae.loss(mae(seen, order, options.removed), aim, units=options.units)  # type: ignore[operator]
+        return loss
+
+    def inner_loss(self, name: str, x: Tensor, clean: Tensor, nets: Nets, draws: Draws) -> Tensor:
+        """Return a loss within the method, ``(B,)``, averaged over the masks of some of its steps.
+
+        ``reconstruction``: the loss itself, with all its paths. ``attention``: how far the decoder's attention is from
+        that on the clean images (``defenses.attention``), all layers counted.
         """
         import torch
 
-        mae, options = nets["mae"], self.options
-        n_patches = int(mae.n_patches)  # type: ignore[arg-type]
-        order = torch.stack([draws.at(mask).permutation(n_patches) for mask in range(options.masks)], 1).flatten(0, 1)
-        several = x.repeat_interleave(options.masks, 0)
-        found = mae(several.detach() if options.gradient == "target" else several, order, options.removed)
-        loss: Tensor = mae.loss(  # type: ignore[operator]
-            found, several, units=options.units, detach_target=options.gradient == "visible"
-        )
-        return loss
+        expect(name, self.inner)
+        options, mae = self.options, nets["mae"]
+        found = []
+        for step in looks(options.steps) if options.mask_mode == "fresh" else [0]:
+            here = self._masks(draws, step)
+            if name == "attention":
+                order = orders(int(mae.n_patches), options.masks, here)  # type: ignore[arg-type]
+                found.append(variation(mae, x, clean, order, options.removed, "all"))
+            else:
+                found.append(self.loss(x, nets, here, x))
+        return torch.cat([one.reshape(len(x), -1) for one in found], 1).mean(1)
 
 
 class RMAEPure(MAEPure):

@@ -26,7 +26,9 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from defenses.attention import orders
 from defenses.descent import descend, refuse_full
+from defenses.inner import expect, looks
 from harness.core.contracts import Setting, Traits
 from harness.options import Eps, Number, Recipe
 from harness.options import Options as BaseOptions
@@ -47,6 +49,7 @@ class MaskDiTPure:
     version: ClassVar[int] = 1
     source: ClassVar[str] = "MaskDiT-Pure, NeurIPS 2025 submission 21073; network: Zheng et al., MaskDiT, TMLR 2024"
     name: ClassVar[str] = "maskdit-pure"
+    inner: ClassVar[tuple[str, ...]] = ("reconstruction",)
 
     class Options(BaseOptions):
         """Units: pixels in [0, 1], sigma's too: half of EDM's.
@@ -122,11 +125,10 @@ class MaskDiTPure:
 
     def purify(self, x: Tensor, nets: Nets, draws: Draws) -> Tensor:
         """Return images within ``eps`` of ``x`` that the network denoises and reconstructs better."""
-        options, levels = self.options, self.options.levels
+        options = self.options
 
-        def loss(at: Tensor, step: int) -> Tensor:
-            here = draws.at("mask", step if options.mask_mode == "fresh" else 0)
-            return self.loss(at, nets, here, levels[step * len(levels) // options.steps])
+        def loss(at: Tensor, still: Tensor, step: int) -> Tensor:
+            return self.loss(at, nets, *self._look(draws, step), still)
 
         return descend(
             x,
@@ -138,27 +140,48 @@ class MaskDiTPure:
             smoothing=self.smoothing,
         )
 
-    def loss(self, x: Tensor, nets: Nets, draws: Draws, sigma: float) -> Tensor:
+    def _look(self, draws: Draws, step: int) -> tuple[Draws, float]:
+        """Return the draws of masks and noise of a step, and its noise level."""
+        options, levels = self.options, self.options.levels
+        here = draws.at("mask", step if options.mask_mode == "fresh" else 0)
+        return here, levels[step * len(levels) // options.steps]
+
+    def loss(self, x: Tensor, nets: Nets, draws: Draws, sigma: float, still: Tensor | None = None) -> Tensor:
         """Return the loss at a noise level ``(B * masks,)``, the masks of an image side by side.
 
-        Its gradient in ``x`` takes the path that the options say; the noise is no function of ``x``.
+        Its gradient in ``x`` takes the path that the options say; the noise is no function of ``x``. On the other path
+        are the images ``still``: the same, and without a gradient unless told.
         """
         import torch
 
         net, options = nets["maskdit"], self.options
-        n_patches, each = int(net.n_patches), range(options.masks)  # type: ignore[arg-type]
-        order = torch.stack([draws.at(mask).permutation(n_patches) for mask in each], 1).flatten(0, 1)
-        clean = noisy = x.repeat_interleave(options.masks, 0)
+        each = range(options.masks)
+        order = orders(int(net.n_patches), options.masks, draws)  # type: ignore[arg-type]
+        clean, constant = (
+            one.repeat_interleave(options.masks, 0) for one in (x, x.detach() if still is None else still)
+        )
+        noise: Tensor | float = 0.0
         if options.noise == "added":
-            noise = torch.stack([draws.at(mask, "noise").normal(*x.shape[1:]) for mask in each], 1).flatten(0, 1)
-            noisy = clean + sigma * noise.to(x.dtype)
+            drawn = torch.stack([draws.at(mask, "noise").normal(*x.shape[1:]) for mask in each], 1).flatten(0, 1)
+            noise = sigma * drawn.to(x.dtype)
+        seen = constant if options.gradient == "target" else clean
+        aim = constant if options.gradient == "visible" else clean
         level = torch.full((len(clean),), sigma, dtype=x.dtype, device=x.device)
-        found = net(noisy.detach() if options.gradient == "target" else noisy, level, order, options.removed)
-        if options.gradient == "visible":
-            clean, noisy = clean.detach(), noisy.detach()
-        denoising, reconstruction = net.losses(found, clean, noisy, level)  # type: ignore[operator]
+        found = net(seen + noise, level, order, options.removed)
+        denoising, reconstruction = net.losses(found, aim, aim + noise, level)  # type: ignore[operator]
         loss: Tensor = options.denoising_weight * denoising + options.reconstruction_weight * reconstruction
         return loss
+
+    def inner_loss(self, name: str, x: Tensor, clean: Tensor, nets: Nets, draws: Draws) -> Tensor:
+        """Return a loss within the method, ``(B,)``, averaged over masks, noise and levels of some of its steps.
+
+        ``reconstruction``: the loss itself, with all its paths.
+        """
+        import torch
+
+        expect(name, self.inner)
+        found = [self.loss(x, nets, *self._look(draws, step), x) for step in looks(self.options.steps)]
+        return torch.cat([one.reshape(len(x), -1) for one in found], 1).mean(1)
 
 
 class RMaskDiTPure(MaskDiTPure):

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     #: state, number of its step, its abar, variance of the step, what is beside -> what is added to the step's mean
     Shift = Callable[..., Tensor]
 
+    #: is shown each state after its step, and its abar; 1 of the image at the end
+    Seen = Callable[[Tensor, float], None]
+
     #: a step of the way back, from a state and what is beside to the next state; and how it is called
     Step = Callable[..., Tensor]
     Call = Callable[..., Tensor]
@@ -103,6 +106,7 @@ def restore(
     shift: Shift | None = None,
     beside: tuple[Tensor, ...] = (),
     replay: bool = True,
+    seen: Seen | None = None,
 ) -> Tensor:
     """Return the images in [-1, 1], unclipped, that a reverse process ends in; differentiable in ``state``.
 
@@ -119,10 +123,13 @@ def restore(
         shift: moves the mean of every step; for ``ddpm`` alone, whose steps have a variance.
         beside: what the shift depends on beside the state; gradients reach it too.
         replay: False for a guide that remembers: its steps cannot be run again, and the whole graph is kept.
+        seen: is shown the states on the way; the sampler ``torchsde`` shows none, and ``sde`` goes the same way.
 
     Raises:
-        ValueError: if there is a shift with another sampler.
+        ValueError: if there is a shift with another sampler, or states of ``torchsde`` should be shown.
     """
+    if seen is not None and sampler == "torchsde":
+        raise ValueError("expected a sampler that shows its states, got torchsde; sde goes the same way")
     if shift is not None and sampler != "ddpm":
         raise ValueError(f"expected the sampler ddpm with a shift of means, got {sampler}")
 
@@ -134,8 +141,8 @@ def restore(
 
     call = replayed if replay else _called
     if sampler in COUNTING:
-        return _count_down(state, predict, draws, t_star, t_star // steps, sampler, shift, beside, call)
-    return _integrate(state, predict, draws, t_star / N_STEPS, steps, sampler, call)
+        return _count_down(state, predict, draws, t_star, t_star // steps, sampler, shift, beside, call, seen)
+    return _integrate(state, predict, draws, t_star / N_STEPS, steps, sampler, call, seen)
 
 
 def _called(step: Step, *given: Tensor) -> Tensor:
@@ -152,6 +159,7 @@ def _count_down(
     shift: Shift | None,
     beside: tuple[Tensor, ...],
     call: Call,
+    seen: Seen | None,
 ) -> Tensor:
     from harness.nets.unet import schedule, steps_like
 
@@ -172,6 +180,8 @@ def _count_down(
 
     for step in range(t_star - 1, -1, -stride):
         state = call(partial(back, step=step), state, *beside)
+        if seen is not None:
+            seen(state, float(scheduler.alphas_cumprod[step - stride]) if step >= stride else 1.0)
     return state
 
 
@@ -190,6 +200,7 @@ def _integrate(
     steps: int,
     sampler: Sampler,
     call: Call,
+    seen: Seen | None,
 ) -> Tensor:
     shape = tuple(state.shape[1:])
     length = (start - END) / steps
@@ -213,6 +224,8 @@ def _integrate(
 
     for step in range(steps):
         state = call(partial(back, step=step), state)
+        if seen is not None:
+            seen(state, kept(start - (step + 1) * length) if step + 1 < steps else 1.0)
     return state
 
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from defenses.guidance import Path, refuse_detached
+from defenses.inner import expect, looks
 from harness.core.contracts import Setting, Traits
 from harness.options import Number, Recipe
 from harness.options import Options as BaseOptions
@@ -46,6 +47,7 @@ class ScoreOpt:
 
     version: ClassVar[int] = 1
     source: ClassVar[str] = "Zhang et al., Enhancing Adversarial Robustness via Score-Based Optimization, NeurIPS 2023"
+    inner: ClassVar[tuple[str, ...]] = ("reconstruction",)
 
     class Options(BaseOptions):
         """Units: images in [-1, 1]."""
@@ -81,30 +83,48 @@ class ScoreOpt:
         found = (self._image if self.options.optimised == "image" else self._noise)(start, nets["unet"], draws)
         return clip((found + 1.0) / 2.0).to(x.dtype)
 
+    def inner_loss(self, name: str, x: Tensor, clean: Tensor, nets: Nets, draws: Draws) -> Tensor:
+        """Return what the steps lower, ``(B,)``, at the images, or at the images with the noise that is drawn once.
+
+        Where each step has noise of its own, averaged over that of some of them.
+        """
+        import torch
+
+        expect(name, self.inner)
+        start, net = 2.0 * x - 1.0, nets["unet"]
+        if self.options.optimised == "noise":
+            noise = self._drawn(start, draws)
+            return self._noise_loss(start + self.options.sigma * noise, noise, net)
+        return torch.stack([self._image_loss(start, step, net, draws) for step in looks(self.options.steps)]).mean(0)
+
     def _image(self, start: Tensor, net: nn.Module, draws: Draws) -> Tensor:
+        return self._lowered(start, lambda at, step: self._image_loss(at, step, net, draws))
+
+    def _image_loss(self, at: Tensor, step: int, net: nn.Module, draws: Draws) -> Tensor:
         from defenses.denoiser import denoised
 
-        def loss(at: Tensor, step: int) -> Tensor:
-            here = draws.at("step", step)
-            sigma = self.options.sigma + SPREAD * (2.0 * here.at("sigma").uniform(1)[:, 0] - 1.0)
-            sigma = sigma.clamp_min(LEAST).to(at.dtype)
-            noise = here.at("noise").normal(*at.shape[1:]).to(at.dtype)
-            agreed = denoised(net, at + sigma.reshape(-1, 1, 1, 1) * noise, sigma)
-            return ((agreed - at) ** 2).flatten(1).mean(1)
-
-        return self._lowered(start, loss)
+        here = draws.at("step", step)
+        sigma = self.options.sigma + SPREAD * (2.0 * here.at("sigma").uniform(1)[:, 0] - 1.0)
+        sigma = sigma.clamp_min(LEAST).to(at.dtype)
+        noise = here.at("noise").normal(*at.shape[1:]).to(at.dtype)
+        agreed = denoised(net, at + sigma.reshape(-1, 1, 1, 1) * noise, sigma)
+        return ((agreed - at) ** 2).flatten(1).mean(1)
 
     def _noise(self, start: Tensor, net: nn.Module, draws: Draws) -> Tensor:
         from defenses.denoiser import denoised
 
-        sigma = start.new_full((len(start),), self.options.sigma)
-        noise = draws.at("noise").normal(*start.shape[1:]).to(start.dtype)
+        noise, sigma = self._drawn(start, draws), self.options.sigma
+        found = self._lowered(start + sigma * noise, lambda at, step: self._noise_loss(at, noise, net))
+        return denoised(net, found, start.new_full((len(start),), sigma))
 
-        def loss(at: Tensor, step: int) -> Tensor:
-            found = (at - denoised(net, at, sigma)) / self.options.sigma
-            return ((found - noise) ** 2).flatten(1).mean(1)
+    def _noise_loss(self, at: Tensor, noise: Tensor, net: nn.Module) -> Tensor:
+        from defenses.denoiser import denoised
 
-        return denoised(net, self._lowered(start + self.options.sigma * noise, loss), sigma)
+        found = (at - denoised(net, at, at.new_full((len(at),), self.options.sigma))) / self.options.sigma
+        return ((found - noise) ** 2).flatten(1).mean(1)
+
+    def _drawn(self, like: Tensor, draws: Draws) -> Tensor:
+        return draws.at("noise").normal(*like.shape[1:]).to(like.dtype)
 
     def _lowered(self, value: Tensor, loss: Callable[[Tensor, int], Tensor]) -> Tensor:
         from defenses.adam import minimised

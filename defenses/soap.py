@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from defenses.descent import descend, refuse_full
+from defenses.inner import expect
 from harness.core.contracts import Setting, Traits
 from harness.core.errors import UserError
 from harness.options import Eps, Number, Recipe
@@ -39,6 +40,7 @@ class SOAP:
 
     version: ClassVar[int] = 1
     source: ClassVar[str] = "Shi et al., Online Adversarial Purification, ICLR 2021, section 3"
+    inner: ClassVar[tuple[str, ...]] = ("reconstruction",)
 
     class Options(BaseOptions):
         """Units: pixels in [0, 1].
@@ -82,17 +84,17 @@ class SOAP:
 
         options = self.options
 
-        def loss(at: Tensor, step: int) -> Tensor:
+        def loss(at: Tensor, still: Tensor, step: int) -> Tensor:
             return self.loss(at, nets, draws)
 
         best = x.detach().clone()
         with torch.no_grad():
-            least = loss(best, 0)
+            least = self.loss(best, nets, draws)
         for radius in range(1, options.radii + 1):
             eps = options.eps * radius / options.radii
             found = descend(x, loss, steps=options.steps, step_size=options.step_size, eps=eps)
             with torch.no_grad():
-                here = loss(found, 0)
+                here = self.loss(found, nets, draws)
             better = here < least
             best = torch.where(better.reshape(-1, 1, 1, 1), found, best)
             least = torch.where(better, here, least)
@@ -107,6 +109,11 @@ class SOAP:
         return (
             self._reconstruction(x, nets, draws) if self.options.auxiliary == "reconstruction" else self._views(x, nets)
         )
+
+    def inner_loss(self, name: str, x: Tensor, clean: Tensor, nets: Nets, draws: Draws) -> Tensor:
+        """Return the auxiliary loss, ``(B,)``, whichever it is."""
+        expect(name, self.inner)
+        return self.loss(x, nets, draws)
 
     def _reconstruction(self, x: Tensor, nets: Nets, draws: Draws) -> Tensor:
         import torch

@@ -184,14 +184,18 @@ def report(
     db: Database,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="folder for the files")],
     suite: Annotated[Optional[str], typer.Option(metavar="NAME", help="only this suite")] = None,  # noqa: UP045
+    decision: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="RULE", help="how repeats are judged: mean, any, majority; the suite's rule unless told"),
+    ] = None,
 ) -> None:
     """Write index.html, leaderboard.md, leaderboard.csv, .tex and what a probe saw; print the leaderboard."""
     from reports.leaderboard import read_leaderboard
     from reports.terminal import leaderboard_tables
     from reports.write import write_report
 
-    written = write_report(db, out, suite)
-    for table in leaderboard_tables(read_leaderboard(db, suite)):
+    written = write_report(db, out, suite, decision)
+    for table in leaderboard_tables(read_leaderboard(db, suite, decision)):
         _out().print(table)
     page = next(path for path in written if path.suffix == ".html")
     _out().print(f"the page: {page.resolve()}", highlight=False, soft_wrap=True)

@@ -12,13 +12,14 @@ from harness.store.frames import Results, results
 from harness.store.latest import latest_suites
 from harness.store.provenance import CellFacts, Provenance, SuiteFacts, provenance
 from harness.store.store import Store
-from reports.leaderboard import Board, Leaderboard, Row, Worst, leaderboard
+from reports.leaderboard import Board, Leaderboard, leaderboard
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from harness.store.tallies import Shares
     from reports.entry import Entry
+    from reports.row import Row, Worst
 
 #: a URL up to its database's name: the colons in it are none of ours
 _URL = re.compile(r"(?P<database>[A-Za-z][\w+]*://[^/]*/[^:]*)(?::(?P<rest>.*))?")
@@ -88,7 +89,8 @@ class Contestants:
         """
         url, rest = (db, word) if db is not None else split(word)
         suite, defense = _names(url, rest)
-        frames, origin = results(url, suite), provenance(url, suite)
+        frames = results(url, suite)
+        origin = provenance(url, suite, frames.others)
         cells = tuple(_contestants(leaderboard(frames, origin), frames))
         chosen = tuple(one for one in cells if defense in (None, one.entry.defense))
         if not chosen and defense is not None:
@@ -98,7 +100,7 @@ class Contestants:
 
     def behind(self, row: Row) -> Iterator[Contestant]:
         """Yield the finished attacked cells of a row."""
-        wanted = {entry.anchor for entry in row.attacked if entry and entry.done}
+        wanted = {entry.anchor for entry in row.evidence.counted if not entry.clean}
         return (one for one in self.cells if one.entry.anchor in wanted)
 
 
@@ -141,7 +143,11 @@ def _names(url: str, rest: str) -> tuple[str | None, str | None]:
 def _contestants(board: Leaderboard, frames: Results) -> Iterator[Contestant]:
     for section in board.sections:
         home = {
-            entry.anchor: (one, row) for one in section.boards for row in one.rows for entry in row.attacked if entry
+            entry.anchor: (one, row)
+            for one in section.boards
+            for row in one.rows
+            for entry in row.wanted
+            if not entry.clean
         }
         for entry in section.entries:
             facts = board.provenance.cells.get(entry.id or "")

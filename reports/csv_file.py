@@ -11,14 +11,16 @@ from reports.facts import FACTS
 if TYPE_CHECKING:
     from reports.certified import Line
     from reports.entry import Accuracy, Entry
-    from reports.leaderboard import Board, Leaderboard, Row
+    from reports.evidence import Flag
+    from reports.leaderboard import Board, Leaderboard
+    from reports.row import Row
 
 HEAD = (
     *("suite", "row", "dataset", "classifier", "defense", "attack", "threat_model", "norm", "eps", "knowledge"),
     "radius",
     *("id", "status", "reason", "rank", "decision", "n", "repeats", "accuracy", "low", "high"),
     *(fact.key for fact in FACTS),
-    "faults",
+    *("faults", "claimed", "elsewhere", "fired", "untested", "flag", "figure"),
     *("tied", "p"),  # of a rank: the defenses that share it, and the p-value of the comparison that gave it
 )
 
@@ -27,17 +29,22 @@ def csv_text(board: Leaderboard) -> str:
     """Return the file's text.
 
     ``row`` is ``cell`` for a measurement and ``worst case`` for the per-example minimum of a defense on a board;
-    the ``id`` of the latter lists the ids of its cells, separated by blanks. Times are in seconds, memory in bytes.
-    What a certificate says has a row for each radius, ``certified``: such a share is right within that distance in L2,
-    and ``attack`` names the certificate.
+    the ``id`` of the latter lists the ids of its cells, separated by blanks, and ``fired`` and ``untested`` its flags,
+    separated by semicolons. ``flag`` is one of its flags: ``status`` says whether it fired, ``figure`` its number, and
+    ``reason`` what was seen or what to add. ``elsewhere`` names the suite that a cell is taken from, if it is not the
+    suite's own; ``claimed`` is the accuracy that an attack said to have left. Times are in seconds, memory in
+    bytes. What a certificate says has a row for each radius, ``certified``: such a share is right within that distance
+    in L2, and ``attack`` names the certificate.
     """
     text = io.StringIO()
     writer = csv.DictWriter(text, HEAD, lineterminator="\n")
     writer.writeheader()
     for section in board.sections:
-        writer.writerows(map(_cell, section.entries))
+        writer.writerows(map(_cell, (*section.entries, *section.elsewhere)))
         for one in section.boards:
-            writer.writerows(_worst(one, row, section.suite.decision) for row in one.rows)
+            for row in one.rows:
+                writer.writerow(_worst(one, row, section.suite.decision))
+                writer.writerows(_flag(one, row, flag) for flag in row.flags if row.evidence.attacks or flag.fired)
         for table in section.certified:
             for line in table.lines:
                 pairs = zip(table.radii, line.shares, strict=False)  # without shares where nothing was measured
@@ -63,6 +70,8 @@ def _cell(entry: Entry) -> dict[str, object]:
         "decision": entry.decision,
         "repeats": entry.repeats,
         "faults": entry.faults,
+        "claimed": entry.claimed,
+        "elsewhere": entry.elsewhere,
         **_share(entry.accuracy, entry.n),
         **{fact.key: fact.value(entry) for fact in FACTS},
     }
@@ -77,13 +86,8 @@ def _certified(line: Line, radius: float, share: Accuracy) -> dict[str, object]:
 def _worst(board: Board, row: Row, decision: str) -> dict[str, object]:
     worst = row.worst
     return {
-        "suite": board.suite,
+        **_place(board, row),
         "row": "worst case",
-        "dataset": board.dataset,
-        "classifier": board.classifier,
-        "defense": row.defense,
-        "norm": board.norm,
-        "eps": board.eps,
         "id": " ".join(worst.cells) if worst else None,
         "status": "upper bound" if row.unfinished else "done",
         "reason": row.unranked or None,
@@ -91,8 +95,27 @@ def _worst(board: Board, row: Row, decision: str) -> dict[str, object]:
         "tied": " ".join(row.tied) or None,
         "p": row.p,
         "decision": decision,
+        "fired": "; ".join(flag.text for flag in row.flagged()),
+        "untested": "; ".join(flag.name for flag in row.flagged("untested")),
         **_share(worst.accuracy if worst else None, worst.accuracy.n if worst else 0),
     }
+
+
+def _flag(board: Board, row: Row, flag: Flag) -> dict[str, object]:
+    return {
+        **_place(board, row),
+        "row": "flag",
+        "id": " ".join(entry.id for entry in flag.cells if entry.id),
+        "status": str(flag.state),
+        "reason": flag.sentence,
+        "flag": flag.name,
+        "figure": flag.value,
+    }
+
+
+def _place(board: Board, row: Row) -> dict[str, object]:
+    names = {"suite": board.suite, "dataset": board.dataset, "classifier": board.classifier, "defense": row.defense}
+    return {**names, "norm": board.norm, "eps": board.eps}
 
 
 def _share(accuracy: Accuracy | None, n: int) -> dict[str, object]:

@@ -41,7 +41,10 @@ def describe(cell: CellFacts) -> list[tuple[str, str]]:
             lines += _parts(spec[role], role.replace("_", " "))
     threat = spec.get("threat")
     if threat:
-        lines.append(("threat model", f"{threat['norm']}, eps {threat['eps']:.6g}, {threat['knowledge']}"))
+        told = [f"{threat['norm']}", f"eps {threat['eps']:.6g}", f"{threat['knowledge']}"]
+        told += [f"smoothing {_plain(threat['smoothing'])}"] if "smoothing" in threat else []
+        told += ["randomness fixed"] if threat.get("fixed") else []
+        lines.append(("threat model", ", ".join(told)))
     lines.append(("seeds", f"draws {spec['seed']}, subset {spec['subset_seed']}"))
     return lines
 

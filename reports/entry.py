@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+from harness.core.cell import FROM
 from harness.core.result import MEASURES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from harness.store.provenance import CellFacts
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,10 @@ class Price:
     batch_size: float | None
 
 
+#: the names of the prices, in their order
+PRICES = tuple(one.name for one in fields(Price))
+
+
 @dataclass(frozen=True)
 class Entry:
     """A cell of a suite with its numbers, or with the reason why it has none.
@@ -47,6 +55,13 @@ class Entry:
         undefended: whether the defense does nothing.
         oracle: whether the defense is shown the clean image, which makes it an analysis.
         own_classifier: whether the defense brings a classifier in place of the board's.
+        fixed: whether the attacker knows the defense's random numbers, which are always the same.
+        pixels: the values of an image; None where that was not recorded.
+        random: whether the defense draws random numbers in this cell; None where the cell was refused.
+        elsewhere: the suite that has the cell, where the one that is shown has not.
+        facts: what else is known of the cell; None where it was refused.
+        notes: what was seen of the attack as it was made, and what it claimed: mean and number by name; None if nobody
+            looked.
         status: ``done``, ``partial``, ``missing`` or ``skipped``.
         reason: why it was skipped, or why its last attempt failed.
         n: examples seen, of ``wanted``.
@@ -72,6 +87,12 @@ class Entry:
     norm: str | None
     eps: float | None
     knowledge: str | None
+    fixed: bool
+    pixels: int | None
+    random: bool | None
+    elsewhere: str | None
+    facts: CellFacts | None
+    notes: Mapping[str, tuple[float, float]] | None
     status: str
     reason: str | None
     n: int
@@ -106,9 +127,48 @@ class Entry:
         return self.status in ("partial", "missing")
 
     @property
+    def transferred(self) -> bool:
+        """Whether its examples were crafted on another defense or classifier."""
+        return FROM in self.attack
+
+    @property
+    def unbounded(self) -> bool:
+        """Whether the budget allows to paint every image the same grey, so that nothing should be left."""
+        return self.eps is not None and self.eps >= _grey(self.norm, self.pixels)
+
+    @property
+    def check(self) -> bool:
+        """Whether it tells how an attack or a defense works, and is no part of any worst case."""
+        return self.fixed or self.unbounded
+
+    @property
     def adaptive(self) -> bool:
         """Whether the attacker took the defense into account."""
-        return self.knowledge is not None and self.knowledge != "oblivious"
+        return self.knowledge is not None and self.knowledge != "oblivious" and not self.transferred
+
+    @property
+    def claimed(self) -> float | None:
+        """The accuracy that the attack claimed to have left, in [0, 1]; None where it claimed none."""
+        pair = (self.notes or {}).get("claimed_robust")
+        return None if pair is None else pair[0]
+
+    @property
+    def spec(self) -> Mapping[str, Any]:
+        """What the cell's digest is made of; empty where it was refused."""
+        return self.facts.spec if self.facts else {}
+
+    @property
+    def title(self) -> str:
+        """Name what is judged: clean input, or the attack and its threat model, and whose they are."""
+        if self.clean:
+            return "clean"
+        return f"{self.attack} {self.threat_model}" + (f" of {self.origin}" if self.elsewhere else "")
+
+    @property
+    def origin(self) -> str:
+        """Name the suite that has the cell."""
+        earlier = f"an earlier {self.suite}"
+        return earlier if self.elsewhere == self.suite else self.elsewhere or self.suite
 
     @property
     def state(self) -> str:
@@ -124,32 +184,37 @@ class Entry:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """The suite's names for the cell's parts, which are unique in a suite."""
-        return (self.suite, *self.row, self.attack, self.threat_model)
+        """The suite's names for the cell's parts, which are unique there; of another suite's cell its id as well."""
+        names = (self.suite, *self.row, self.attack, self.threat_model)
+        return (*names, self.elsewhere, self.id or "") if self.elsewhere else names
 
 
 def entry_of(
     record: Mapping[str, Any],
     anchor: str,
-    failure: str | None,
+    facts: CellFacts | None,
     *,
     undefended: bool,
     oracle: bool,
     own_classifier: bool,
+    pixels: int | None = None,
+    notes: Mapping[str, tuple[float, float]] | None = None,
 ) -> Entry:
     """Read one row of the frame of cells, with None where it has nothing.
 
     Args:
         record: the row.
         anchor: see ``Entry``.
-        failure: why the cell's last attempt failed, if it did.
+        facts: see ``Entry``.
         undefended: see ``Entry``.
         oracle: see ``Entry``.
         own_classifier: see ``Entry``.
+        pixels: see ``Entry``.
+        notes: see ``Entry``.
     """
 
     def price(side: str) -> Price:
-        return Price(**{one.name: record[f"{side}_{one.name}"] for one in fields(Price)})
+        return Price(*(record[f"{side}_{name}"] for name in PRICES))
 
     accuracy = None
     if record["accuracy"] is not None:
@@ -170,8 +235,14 @@ def entry_of(
         norm=record["norm"],
         eps=record["eps"],
         knowledge=record["knowledge"],
+        fixed=record["fixed"],
+        pixels=pixels,
+        random=None if record["random"] is None else bool(record["random"]),
+        elsewhere=record.get("elsewhere"),
+        facts=facts,
+        notes=notes,
         status=status,
-        reason=record["reason"] or (failure if status in ("partial", "missing") else None),
+        reason=record["reason"] or (facts.failure if facts and status in ("partial", "missing") else None),
         n=record["n"],
         wanted=record["wanted_examples"],
         repeats=record["n_repeats"],
@@ -183,3 +254,11 @@ def entry_of(
         defense_cost=price("defense"),
         attack_cost=price("attack"),
     )
+
+
+def _grey(norm: str | None, pixels: int | None) -> float:
+    """Return the radius within which every image can be made the same grey one, half of the range in each pixel."""
+    if norm == "Linf":
+        return 0.5
+    size = {"L2": math.sqrt, "L1": float}.get(norm or "")
+    return 0.5 * size(pixels) if size and pixels else math.inf

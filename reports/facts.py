@@ -121,9 +121,10 @@ LEGEND = (
     ),
     (
         "worst case",
-        "For each example the smallest verdict over clean input and all finished attacks of the board, then the mean "
-        "over examples; never the smallest of the averages. While attacks are unfinished "
-        "it is an upper bound (\N{LESS-THAN OR EQUAL TO}).",
+        "For each example the smallest verdict over clean input and all attacks on it within the budget that the "
+        "database holds, whichever suite has them and wherever their examples were crafted, then the mean over "
+        "examples; never the smallest of the averages. Attacks without a bound or with known randomness are checks, "
+        "and take no part. While attacks of the suite are unfinished it is an upper bound (\N{LESS-THAN OR EQUAL TO}).",
     ),
     (
         "rank",

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from reports.entry import Accuracy, Entry
     from reports.facts import Fact
     from reports.labels import Label, Segment
-    from reports.leaderboard import Board, Row
+    from reports.leaderboard import Board
+    from reports.row import Row
 
 #: margins of a drawing, in units that the browser scales
 LEFT, RIGHT, TOP, BOTTOM = 46, 24, 14, 44
@@ -324,6 +325,7 @@ class Spot:
                 f"{self.name}: worst case {row.bound}{numbers.percent(worst.share)} "
                 f"{numbers.interval(worst.low, worst.high)}, clean {numbers.percent(self.known.clean.share)}, "
                 f"{DEFENSE.seconds.of(entry)} and {DEFENSE.evaluations.of(entry)} evaluations per image"
+                + (f"; flags: {row.warning}" if row.warning else "")
             ),
         )
 

@@ -13,11 +13,15 @@ from harness.core.spec import short
 from reports import numbers
 from reports.attention_tables import introduction, tables
 from reports.attribution import verdicts
+from reports.curves import curves_of
 from reports.description import describe, measured
 from reports.facts import ATTACK, DECISIONS, DEFENSE, FACTS, IN_SHORT, LEGEND, groups
 from reports.figures import figures_of
+from reports.judging import judged
+from reports.meanings import COMPARED, MEANINGS, STATES
 from reports.prices import FORWARD, THROUGH, prices
 from reports.scatter import scatters
+from reports.transfer import matrices
 
 if TYPE_CHECKING:
     from reports.leaderboard import Leaderboard
@@ -35,6 +39,7 @@ def _environment() -> Environment:
     )
     environment.globals |= {"numbers": numbers, "describe": describe, "figures_of": figures_of, "prices": prices}
     environment.globals |= {"verdicts": verdicts, "scatters": scatters, "tables": tables, "introduction": introduction}
+    environment.globals |= {"judged": judged, "matrices": matrices, "curves_of": curves_of}
     environment.filters |= {"short": short, "prose": _prose}
     return environment
 
@@ -64,6 +69,9 @@ def html(leaderboard: Leaderboard) -> str:
             through=THROUGH,
             legend=LEGEND,
             decisions=DECISIONS,
+            meanings=MEANINGS,
+            states=STATES,
+            compared=COMPARED,
         )
     )
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
+import string
 from typing import TYPE_CHECKING
 
 from reports import numbers
 from reports.facts import FACTS, IN_SHORT, Fact
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from reports.certified import Certified
     from reports.entry import Accuracy, Entry
-    from reports.leaderboard import Board, Leaderboard, Row
+    from reports.leaderboard import Board, Leaderboard
+    from reports.row import Row
 
 _ESCAPES = {
     "\\": r"\textbackslash{}",
@@ -34,6 +36,7 @@ _ESCAPES = {
     numbers.NOTHING: "--",
     "\N{LESS-THAN OR EQUAL TO}": r"$\leq$",
     "\N{MICRO SIGN}": r"\textmu{}",
+    "\N{RIGHTWARDS ARROW}": r"$\rightarrow$",
 }
 
 
@@ -58,17 +61,20 @@ def _board(board: Board) -> str:
     head = ["rank", "defense", "clean", *map(str, board.columns), "worst case", "time", "evaluations"]
     reference = [row for row in board.rows if row.reference]
     ranked = [row for row in board.rows if not row.reference]
-    body = [_row(row) for row in ranked]
+    marks = _marks(board)
+    body = [_row(row, marks) for row in ranked]
     if ranked and reference:
         body.append(r"\midrule")
-    body += [_row(row) for row in reference]
+    body += [_row(row, marks) for row in reference]
     notes = [f"{board.resolution[0].upper()}{board.resolution[1:]}."] if board.resolution else []
     notes += [f"{row.defense}: {row.unranked}." for row in ranked if row.unranked]
     notes += [
         f"* {row.defense}: {row.caveat}; rows beside it may have been attacked harder." for row in ranked if row.caveat
     ]
     notes += [f"{row.defense} {row.remark}." for row in ranked if row.remark]
+    notes += [f"{row.defense} {row.sources}." for row in board.rows if row.sources]
     notes += [f"{_reason(entry)}." for entry in board.notes]
+    notes += [f"{mark}: {name} ({_where(board, name)})." for name, mark in marks.items()]
     caption = f"{board.title}. Accuracy in per cent with its 95 % Wilson interval; time and evaluations per image."
     return _table(head, body, " ".join([caption, *notes]), left=2)
 
@@ -88,10 +94,24 @@ def _certified(certified: Certified) -> str:
     return _table([*head, "abstained", "mean radius"], body, " ".join([caption, *notes]), left=2)
 
 
-def _row(row: Row) -> str:
+def _marks(board: Board) -> dict[str, str]:
+    """Return a letter for each flag that fired on the board."""
+    names = dict.fromkeys(flag.name for row in board.rows for flag in row.flagged())
+    return dict(zip(names, string.ascii_lowercase, strict=False))
+
+
+def _where(board: Board, name: str) -> str:
+    """Say on which rows a flag fired, with its figures."""
+    found = [(row, flag) for row in board.rows for flag in row.flagged() if flag.name == name]
+    return ", ".join(" ".join(filter(None, (row.defense, flag.figure))) for row, flag in found)
+
+
+def _row(row: Row, marks: Mapping[str, str]) -> str:
     rank = row.place if row.rank else "ref." if row.reference else numbers.NOTHING
     cells = [escaped(rank), escaped(row.defense), _accuracy(row.clean), *map(_accuracy, row.attacked)]
-    cells.append(escaped(row.bound) + _share(row.worst.accuracy) if row.worst else "--")
+    fired = ",".join(marks[flag.name] for flag in row.flagged())
+    above = rf"\textsuperscript{{{fired}}}" if fired else ""
+    cells.append((escaped(row.bound) + _share(row.worst.accuracy) if row.worst else "--") + above)
     cells += [_fact(fact, row.clean) for fact in IN_SHORT]
     return _line(cells)
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from harness.store.frames import Results, results, wilson
 from harness.store.provenance import Provenance, SuiteFacts, provenance
 from harness.store.published import Reference, published
 from reports.certified import Certified, certified
+from reports.contents import Content, contents
 from reports.entry import Accuracy, Entry, entry_of
+from reports.evidence import Evidence
 from reports.numbers import percent, radius
+from reports.row import Column, Row, Worst
 from reports.statistics import detectable, neighbours, places
 
 if TYPE_CHECKING:
@@ -24,110 +25,9 @@ if TYPE_CHECKING:
     from harness.store.tallies import Shares
     from reports.attention import Study
 
-    Verdicts = Mapping[tuple[str, ...], Shares]
 
-    #: the cells of a row: clean input, then an entry per column of the board
-    _Line = tuple[Entry | None, ...]
-
-
-#: defenses that are shown the clean image; those of plug-ins stay unranked too, since no adaptive attack meets them
+#: defenses that are shown the clean image, where their traits were not recorded
 ORACLES = frozenset({"amv-oracle"})
-
-
-@dataclass(frozen=True)
-class Column:
-    """An attack under a threat model, by the suite's names."""
-
-    attack: str
-    threat_model: str
-    knowledge: str | None
-
-    def __str__(self) -> str:
-        """Name both."""
-        return f"{self.attack} {self.threat_model}"
-
-
-@dataclass(frozen=True)
-class Worst:
-    """The accuracy that is left when each example meets the attack that suits it worst; clean input is one of them.
-
-    Attributes:
-        accuracy: the mean over examples of the smallest verdict over ``cells``.
-        cells: the ids of the cells it comes from.
-        anchor: the fragment on the page where they are listed.
-        verdicts: the smallest verdicts, an example each.
-    """
-
-    accuracy: Accuracy
-    cells: tuple[str, ...]
-    anchor: str
-    verdicts: Shares = field(repr=False, compare=False)
-
-
-@dataclass(frozen=True)
-class Row:
-    """A defense on a board.
-
-    Attributes:
-        reference: whether it is the classifier without a defense, which is compared with and not ranked.
-        clean: the cell on clean input.
-        attacked: an entry per column of the board; None where the suite has no such cell.
-        worst: None until clean input and at least one attack are measured. While cells are unfinished it is an
-            upper bound: another attack can only lower it.
-        adaptive: whether an attack that knows of the defense is finished.
-        rank: place by worst case, from 1, see ``reports.statistics.places``; None where the row cannot be ranked.
-        unranked: why not.
-        tied: the defenses that share the place: the numbers cannot tell their group's first from them.
-        p: of the comparison that gave the row its place, corrected; None without one.
-    """
-
-    defense: str
-    reference: bool
-    clean: Entry | None
-    attacked: tuple[Entry | None, ...]
-    worst: Worst | None
-    adaptive: bool
-    rank: int | None
-    unranked: str
-    tied: tuple[str, ...] = ()
-    p: float | None = None
-
-    @property
-    def entries(self) -> tuple[Entry, ...]:
-        """All cells of the row, clean input first."""
-        return tuple(entry for entry in (self.clean, *self.attacked) if entry)
-
-    @property
-    def unfinished(self) -> int:
-        """How many cells can be measured and have not been, or not wholly."""
-        return sum(entry.unfinished for entry in self.entries)
-
-    @property
-    def bound(self) -> str:
-        """What stands before the worst case: a sign where it is an upper bound only, else nothing."""
-        return "\N{LESS-THAN OR EQUAL TO} " if self.unfinished else ""
-
-    @property
-    def caveat(self) -> str:
-        """Why the row was attacked less than others on its board, or nothing: a refused attack lowers no number."""
-        refused = sorted({str(entry.knowledge) for entry in self.attacked if entry and entry.status == "skipped"})
-        return f"not attacked in {', '.join(refused)}: refused" if refused and not self.reference else ""
-
-    @property
-    def remark(self) -> str:
-        """What sets the row apart from the others, or nothing: it may not stand on the board's classifier."""
-        own = any(entry.own_classifier for entry in self.entries)
-        return "brings a classifier of its own; oblivious attackers see the board's" if own else ""
-
-    @property
-    def place(self) -> str:
-        """The rank, with ``=`` where others share it and a star where there is a caveat; empty where there is none."""
-        return f"{self.rank}{'=' if self.tied else ''}{'*' if self.caveat else ''}" if self.rank else ""
-
-    @property
-    def standing(self) -> str:
-        """The rank, or why there is none."""
-        return self.place or self.unranked
 
 
 @dataclass(frozen=True)
@@ -195,6 +95,8 @@ class Section:
 
     Attributes:
         homeless: refused cells whose threat model no other cell shares, so that their budget is not known.
+        elsewhere: attacks on the suite's rows that other suites have.
+        ruled: the decision rule that the suite asks for; ``suite.decision`` is the one that is applied.
         certified: what certificates say; no part of any board.
     """
 
@@ -203,6 +105,15 @@ class Section:
     entries: tuple[Entry, ...]
     homeless: tuple[Entry, ...]
     certified: tuple[Certified, ...] = ()
+    elsewhere: tuple[Entry, ...] = ()
+    ruled: str = ""
+
+    @property
+    def rule(self) -> str:
+        """Name the decision rule that is applied, and the suite's own where that is another."""
+        if self.ruled in ("", self.suite.decision):
+            return self.suite.decision
+        return f"{self.suite.decision}, in place of the suite's own {self.ruled}"
 
     @property
     def unfinished(self) -> int:
@@ -223,26 +134,39 @@ class Leaderboard:
     studies: tuple[Study, ...] = ()
 
 
-def read_leaderboard(url: str, suite: str | None = None) -> Leaderboard:
-    """Read a database.
+def read_leaderboard(url: str, suite: str | None = None, decision: str | None = None) -> Leaderboard:
+    """Read a database; with a ``decision`` repeats are judged by it, in place of each suite's own rule.
 
     Raises:
-        UserError: if there is no such database or no such suite in it.
+        UserError: if there is no such database, no such suite in it or no such decision.
     """
-    return leaderboard(results(url, suite), provenance(url, suite), published(url))
+    frames = results(url, suite, decision)
+    return leaderboard(frames, provenance(url, suite, frames.others), published(url), decision)
 
 
-def leaderboard(frames: Results, origin: Provenance, references: Sequence[Reference] = ()) -> Leaderboard:
+def leaderboard(
+    frames: Results, origin: Provenance, references: Sequence[Reference] = (), decision: str | None = None
+) -> Leaderboard:
     """Arrange frames into boards; nothing is left out, whatever its status."""
-    entries = _entries(frames.cells, origin)
+    entries = _entries(frames, origin)
     sections: list[Section] = []
     for facts in origin.suites:
-        mine = [entry for entry in entries if entry.suite == facts.name]
-        met = [entry for entry in mine if not entry.certified]
-        boards, homeless = _boards(met, frames.verdicts, f"b{len(sections) + 1}")
-        beside = [replace(board, published=_beside(board, references, origin)) for board in boards]
+        mine = [entry for entry in entries if entry.suite == facts.name and not entry.elsewhere]
+        related = [entry for entry in entries if entry.suite == facts.name and entry.elsewhere]
+        applied = replace(facts, decision=decision or facts.decision)
+        boards = _boards(mine, related, frames.shares, applied.decision, f"b{len(sections) + 1}")
+        beside = tuple(replace(board, published=_beside(board, references, origin)) for board in boards)
+        homeless = tuple(one for one in mine if not one.clean and not one.certified and one.norm is None)
         sections.append(
-            Section(facts, tuple(beside), tuple(mine), tuple(homeless), certified=certified(mine, frames.radii))
+            Section(
+                applied,
+                beside,
+                tuple(mine),
+                homeless,
+                certified=certified(mine, frames.radii),
+                elsewhere=tuple(related),
+                ruled=facts.decision,
+            )
         )
     return Leaderboard(tuple(sections), origin)
 
@@ -258,13 +182,15 @@ def _beside(board: Board, references: Sequence[Reference], origin: Provenance) -
     )
 
 
-def _entries(cells: pd.DataFrame, origin: Provenance) -> list[Entry]:
-    """Return an entry per row."""
+def _entries(frames: Results, origin: Provenance) -> list[Entry]:
+    """Return an entry per row, of the suites and then of what is related to them."""
     seen: dict[str, int] = {}
     found = []
-    records = _records(cells)
+    records = [*_records(frames.cells), *(_records(frames.related) if len(frames.related) else [])]
     undefended = {(record["suite"], record["defense"]) for record in records if record["defense_use"] == "none"}
     oracles = {(record["suite"], record["defense"]) for record in records if record["defense_use"] in ORACLES}
+    traits = {record["id"]: facts.traits or {} for record in records if (facts := origin.cells.get(record["id"]))}
+    pixels = {(record["suite"], record["dataset"]): traits.get(record["id"], {}).get("pixels") for record in records}
     for position, record in enumerate(records):
         cell = record["id"]
         name = cell or f"refused-{position + 1}"
@@ -272,10 +198,13 @@ def _entries(cells: pd.DataFrame, origin: Provenance) -> list[Entry]:
         anchor = f"c-{name}" if seen[name] == 1 else f"c-{name}-{seen[name]}"
         facts = origin.cells.get(cell) if cell else None
         row = (record["suite"], record["defense"])
-        failure = facts.failure if facts else None
         own = bool(facts and facts.spec["defense"]["params"].get("own_classifier"))
-        flags = {"undefended": row in undefended, "oracle": row in oracles, "own_classifier": own}
-        found.append(entry_of(record, anchor, failure, **flags))
+        oracle = traits.get(cell, {}).get("oracle", row in oracles)
+        flags = {"undefended": row in undefended, "oracle": oracle, "own_classifier": own}
+        names = ("suite", "dataset", "classifier", "defense", "attack", "threat_model")
+        key = tuple(record[name] for name in (*names, *(("elsewhere", "id") if record.get("elsewhere") else ())))
+        size = pixels[record["suite"], record["dataset"]]
+        found.append(entry_of(record, anchor, facts, pixels=size, notes=frames.notes.get(key), **flags))
     return found
 
 
@@ -286,32 +215,22 @@ def _records(cells: pd.DataFrame) -> list[dict[str, Any]]:
     return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
-def _boards(entries: Sequence[Entry], verdicts: Verdicts, prefix: str) -> tuple[list[Board], list[Entry]]:
-    """Return the boards in order of appearance, and the refused cells that fit on none."""
-    homeless = [entry for entry in entries if not entry.clean and entry.norm is None]
-    groups: dict[tuple[Any, ...], list[Entry]] = {}
-    for entry in entries:
-        if not entry.clean and entry.norm is not None:
-            groups.setdefault((entry.dataset, entry.classifier, entry.norm, entry.eps), []).append(entry)
-    attacked = {key[:2] for key in groups}
-    for entry in entries:
-        if entry.clean and (entry.dataset, entry.classifier) not in attacked:
-            groups.setdefault((entry.dataset, entry.classifier, None, None), [])
-    at_rest: dict[tuple[str, str], list[Entry]] = {}
-    for entry in entries:
-        if entry.clean:
-            at_rest.setdefault((entry.dataset, entry.classifier), []).append(entry)
+def _boards(
+    entries: Sequence[Entry],
+    related: Sequence[Entry],
+    shares: Mapping[tuple[str, ...], Shares],
+    decision: str,
+    prefix: str,
+) -> list[Board]:
+    """Return the boards in order of appearance."""
     boards: list[Board] = []
-    for (dataset, classifier, norm, eps), group in groups.items():
-        clean = at_rest.get((dataset, classifier), [])
-        columns = tuple(
-            {(e.attack, e.threat_model): Column(e.attack, e.threat_model, e.knowledge) for e in group}.values()
-        )
-        anchor = f"{prefix}-{len(boards) + 1}"
-        rows = _rows(clean, group, columns, verdicts, anchor)
-        board = Board(anchor, entries[0].suite, dataset, classifier, norm, eps, columns, rows)
-        boards.append(_resolved(board))
-    return boards, homeless
+    for content in contents(entries, related):
+        listed = {(e.attack, e.threat_model): Column(e.attack, e.threat_model, e.knowledge) for e in content.attacked}
+        columns, anchor = tuple(listed.values()), f"{prefix}-{len(boards) + 1}"
+        rows = _rows(content, columns, shares, decision, anchor)
+        at = (content.dataset, content.classifier, content.norm, content.eps)
+        boards.append(_resolved(Board(anchor, entries[0].suite, *at, columns, rows)))
+    return boards
 
 
 def _resolved(board: Board) -> Board:
@@ -324,20 +243,12 @@ def _resolved(board: Board) -> Board:
 
 
 def _rows(
-    clean: Sequence[Entry], attacked: Sequence[Entry], columns: Sequence[Column], verdicts: Verdicts, anchor: str
+    content: Content, columns: Sequence[Column], shares: Mapping[tuple[str, ...], Shares], decision: str, anchor: str
 ) -> tuple[Row, ...]:
     """Return the rows: ranked ones by worst case, then those without a rank, the reference last."""
-    at_rest = {entry.defense: entry for entry in clean}
-    met: dict[str, dict[tuple[str, str], Entry]] = {}
-    for entry in attacked:
-        met.setdefault(entry.defense, {})[entry.attack, entry.threat_model] = entry
-    defenses = list(dict.fromkeys([*at_rest, *met]))
-    lines = [
-        (at_rest.get(defense), *(met.get(defense, {}).get((one.attack, one.threat_model)) for one in columns))
-        for defense in defenses
-    ]
-    worst = _worst(lines, verdicts, anchor)
-    rows = [_row(*one) for one in zip(defenses, lines, worst, strict=True)]
+    rows = [_row(name, mine, columns, shares, decision) for name, mine in content.rows().items()]
+    worst = _worst(rows, anchor)
+    rows = [_standing(row, one) for row, one in zip(rows, worst, strict=True)]
     rows.sort(key=lambda row: (row.reference, bool(row.unranked), -row.worst.accuracy.share if row.worst else 1.0))
     return tuple(_placed(rows))
 
@@ -351,39 +262,67 @@ def _placed(rows: Sequence[Row]) -> Iterator[Row]:
     yield from rows[len(ranked) :]
 
 
-def _row(defense: str, line: _Line, worst: Worst | None) -> Row:
-    entries = [entry for entry in line if entry]
-    adaptive = any(entry.adaptive for entry in entries if entry.done)
-    reference = any(entry.undefended for entry in entries)
-    unfinished = sum(entry.unfinished for entry in entries)
-    if reference:
+def _row(
+    defense: str, mine: Content, columns: Sequence[Column], shares: Mapping[tuple[str, ...], Shares], decision: str
+) -> Row:
+    """Return a row that knows neither its worst case nor its rank."""
+    met = {(entry.attack, entry.threat_model): entry for entry in mine.attacked}
+    reference = any(entry.undefended for entry in (*mine.clean, *mine.attacked, *mine.transferred, *mine.checks))
+    direct = [*mine.attacked, *(entry for entry in mine.elsewhere if not entry.transferred)]
+    crafted = [*mine.transferred, *(entry for entry in mine.elsewhere if entry.transferred)]
+    judged = [_judged(listed, shares) for listed in (direct, crafted, mine.checks)]
+    return Row(
+        defense=defense,
+        reference=reference,
+        clean=next(iter(mine.clean), None),
+        attacked=tuple(met.get((one.attack, one.threat_model)) for one in columns),
+        worst=None,
+        adaptive=False,
+        rank=None,
+        unranked="",
+        transferred=tuple(mine.transferred),
+        elsewhere=tuple(mine.elsewhere),
+        checks=tuple(mine.checks),
+        stale=tuple(mine.stale),
+        evidence=Evidence(reference, decision, shares, next(iter(_judged(mine.clean, shares)), None), *judged),
+    )
+
+
+def _judged(entries: Sequence[Entry], shares: Mapping[tuple[str, ...], Shares]) -> tuple[Entry, ...]:
+    """Return what is finished; of another suite's cells, what has begun, since each example of it counts."""
+    return tuple(entry for entry in entries if entry.key in shares and (entry.done or entry.elsewhere))
+
+
+def _standing(row: Row, worst: Worst | None) -> Row:
+    """Tell a row its worst case, and why it cannot be ranked if it cannot."""
+    adaptive = any(entry.adaptive for entry in row.evidence.attacks)
+    if row.reference:
         unranked = "reference"
-    elif any(entry.oracle for entry in entries):
+    elif any(entry.oracle for entry in row.entries):
         unranked = "analysis only: it is shown the clean image"
     elif not adaptive:
         unranked = "no finished adaptive attack"
-    elif unfinished:
-        unranked = f"{unfinished} of {len(entries)} cells unfinished"
+    elif row.unfinished:
+        unranked = f"{row.unfinished} of {len(row.wanted)} cells unfinished"
     else:
         unranked = "" if worst else "clean input refused or not in the suite"
-    return Row(defense, reference, line[0], line[1:], worst, adaptive, None, unranked)
+    return replace(row, worst=worst, adaptive=adaptive, unranked=unranked)
 
 
-def _worst(lines: Sequence[_Line], verdicts: Verdicts, anchor: str) -> list[Worst | None]:
-    """Return for each line the mean over examples of the smallest verdict (law 4: never the smallest of the means).
+def _worst(rows: Sequence[Row], anchor: str) -> list[Worst | None]:
+    """Return for each row the mean over examples of the smallest verdict (law 4: never the smallest of the means).
 
     None until clean input and at least one attack are measured.
     """
-    done = [[entry for entry in line if entry and entry.done] for line in lines]
-    least = {
-        place: np.minimum.reduce([verdicts[entry.key] for entry in entries])
-        for place, (line, entries) in enumerate(zip(lines, done, strict=True))
-        if line[0] and line[0].done and len(entries) > 1
+    known = {
+        place: row.evidence.worst(row.evidence.counted)
+        for place, row in enumerate(rows)
+        if row.evidence.clean and len(row.evidence.counted) > 1
     }
-    n = [len(one) for one in least.values()]
-    interval = wilson([round(float(one.sum()), 9) for one in least.values()], n)
-    found: list[Worst | None] = [None] * len(lines)
-    for place, share, low, high, wide in zip(least, *(bound.tolist() for bound in interval), n, strict=True):
-        ids = tuple(entry.id for entry in done[place] if entry.id)
-        found[place] = Worst(Accuracy(share, low, high, wide), ids, f"{anchor}-w{place + 1}", least[place])
+    n = [len(one) for one in known.values()]
+    interval = wilson([round(float(one.sum()), 9) for one in known.values()], n)
+    found: list[Worst | None] = [None] * len(rows)
+    for place, share, low, high, wide in zip(known, *(bound.tolist() for bound in interval), n, strict=True):
+        ids = tuple(entry.id for entry in rows[place].evidence.counted if entry.id)
+        found[place] = Worst(Accuracy(share, low, high, wide), ids, f"{anchor}-w{place + 1}", known[place])
     return found

@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING
 from reports import numbers
 from reports.attention_tables import introduction, tables
 from reports.attribution import verdicts
+from reports.curves import curves_of
 from reports.description import measured
 from reports.facts import DECISIONS, FACTS, IN_SHORT, LEGEND
+from reports.judging import judged
+from reports.meanings import COMPARED, MEANINGS, STATES
 from reports.prices import FORWARD, THROUGH, forward, prices, through
+from reports.transfer import matrices
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -18,7 +22,8 @@ if TYPE_CHECKING:
     from reports.attention import Study
     from reports.certified import Certified
     from reports.entry import Accuracy, Entry
-    from reports.leaderboard import Board, Leaderboard, Row, Section
+    from reports.leaderboard import Board, Leaderboard, Section
+    from reports.row import Row
 
 
 def escaped(text: str) -> str:
@@ -31,7 +36,7 @@ def markdown(board: Leaderboard) -> str:
     blocks = ["# Leaderboard"]
     for section in board.sections:
         blocks += _section(section, [study for study in board.studies if study.suite == section.suite.name])
-    blocks.append("## What the words mean")
+    blocks += ["## What the flags mean", f"{STATES} {COMPARED}", _meanings(), "## What the words mean"]
     blocks.append("\n".join(f"- **{escaped(word)}**: {escaped(sentence)}" for word, sentence in LEGEND))
     if when := measured(board.provenance):
         blocks.append(f"Measured {when}.")
@@ -42,13 +47,16 @@ def _section(section: Section, studies: Sequence[Study]) -> list[str]:
     suite = section.suite
     blocks = [f"## {escaped(suite.title or suite.name)}"]
     rule = DECISIONS.get(suite.decision, suite.decision)
-    blocks.append(f"Suite {escaped(suite.name)}; decision {escaped(suite.decision)}: {escaped(rule)}.")
+    blocks.append(f"Suite {escaped(suite.name)}; decision {escaped(section.rule)}: {escaped(rule)}.")
     for board in section.boards:
         blocks += [
             f"### {escaped(board.title)}",
             board_table(board),
             *_notes(board),
             *_published(board),
+            *_flags(board),
+            *_judged(board),
+            *_transfers(board),
             *_prices(board),
         ]
     for table_ in section.certified:
@@ -56,9 +64,10 @@ def _section(section: Section, studies: Sequence[Study]) -> list[str]:
         blocks += [_reasons(table_.reasons)] if table_.reasons else []
     if section.homeless:
         blocks += ["### Refused, on no board", _reasons(section.homeless)]
+    blocks += _curves(section)
     for study in studies:
         blocks += _study(study)
-    blocks += ["### Every cell", _cells(section.entries)]
+    blocks += ["### Every cell", _cells((*section.entries, *section.elsewhere))]
     return blocks
 
 
@@ -87,12 +96,14 @@ def board_table(board: Board) -> str:
         "worst case",
         "time per image",
         "evaluations per image",
+        "flags",
     ]
     rows = []
     for row in board.rows:
         cells = [escaped(_standing(row)), escaped(row.defense), _accuracy(row.clean), *map(_accuracy, row.attacked)]
         cells.append(row.bound + _share(row.worst.accuracy) if row.worst else numbers.NOTHING)
         cells += [fact.of(row.clean) if row.clean else numbers.NOTHING for fact in IN_SHORT]
+        cells.append(escaped(row.warning) or numbers.NOTHING)
         rows.append(cells)
     return table(map(escaped, head), rows, left=2)
 
@@ -121,6 +132,7 @@ def _notes(board: Board) -> list[str]:
         blocks.append(f"Unfinished: {board.unfinished} of {len(board.entries)} cells.")
     worst = [
         f"- {escaped(row.defense)}: worst case over {', '.join(f'`{cell}`' for cell in row.worst.cells)}"
+        + (f"; {escaped(row.sources)}" if row.sources else "")
         for row in board.rows
         if row.worst
     ]
@@ -138,6 +150,57 @@ def _notes(board: Board) -> list[str]:
         blocks.append("\n".join(remarks))
     if board.notes:
         blocks.append(_reasons(board.notes))
+    return blocks
+
+
+def _flags(board: Board) -> list[str]:
+    lines = []
+    for row in board.rows:
+        lines += [f"- {escaped(row.defense)}, **{flag.name}**: {escaped(flag.sentence)}" for flag in row.flagged()]
+        missing = [f"{flag.name} ({escaped(flag.sentence)})" for flag in row.flagged("untested")]
+        if missing and row.evidence.attacks:
+            lines.append(f"- {escaped(row.defense)}, untested: {'; '.join(missing)}")
+    return ["#### How far the rows can be trusted", "\n".join(lines)] if lines else []
+
+
+def _meanings() -> str:
+    return "\n".join(f"- **{one.name}**: {escaped(one.sentence)} ({escaped(one.source)})" for one in MEANINGS)
+
+
+def _judged(board: Board) -> list[str]:
+    lines = judged(board)
+    if not lines:
+        return []
+    head = ["defense", "repeats", *(f"{side}: {rule}" for side in ("clean", "worst case") for rule in DECISIONS)]
+    rows = [
+        [
+            escaped(one.defense),
+            str(one.repeats),
+            *(_share(side[rule]) for side in (one.clean, one.worst) for rule in DECISIONS),
+        ]
+        for one in lines
+    ]
+    return ["#### How repeats are judged", table(head, rows, left=1)]
+
+
+def _transfers(board: Board) -> list[str]:
+    blocks = []
+    for matrix in matrices(board):
+        head = ["crafted on \\ judged on", *map(escaped, matrix.columns)]
+        rows = [[escaped(line.source), *map(_accuracy, line.entries)] for line in matrix.lines]
+        blocks += [f"#### Transfer of {escaped(matrix.title)}", table(head, rows, left=1)]
+    return blocks
+
+
+def _curves(section: Section) -> list[str]:
+    blocks = []
+    for plot in curves_of(section):
+        head = ["defense", *(f"{plot.norm} {numbers.radius(eps)}" if eps else "clean" for eps in plot.radii)]
+        rows = []
+        for curve in plot.curves:
+            at = {point.eps: _share(point.accuracy) for point in curve.points}
+            rows.append([escaped(curve.name), *(at.get(eps, numbers.NOTHING) for eps in plot.radii)])
+        blocks += [f"#### Accuracy against eps: {escaped(plot.title)}", table(map(escaped, head), rows, left=1)]
     return blocks
 
 
@@ -200,18 +263,24 @@ def _cells(entries: Iterable[Entry]) -> str:
     rows = [
         [
             f"`{entry.id}`" if entry.id else numbers.NOTHING,
-            *map(
-                escaped, (entry.dataset, entry.classifier, entry.defense, entry.attack, entry.threat_model, entry.state)
-            ),
+            *map(escaped, (entry.dataset, entry.classifier, entry.defense, entry.attack, _threat(entry), entry.state)),
             str(entry.n),
             str(entry.repeats),
-            _share(entry.accuracy) if entry.accuracy else numbers.NOTHING,
+            _share(entry.accuracy) + _claimed(entry) if entry.accuracy else numbers.NOTHING,
             *(fact.of(entry) for fact in FACTS),
             str(entry.faults),
         ]
         for entry in entries
     ]
     return table(head, rows, left=7)
+
+
+def _threat(entry: Entry) -> str:
+    return f"{entry.threat_model}, of {entry.origin}" if entry.elsewhere else entry.threat_model
+
+
+def _claimed(entry: Entry) -> str:
+    return "" if entry.claimed is None else f" (claimed {numbers.percent(entry.claimed)})"
 
 
 def table(head: Iterable[str], rows: Iterable[Sequence[str]], left: int) -> str:

@@ -11,7 +11,8 @@ from reports.facts import ATTACK, DEFENSE
 
 if TYPE_CHECKING:
     from reports.entry import Entry
-    from reports.leaderboard import Board, Column, Row
+    from reports.leaderboard import Board
+    from reports.row import Column, Row
 
 #: per image, before the peak memory
 FORWARD = (DEFENSE.evaluations, DEFENSE.seconds, DEFENSE.forwards, DEFENSE.backwards)

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from harness.store.provenance import Provenance
     from reports.entry import Entry
-    from reports.leaderboard import Board, Leaderboard, Row, Section
+    from reports.leaderboard import Board, Leaderboard, Section
+    from reports.row import Row
 
 #: longest name of a folder or file, ending aside
 _LONGEST = 100
@@ -31,6 +32,7 @@ def model_info(leaderboard: Leaderboard) -> dict[str, str]:
 
     - ``external``, there the best known evaluation, is the worst case per example over all attacks of the row;
     - ``autoattack_acc`` is there only where AutoAttack was run on the defense as a whole;
+    - ``unreliable`` is said where a row was attacked less than others, or where a flag warns of a weak attack;
     - what a measurement does not tell (title, authors, venue, link) is left empty.
     """
     rows = [
@@ -95,7 +97,7 @@ def _card(section: Section, board: Board, row: Row, origin: Provenance) -> dict[
         card["autoattack_acc"] = _percent(min(auto))
     if row.worst:
         card["external"] = _percent(row.worst.accuracy.share)
-    return {**card, "unreliable": bool(row.caveat), "footnote": _footnote(section, row)}
+    return {**card, "unreliable": bool(row.caveat or _warnings(row)), "footnote": _footnote(section, row)}
 
 
 def _whole(entry: Entry, row: Row, origin: Provenance) -> bool:
@@ -113,14 +115,20 @@ def _passes(clean: Entry | None) -> int | float | str:
 
 
 def _footnote(section: Section, row: Row) -> str:
-    entries = [entry for entry in row.entries if entry.done]
-    attacks = ", ".join(f"{entry.attack} {entry.threat_model}" for entry in entries if not entry.clean)
+    entries = row.evidence.counted
+    attacks = ", ".join(entry.title for entry in entries if not entry.clean)
     repeats = max(entry.repeats for entry in entries)
     said = (
         f"Measured by purebench. Examples: {entries[0].n}; repeats: {repeats}; decision: {section.suite.decision}; "
         f"external is the worst case per example over clean input, {attacks}."
     )
-    return " ".join([said, *(f"{one[0].upper()}{one[1:]}." for one in (row.caveat, row.remark) if one)])
+    flags = f"flags: {row.warning}" if row.warning else ""
+    return " ".join([said, *(f"{one[0].upper()}{one[1:]}." for one in (row.caveat, row.remark, flags) if one)])
+
+
+def _warnings(row: Row) -> bool:
+    """Whether a flag says more than what kind of a defense it is."""
+    return any(not flag.trait for flag in row.flagged())
 
 
 def _percent(share: float) -> str:

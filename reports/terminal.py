@@ -14,7 +14,8 @@ from reports.facts import IN_SHORT
 if TYPE_CHECKING:
     from reports.certified import Certified
     from reports.entry import Accuracy, Entry
-    from reports.leaderboard import Board, Leaderboard, Row
+    from reports.leaderboard import Board, Leaderboard
+    from reports.row import Row
 
 
 def leaderboard_tables(leaderboard: Leaderboard) -> list[Table]:
@@ -38,6 +39,9 @@ def _table(board: Board) -> Table:
             caption.append(f"\n{row.defense} {row.remark}")
         if row.caveat:
             caption.append(f"\n* {row.defense}: {row.caveat}; rows beside it may have been attacked harder")
+        if row.sources:
+            caption.append(f"\n{row.defense} {row.sources}")
+        caption.append_text(_flags(row))
     for entry in board.notes:
         if entry.reason:
             caption.append(f"\n{entry.defense}, {entry.attack} {entry.threat_model}: {entry.state}: {entry.reason}")
@@ -88,6 +92,19 @@ def _certified(certified: Certified) -> Table:
         costs = Text("\n".join(fact.of(line.entry) for fact in IN_SHORT))
         table.add_row(Text(line.entry.defense), Text(line.entry.attack), *cells, Text(mean), costs)
     return table
+
+
+def _flags(row: Row) -> Text:
+    """Return a line of the row's flags, those that warn in colour; nothing where no attack tells anything."""
+    fired, missing = row.flagged(), row.flagged("untested")
+    line = Text()
+    if fired or (missing and row.evidence.attacks):
+        line.append(f"\n{row.defense}:")
+        for place, flag in enumerate(fired):
+            line.append(f"{',' if place else ''} {flag.text}", "" if flag.trait else "yellow")
+        if missing:
+            line.append(f"{';' if fired else ''} untested: {', '.join(flag.name for flag in missing)}")
+    return line
 
 
 def _cells(row: Row) -> list[Text]:

@@ -32,16 +32,24 @@ RENDERERS = {
 }
 
 
-def write_report(url: str, out: Path, suite: str | None = None) -> list[Path]:
+def write_report(url: str, out: Path, suite: str | None = None, decision: str | None = None) -> list[Path]:
     """Write the page and the tables, ``attention.csv`` where a probe has seen it; return their paths, the page first.
 
     The same database gives the same bytes. Each file appears whole or not at all.
 
+    Args:
+        url: a path of an SQLite file or an SQLAlchemy URL.
+        out: the folder.
+        suite: only this suite; every suite if None.
+        decision: how repeats are judged, in place of each suite's own rule.
+
     Raises:
-        UserError: if there is no such database or suite, or the folder cannot be written.
+        UserError: if there is no such database, suite or decision, or the folder cannot be written.
     """
-    frames, origin = results(url, suite), provenance(url, suite)
-    board = replace(leaderboard(frames, origin, published(url)), studies=tuple(studies(frames, origin)))
+    frames = results(url, suite, decision)
+    origin = provenance(url, suite, frames.others)
+    found = leaderboard(frames, origin, published(url), decision)
+    board = replace(found, studies=tuple(studies(frames, origin)))
     texts = {name: render(board) for name, render in RENDERERS.items()}
     if board.studies:
         texts["attention.csv"] = attention_csv(board.studies)

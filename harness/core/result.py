@@ -131,7 +131,8 @@ class Done:
         attack_cost: of crafting, as recorded with the adversarial batch.
         environment: where it ran, in plain JSON types.
         code: hashes of the source of attack and defense (evaluations only).
-        notes: what was noted of the attack as the batch was made, by name: mean and number (evaluations only).
+        notes: what was noted of the attack as the batch was made, by name: mean and number (evaluations only); None if
+            nobody looked, as on clean input.
         seconds: wall time of the whole job.
     """
 
@@ -141,5 +142,5 @@ class Done:
     attack_cost: Cost | None = None
     environment: dict[str, str] = field(default_factory=dict)
     code: dict[str, str] = field(default_factory=dict)
-    notes: dict[str, tuple[float, int]] = field(default_factory=dict)
+    notes: dict[str, tuple[float, int]] | None = None
     seconds: float = 0.0

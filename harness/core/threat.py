@@ -56,13 +56,17 @@ class Smoothing:
     """What takes the place of a sign in the backward pass; forwards the sign stays.
 
     Attributes:
-        by: ``tanh``: of ``slope`` times the gradient over its mean absolute value in the image; ``normalised``: the
-            gradient over that mean, with the derivative of the mean too.
-        slope: of the tanh, above 0: the larger, the nearer to the sign and the fewer pixels have a derivative.
+        by: ``tanh``: of ``slope`` times the gradient over its mean absolute value in the image, which counts as a
+            constant; ``normalised``: the gradient over that mean, with the derivative of the mean too. Nothing bounds
+            that one, and it grows with every step of the defense: for defenses of a few.
+        slope: of the tanh, above 0: the larger, the nearer to the sign, the fewer pixels have a derivative, and the
+            more a gradient through many steps is noise. By default 0.3, which brought MAE-Pure down furthest: with 15
+            steps on the digits the share of noise in a gradient averaged over 4 draws is a quarter without smooth
+            signs, a half at 0.3, and four fifths at 1, where the attack is no stronger than without.
     """
 
     by: str = "tanh"
-    slope: float = 1.0
+    slope: float = 0.3
 
     def as_dict(self) -> dict[str, str | float]:
         """Return the value in plain JSON types; a slope that nothing depends on takes no part."""

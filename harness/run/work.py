@@ -269,12 +269,13 @@ def _evaluate(job: Evaluate, folder: Folder, terms: Terms, progress: Progress) -
     defense, nets, classifier = bench.defense()
     probe, metrics = bench.probe()
     whole = bench.batch(job.shard)
-    proposed, attack_cost, notes = None, None, {}
+    proposed, attack_cost, notes = None, None, None
     made: tuple[Artifact, ...] = ()
     if job.craft is not None:
         tensors, about, artifact = folder.load("adversarial", job.craft.digest, str(job.craft))
         proposed, attack_cost, made = tensors["proposed"].to(**bench.place), Cost(**about["cost"]), (artifact,)
-        notes = {name: tuple(pair) for name, pair in about.get("notes", {}).items()}
+        noted = about.get("notes")
+        notes = None if noted is None else {name: tuple(pair) for name, pair in noted.items()}
     judge = Judge(classifier, defense, nets, probe, metrics, bench.meter)
     certificate: Certificate | None = None if job.cell.certificate is None else build(job.cell.certificate)
     repeats = range(job.first_repeat, job.stop_repeat)

@@ -18,9 +18,10 @@ from harness.core.errors import UserError, nearest
 from harness.core.result import AMV_AXES, MEASURES
 from harness.core.spec import short
 from harness.store.latest import latest_suites, read_results
+from harness.store.related import related_members
 from harness.store.store import Store
 from harness.store.tables import CellRow, ComponentRow, MemberRow, OutcomeRow, ResultRow, SuiteRow
-from harness.store.tallies import tallies
+from harness.store.tallies import DECISIONS, tallies
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -59,21 +60,39 @@ class Results:
         cells: a row per cell of a suite, refused and unfinished ones included: accuracy with its 95 % Wilson
             interval under the suite's decision rule, means of the metrics, costs per image.
         verdicts: of each finished cell, by suite and the suite's names for its parts: the verdict per place.
+        related: a row per attack on one of the suites' rows that is measured and no member: what other suites have, and
+            earlier versions. As ``cells``, under what the suite asks for, with the suite that has it as ``elsewhere``.
+        others: the digests of the cells in ``related``.
+        shares: of each cell with results, by suite, the suite's names for its parts and, of a related one,
+            ``elsewhere`` and id: the share of repeats that were correct, per place; not a number where a place was not
+            measured.
+        notes: of each cell whose attack was looked at as it was made, by the same: mean and number by name.
     """
 
-    def __init__(self, store: Store, suites: Sequence[int]) -> None:
+    def __init__(self, store: Store, suites: Sequence[int], decision: str | None = None) -> None:
         self._store = store
         self._suites = suites
         self._members = _members(store, suites)
-        summary, verdicts = tallies(store, suites, self._members)
-        names = self._members[["suite", *_NAMES]].to_numpy(object)
-        self.verdicts = {tuple(names[row]): verdict for row, verdict in verdicts.items()}
+        related = _told(store, related_members(store, suites))
+        everything = pd.concat([self._members, related], ignore_index=True) if len(related) else self._members.copy()
+        if decision is not None:
+            everything["decision"] = decision
+        self.others = sorted(set(related["cell"]))
+        summary, verdicts, shares, notes = tallies(store, suites, everything, self.others)
+        own = len(self._members)
+        names = everything[["suite", *_NAMES]].to_numpy(object)
+        keys = [tuple(row) for row in names[:own]]
+        keys += [(*row, *more) for row, more in zip(names[own:], related[["elsewhere", "id"]].to_numpy(), strict=True)]
+        self.verdicts = {keys[row]: verdict for row, verdict in verdicts.items() if row < own}
+        self.shares = {keys[row]: share for row, share in shares.items()}
+        self.notes = {keys[row]: noted for row, noted in notes.items()}
         for place, (name, bound) in enumerate(_intervals(summary).items(), list(summary).index("accuracy") + 1):
             summary.insert(place, name, bound)
-        members = self._members.drop(columns=["cell"])
         head = ["suite", "id", *_NAMES, "norm", "eps", "knowledge", "status", "reason"]
-        cells = pd.concat([members, summary], axis=1)
-        self.cells: pd.DataFrame = cells[head + [column for column in cells if column not in head]]
+        found = pd.concat([everything.drop(columns=["cell"]), summary], axis=1)
+        found = found[head + [column for column in found if column not in head]]
+        self.cells: pd.DataFrame = found[:own].drop(columns="elsewhere", errors="ignore")
+        self.related: pd.DataFrame = found[own:].reset_index(drop=True)
 
     def __iter__(self) -> Iterator[pd.DataFrame]:
         """Yield the three frames: ``cells``, ``examples``, ``costs``."""
@@ -206,21 +225,25 @@ class Results:
         return titles.merge(frame, on="cell").drop(columns="cell")
 
 
-def results(url: str, suite: str | None = None) -> Results:
+def results(url: str, suite: str | None = None, decision: str | None = None) -> Results:
     """Return what a database holds.
 
     Args:
         url: a path of an SQLite file or an SQLAlchemy URL.
         suite: only this suite; every suite if None.
+        decision: how repeats are judged, in place of each suite's own rule.
 
     Raises:
-        UserError: if there is no such database or no such suite in it.
+        UserError: if there is no such database, no such suite in it or no such decision.
     """
+    if decision is not None and decision not in DECISIONS:
+        told = ", ".join(DECISIONS)
+        raise UserError(f"expected a decision of {told}, got {decision!r}; {nearest(decision, DECISIONS)}")
     store = Store.open(url)
     latest = latest_suites(store)
     if suite is not None and suite not in latest:
         raise UserError(f"expected a suite in {url}, got {suite!r}; {nearest(suite, latest)}")
-    return Results(store, [row.id for row in latest.values() if suite in (None, row.name)])
+    return Results(store, [row.id for row in latest.values() if suite in (None, row.name)], decision)
 
 
 def _frame(store: Store, query: Select[*tuple[Any, ...]]) -> pd.DataFrame:
@@ -248,7 +271,11 @@ def _members(store: Store, suites: Sequence[int]) -> pd.DataFrame:
         .where(MemberRow.suite_id.in_(suites))
         .order_by(MemberRow.suite_id, MemberRow.position)
     )
-    members = _frame(store, wanted)
+    return _told(store, _frame(store, wanted))
+
+
+def _told(store: Store, members: pd.DataFrame) -> pd.DataFrame:
+    """Say in words what components of members are: the defense's registered name, the parts of the threat model."""
     with store.engine.connect() as connection:
         defenses = dict(
             connection.execute(
@@ -264,6 +291,8 @@ def _members(store: Store, suites: Sequence[int]) -> pd.DataFrame:
     members["id"] = [short(cell) if isinstance(cell, str) else None for cell in members["cell"]]
     for key in ("norm", "eps", "knowledge"):
         members[key] = members["threat"].map({digest: spec[key] for digest, spec in threats.items()})
+    members["fixed"] = members["threat"].map({digest: spec.get("fixed", False) for digest, spec in threats.items()})
+    members["fixed"] = members["fixed"].eq(True)
     return members.drop(columns="threat")
 
 

@@ -6,12 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Select, func, select
 
-from harness.store.tables import MemberRow, ResultRow, SuiteRow
+from harness.store.tables import CellRow, MemberRow, ResultRow, SuiteRow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sqlalchemy import ColumnElement
+    from sqlalchemy.orm import InstrumentedAttribute
+
     from harness.store.store import Store
+
+#: digests that a query takes one by one
+MOST = 10_000
 
 
 def latest_suites(store: Store) -> dict[str, SuiteRow]:
@@ -30,9 +36,16 @@ def latest_results() -> Select[int]:
     return select(func.max(ResultRow.id)).group_by(ResultRow.cell)
 
 
-def read_results(suites: Sequence[int]) -> Any:
-    """Return the condition that a result is of these suites and of the weights that are read."""
+def read_results(suites: Sequence[int], others: Sequence[str] = ()) -> Any:
+    """Return the condition that a result is of these suites, or of other cells, and of the weights that are read."""
     newest = select(ResultRow.cell, ResultRow.weights).where(ResultRow.id.in_(latest_results())).subquery()
     same = select(newest.c.cell).where(newest.c.cell == ResultRow.cell, newest.c.weights == ResultRow.weights)
     mine = select(MemberRow.cell).where(MemberRow.suite_id.in_(suites))
-    return ResultRow.cell.in_(mine) & same.exists()
+    return (ResultRow.cell.in_(mine) | within(ResultRow.cell, others)) & same.exists()
+
+
+def within(column: InstrumentedAttribute[str], cells: Sequence[str]) -> ColumnElement[bool]:
+    """Return the condition that a digest is one of these; where they are too many to be told, of any attacked cell."""
+    if len(cells) <= MOST:
+        return column.in_(cells)
+    return column.in_(select(CellRow.digest).where(CellRow.attack.is_not(None)))

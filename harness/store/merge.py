@@ -188,6 +188,7 @@ class _Source:
         """Bring everything over, in the order in which rows name each other."""
         for table in (ComponentRow, EnvironmentRow, WeightsRow, ArtifactRow, ReferenceRow, CellRow):
             self._copy(table)
+        self._traits()
         suites = self._suites()
         taken = self._jobs()
         attempts, tries = self._attempts(suites)
@@ -203,6 +204,15 @@ class _Source:
             for value in values:
                 value |= {name: new[value[name]] for name, new in changed.items()}
             insert_new(self.here, table, values)
+
+    def _traits(self) -> None:
+        """Tell the traits of cells that were recorded here before there were any, where they are known there."""
+        unknown = set(self.here.scalars(select(CellRow.digest).where(CellRow.traits.is_(None))))
+        which = CellRow.digest == bindparam("which")
+        for rows in _stream(self.there, select(CellRow.digest, CellRow.traits).where(CellRow.traits.is_not(None))):
+            told = [{"which": row.digest, "told": row.traits} for row in rows if row.digest in unknown]
+            if told:
+                self.here.execute(update(CellRow).where(which).values(traits=bindparam("told")), told)
 
     def _suites(self) -> dict[int | None, int | None]:
         """Bring over the suites as run with their members; return their numbers here by those there."""
@@ -300,7 +310,7 @@ class _Source:
             defense_cost=_cost(row, "defense"),
             attack_cost=None if row.attack_images is None else _cost(row, "attack"),
             code=row.code,
-            notes={name: tuple(pair) for name, pair in (row.notes or {}).items()},
+            notes=None if row.notes is None else {name: tuple(pair) for name, pair in row.notes.items()},
         )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import func, select, type_coerce
 
 from harness.core.spec import short
-from harness.store.latest import latest_suites, read_results
+from harness.store.latest import latest_suites, read_results, within
 from harness.store.store import Store, cell_spec
 from harness.store.tables import (
     ArtifactRow,
@@ -67,6 +67,7 @@ class CellFacts:
         started: when the first of its results was begun; None without results.
         ended: when the last of them ended.
         failure: why its last attempt failed, if no attempt has succeeded since.
+        traits: what the defense is; see ``CellRow``. None where that was not recorded.
     """
 
     digest: str
@@ -76,6 +77,7 @@ class CellFacts:
     started: datetime | None = None
     ended: datetime | None = None
     failure: str | None = None
+    traits: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -99,8 +101,8 @@ class Provenance:
     failures: tuple[Failure, ...]
 
 
-def provenance(url: str, suite: str | None = None) -> Provenance:
-    """Return where the numbers come from: those of one suite, or of all.
+def provenance(url: str, suite: str | None = None, others: Sequence[str] = ()) -> Provenance:
+    """Return where the numbers come from: those of one suite, or of all; and of other cells, by digest.
 
     Raises:
         UserError: if there is no such database.
@@ -112,10 +114,12 @@ def provenance(url: str, suite: str | None = None) -> Provenance:
         mine = select(MemberRow.cell).where(MemberRow.suite_id.in_(ids))
         specs: dict[str, dict[str, Any]] = dict(session.execute(select(ComponentRow.digest, ComponentRow.spec)).all())
         cells: Any = session.execute(
-            select(*CellRow.__table__.columns).where(CellRow.digest.in_(mine)).order_by(CellRow.digest)
+            select(*CellRow.__table__.columns)
+            .where(CellRow.digest.in_(mine) | within(CellRow.digest, others))
+            .order_by(CellRow.digest)
         ).all()
         weights = _weights(session)
-        measured = _measured(session, ids)
+        measured = _measured(session, ids, others)
         failures = [
             Failure(row.kind, row.label, row.status, row.reason or "", row.cell)
             for row in session.execute(
@@ -136,6 +140,7 @@ def provenance(url: str, suite: str | None = None) -> Provenance:
                 started=min((one.started for one in places), default=None),
                 ended=max((one.ended for one in places if one.ended), default=None),
                 failure=reasons.get(row.digest),
+                traits=row.traits,
             )
         used = {environment for one in facts.values() for environment in one.environments}
         environments = {
@@ -168,7 +173,7 @@ def _weights(session: Session) -> dict[str, tuple[Weights, ...]]:
     }
 
 
-def _measured(session: Session, suites: Sequence[int]) -> dict[str, list[Row[Any]]]:
+def _measured(session: Session, suites: Sequence[int], others: Sequence[str]) -> dict[str, list[Row[Any]]]:
     """Return, for each cell, the environments that its results were measured in, with the times."""
     query = (
         select(
@@ -179,7 +184,7 @@ def _measured(session: Session, suites: Sequence[int]) -> dict[str, list[Row[Any
             type_coerce(func.max(AttemptRow.ended_at), Moment).label("ended"),
         )
         .join(AttemptRow, AttemptRow.id == ResultRow.attempt)
-        .where(read_results(suites))
+        .where(read_results(suites, others))
         .group_by(ResultRow.cell, ResultRow.weights, AttemptRow.environment)
         .order_by(ResultRow.cell)
     )

@@ -48,7 +48,7 @@ class Measured:
     Attributes:
         weights: content hash by recipe digest.
         code: hashes of the source of attack and defense.
-        notes: what was noted of the attack, by name: mean and number of what it is the mean of.
+        notes: what was noted of the attack, by name: mean and number of what it is the mean of; None if nobody looked.
     """
 
     cell: str
@@ -58,7 +58,7 @@ class Measured:
     defense_cost: Cost
     attack_cost: Cost | None = None
     code: Mapping[str, str] = field(default_factory=dict)
-    notes: Mapping[str, tuple[float, int]] = field(default_factory=dict)
+    notes: Mapping[str, tuple[float, int]] | None = None
 
 
 def record(connection: Connection, attempt: int, measured: Measured) -> int:
@@ -85,7 +85,7 @@ def record(connection: Connection, attempt: int, measured: Measured) -> int:
                 **part._asdict(),
                 **aggregate(mine, *part)._asdict(),
                 code=dict(measured.code),
-                notes={name: list(pair) for name, pair in measured.notes.items()} or None,
+                notes=None if measured.notes is None else {name: list(pair) for name, pair in measured.notes.items()},
                 **costs,
             )
         ).inserted_primary_key

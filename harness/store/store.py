@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +54,8 @@ class Covered:
 class Member:
     """A cell's place in a suite; ``cell`` is None where it cannot be run, and ``reason`` says why.
 
-    ``threat`` is told for such a place, so that a report knows on which board to say so.
+    ``threat`` is told for such a place, so that a report knows on which board to say so. ``traits`` is what a report
+    wants to know of the defense without building it; see ``CellRow``.
     """
 
     labels: Labels
@@ -62,6 +63,7 @@ class Member:
     random: bool
     reason: str | None = None
     threat: ThreatModel | None = None
+    traits: Mapping[str, Any] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -159,6 +161,7 @@ class Store:
                 insert_new(connection, MemberRow, members)
             connection.execute(update(SuiteRow).where(same).values(declared_at=now))
             self.board.suite = connection.execute(known).scalar_one()
+            _learn(connection, self.board.suite, suite)
 
     def earlier_members(self, suite: str) -> dict[Labels, str]:
         """Return the cells that a suite's names stood for when it was last run and that have results."""
@@ -248,12 +251,21 @@ def cell_spec(row: CellRow, specs: Mapping[str, dict[str, Any]]) -> dict[str, An
 
 def _describe(connection: Connection, suite: Declaration) -> None:
     """Record a suite's cells and their components, in one order: drivers that do so at once never wait in a circle."""
-    cells = {one.cell.digest: _cell_row(one.cell, one.random) for one in suite.members if one.cell is not None}
+    cells = {one.cell.digest: _cell_row(one.cell, one) for one in suite.members if one.cell is not None}
     components = {key: row for one in suite.members if one.cell for key, row in _components(one.cell)}
     refused = [_threat_row(one.threat) for one in suite.members if one.threat is not None]
     components |= {row["digest"]: row for row in refused}
     for table, rows in ((ComponentRow, components), (CellRow, cells)):
         insert_new(connection, table, [rows[digest] for digest in sorted(rows)])
+
+
+def _learn(connection: Connection, number: int, suite: Declaration) -> None:
+    """Tell the traits of a suite's cells that were recorded before there were any."""
+    mine = select(MemberRow.cell).where(MemberRow.suite_id == number)
+    unknown = set(connection.scalars(select(CellRow.digest).where(CellRow.traits.is_(None), CellRow.digest.in_(mine))))
+    told = {one.cell.digest: dict(one.traits) for one in suite.members if one.cell and one.traits is not None}
+    for digest in sorted(unknown & told.keys()):
+        connection.execute(update(CellRow).where(CellRow.digest == digest).values(traits=told[digest]))
 
 
 def _components(cell: Cell) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -273,12 +285,13 @@ def _threat_row(threat: ThreatModel) -> dict[str, Any]:
     return {"digest": digest_of(spec), "kind": "threat_model", "use": threat.norm.value, "version": 1, "spec": spec}
 
 
-def _cell_row(cell: Cell, random: bool) -> dict[str, Any]:
+def _cell_row(cell: Cell, member: Member) -> dict[str, Any]:
     parts = {name: getattr(cell, name) for name in PARTS}
     digests = {name: part.digest if isinstance(part, Spec) else None for name, part in parts.items()}
     if cell.threat is not None:
         digests["threat"] = digest_of(cell.threat.as_dict())
-    return {"digest": cell.digest, **digests, "seed": cell.seed, "subset_seed": cell.subset_seed, "random": random}
+    known = {"random": member.random, "traits": None if member.traits is None else dict(member.traits)}
+    return {"digest": cell.digest, **digests, "seed": cell.seed, "subset_seed": cell.subset_seed, **known}
 
 
 def _member_row(suite: int, position: int, member: Member) -> dict[str, Any]:

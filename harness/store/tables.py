@@ -45,7 +45,12 @@ class ComponentRow(Table):
 
 
 class CellRow(Table):
-    """A cell by its identity: the components, by digest, and the seeds."""
+    """A cell by its identity: the components, by digest, and the seeds.
+
+    ``random`` and ``traits`` say what the defense is, for who reads without building it, and take no part in the
+    identity: ``traits`` has those of its contract by name, ``knowledge``, what an attacker can follow through it, and
+    ``pixels``, the values of an image. None in cells that were last run before there were any.
+    """
 
     __tablename__ = "cells"
 
@@ -63,6 +68,7 @@ class CellRow(Table):
     seed: Mapped[int]
     subset_seed: Mapped[int]
     random: Mapped[bool]
+    traits: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
 
 
 class SuiteRow(Table):
@@ -225,7 +231,8 @@ class ResultRow(Table):
     first; metrics that came later than a result are at the end and missing there). ``purebench db check`` compares them
     with the outcomes.
     ``code`` holds the hash of the source of attack and defense. ``notes`` is what was seen of the attack as it was
-    made, and what it claimed: by name the mean and the number of what that is the mean of; shown, never judged by.
+    made, and what it claimed: by name the mean and the number of what that is the mean of; shown, never judged by. It
+    is None where nobody looked, and empty where there was nothing to see, as of an attack without gradients.
     """
 
     __tablename__ = "results"
@@ -245,7 +252,7 @@ class ResultRow(Table):
     faults: Mapped[int]
     sums: Mapped[bytes]
     code: Mapped[dict[str, Any]]
-    notes: Mapped[dict[str, Any] | None]
+    notes: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     defense_images: Mapped[int]
     defense_seconds: Mapped[float]
     defense_forwards: Mapped[int] = mapped_column(BigInteger)

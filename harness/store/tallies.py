@@ -70,43 +70,51 @@ class Tallies(NamedTuple):
     Attributes:
         frame: a row per member with the columns ``TALLY``.
         verdicts: of each finished member, by its row: the verdict per place.
+        shares: of each member with results, by its row: the share of repeats that were correct, per place; not a number
+            where a place was not measured.
+        notes: of each member whose attack was looked at as it was made, by its row: mean and number by name.
     """
 
     frame: pd.DataFrame
     verdicts: dict[int, Shares]
+    shares: dict[int, Shares]
+    notes: dict[int, dict[str, tuple[float, float]]]
 
 
-def tallies(store: Store, suites: Sequence[int], members: pd.DataFrame) -> Tallies:
-    """Add up what the database holds of members: their ``cell``, and what their suite wants of it."""
-    found = _Results(store, suites)
+def tallies(store: Store, suites: Sequence[int], members: pd.DataFrame, others: Sequence[str] = ()) -> Tallies:
+    """Add up what the database holds of members: their ``cell``, and what their suite wants of it.
+
+    They may stand for ``others`` as well, cells that the suites do not have.
+    """
+    found = _Results(store, suites, others)
     pairs = _pairs(found, members)
     owner, n = pairs["owner"].to_numpy(), len(members)
     frame = pd.DataFrame({"status": np.where(members["cell"].isna(), "skipped", "missing")}, index=members.index)
     repeats = np.zeros(n, np.int64)
     np.maximum.at(repeats, owner, pairs["end"].clip(upper=pairs["repeats"]).to_numpy())
-    seen, accuracy, complete, verdicts = _judged(found, pairs, n)
+    seen, accuracy, complete, verdicts, shares = _judged(found, pairs, n)
     frame.loc[seen > 0, "status"] = np.where(complete, "done", "partial")[seen > 0]
     frame["n"], frame["n_repeats"], frame["accuracy"] = seen, repeats, accuracy
     means = _means(store, found, pairs, n)
     frame = pd.concat([frame, pd.DataFrame({**means, **_costs(found, pairs, n)}, index=members.index)], axis=1)
-    return Tallies(frame[TALLY], verdicts)
+    return Tallies(frame[TALLY], verdicts, shares, _notes(found, pairs))
 
 
 class _Results:
     """The columns of the results that are read, in the order of cell, place and repeat."""
 
-    def __init__(self, store: Store, suites: Sequence[int]) -> None:
-        columns = ["cell", "start", "stop", "first_repeat", "stop_repeat", "faults", "id", "correct", "sums"]
+    def __init__(self, store: Store, suites: Sequence[int], others: Sequence[str]) -> None:
+        columns = ["cell", "start", "stop", "first_repeat", "stop_repeat", "faults", "id", "correct", "sums", "notes"]
         costs = [f"{side}_{name}" for side in ("defense", "attack") for name in vars(Cost())]
         query = (
             select(*(getattr(ResultRow, name) for name in (*columns, *costs)))
-            .where(read_results(suites))
+            .where(read_results(suites, others))
             .order_by(ResultRow.cell, ResultRow.start, ResultRow.first_repeat)
         )
         with store.engine.connect() as connection:
             rows = connection.execute(query).all()
         found = list(zip(*rows, strict=True)) or [()] * (len(columns) + len(costs))
-        cells, start, stop, first, end, faults, ids, correct, packed = found[: len(columns)]
+        cells, start, stop, first, end, faults, ids, correct, packed, self.notes = found[: len(columns)]
         self.correct = np.array(correct, object)
         self.start, self.stop, self.first, self.end, self.faults, self.ids = (
             np.array(column, np.int64) for column in (start, stop, first, end, faults, ids)
@@ -139,10 +147,13 @@ def _pairs(found: _Results, members: pd.DataFrame) -> pd.DataFrame:
     return pairs[(pairs["start"] < pairs["places"]) & (pairs["first"] < pairs["repeats"])]
 
 
-def _judged(found: _Results, pairs: pd.DataFrame, n: int) -> tuple[Numbers, Shares, Numbers, dict[int, Shares]]:
-    """Return for each member how many places were seen, its accuracy, whether it is complete; and the verdicts."""
+def _judged(
+    found: _Results, pairs: pd.DataFrame, n: int
+) -> tuple[Numbers, Shares, Numbers, dict[int, Shares], dict[int, Shares]]:
+    """Return for each member how many places were seen, its accuracy, whether it is complete; verdicts and shares."""
     seen, accuracy, complete = np.zeros(n, np.int64), np.full(n, np.nan), np.zeros(n, bool)
     verdicts: dict[int, Shares] = {}
+    shares: dict[int, Shares] = {}
     wanted: Any
     for wanted, block in pairs.groupby(["places", "repeats", "decision", pairs["owner"] // BLOCK]):
         places, repeats, decision, _ = wanted
@@ -159,14 +170,35 @@ def _judged(found: _Results, pairs: pd.DataFrame, n: int) -> tuple[Numbers, Shar
         seen[owners] = (times > 0).sum(1)
         whole = (times == repeats).all(1)
         complete[owners] = whole
-        verdict = decide(right[whole] / repeats, decision)
+        share = right[whole] / repeats
+        verdict = decide(share, decision)
         accuracy[owners[whole]] = verdict.sum(1) / places
         verdicts |= dict(zip(owners[whole].tolist(), verdict, strict=True))
+        shares |= dict(zip(owners[whole].tolist(), share, strict=True))
         for at in np.flatnonzero(~whole):
             there = times[at] > 0
-            part = decide(right[at][there] / times[at][there], decision)
+            partial = np.full(places, np.nan)
+            partial[there] = right[at][there] / times[at][there]
+            shares[int(owners[at])] = partial
+            part = decide(partial[there], decision)
             accuracy[owners[at]] = part.sum() / len(part)
-    return seen, accuracy, complete, dict(sorted(verdicts.items()))
+    return seen, accuracy, complete, dict(sorted(verdicts.items())), shares
+
+
+def _notes(found: _Results, pairs: pd.DataFrame) -> dict[int, dict[str, tuple[float, float]]]:
+    """Return what was noted of each member's attack; what stands with several results of a slice counts once."""
+    noted: dict[int, dict[str, tuple[float, float]]] = {}
+    once = pairs[~pairs.duplicated(["owner", "start", "stop"])]
+    for owner, row in zip(once["owner"].tolist(), once["row"].tolist(), strict=True):
+        notes = found.notes[row]
+        if notes is None:
+            continue
+        mine = noted.setdefault(owner, {})
+        for name, (mean, number) in notes.items():
+            before, count = mine.get(name, (0.0, 0))
+            whole = count + number
+            mine[name] = ((before * count + mean * number) / whole if whole else 0.0, whole)
+    return noted
 
 
 def _means(store: Store, found: _Results, pairs: pd.DataFrame, n: int) -> dict[str, Numbers]:

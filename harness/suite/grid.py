@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -107,7 +108,7 @@ class Grid:
             return Member(labels, None, random, reason, threat)
         cell = self._cell(labels, threat)
         self.problems += self._other_data(cell)
-        return Member(labels, cell, random)
+        return Member(labels, cell, random, traits=_traits(defense.built, self._card(labels.dataset)))
 
     def _cell(self, labels: Labels, threat: ThreatModel | None) -> Cell:
         shelf = self.shelf
@@ -205,6 +206,14 @@ class Grid:
             if wanted > has:
                 sentence = f"expected at most {has}, the test images of dataset {name!r}, got {wanted}"
                 yield self.document.problem(("evaluation", "n_examples"), sentence)
+
+
+def _traits(defense: Any, card: DataCard) -> dict[str, Any]:
+    """Return what reports want to know of a defense and its images without building either; see ``CellRow``."""
+    traits = defense.traits
+    followed = [Knowledge.FULL.value] if traits.differentiable else []
+    followed += [Knowledge.SMOOTH.value] if hasattr(defense, "smoothed") else []
+    return {**vars(traits), "knowledge": followed, "pixels": math.prod(card.shape)}
 
 
 def _mode_refusal(name: str, defense: Any, setting: Setting, attack: Any) -> str | None:

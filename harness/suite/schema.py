@@ -67,9 +67,9 @@ class SmoothingParams(Options):
     """What stands for a sign in the backward pass."""
 
     by: Literal["tanh", "normalised"] = Field(
-        "tanh", description="of the gradient over its mean size; or that quotient itself"
+        "tanh", description="of the gradient over its mean size; or that quotient itself, for defenses of a few steps"
     )
-    slope: Number = Field(1.0, gt=0, description="of the tanh: the larger, the nearer to the sign")
+    slope: Number = Field(0.3, gt=0, description="of the tanh: the larger, the nearer to the sign, and the noisier")
 
 
 class ThreatParams(Options):

@@ -12,7 +12,12 @@ from harness import bounds
 from harness.core.contracts import Setting, Traits, norms_of
 from harness.core.threat import BALLS, Knowledge, Norm, ThreatModel
 from harness.testing.nets import CARD
-from harness.testing.victims import LinearVictim, NoisyLinearVictim
+from harness.testing.victims import (
+    GuardedLinearVictim,
+    GuardedNoisyLinearVictim,
+    LinearVictim,
+    NoisyLinearVictim,
+)
 
 if TYPE_CHECKING:
     from harness.core.contracts import Attack
@@ -33,13 +38,14 @@ class AttackContract:
     2. Return the attack from ``make``, with enough steps to solve a linear problem.
     3. Say in ``norms`` which norms it serves, if not Linf, L2 and L1, here and in the attack itself. How strong it must
        be is known for those three only.
-    4. Say what it is: ``random``, ``by_example``, ``searches``, ``maximises``, ``stops``, ``reach``.
+    4. Say what it is: ``random``, ``by_example``, ``inner``, ``searches``, ``maximises``, ``stops``, ``reach``.
     5. Run pytest.
 
     Attributes:
         norms: which norms the attack serves.
         random: other draws lead to other questions to the victim.
         by_example: an image is attacked alike alone and within a batch.
+        inner: asks for losses inside the defense, and refuses whom has none; its victims here then have one.
         searches: looks for a proposal of its own; False for one that is given what it proposes.
         maximises: goes on lowering the margin after the boundary, and where the boundary is out of reach; False for
             an attack that proposes the clean image where it finds no success.
@@ -51,6 +57,7 @@ class AttackContract:
     norms: ClassVar[tuple[Norm, ...]] = BALLS
     random: ClassVar[bool] = True
     by_example: ClassVar[bool] = True
+    inner: ClassVar[bool] = False
     searches: ClassVar[bool] = True
     maximises: ClassVar[bool] = True
     reach: ClassVar[float] = 1.02
@@ -65,8 +72,8 @@ class AttackContract:
     def test_proposals_have_the_images_shape_and_dtype(self) -> None:
         """Shape and dtype are those of the images; a flow has two channels."""
         for norm in self.norms:
-            x, y, draws = LinearVictim().images()
-            found = self._propose(LinearVictim(), x, y, norm, draws)
+            x, y, draws = self._victim().images()
+            found = self._propose(self._victim(), x, y, norm, draws)
             assert isinstance(found, Tensor), f"expected a tensor of proposals, got {type(found).__name__}"
             assert found.shape == _shape(x, norm), (
                 f"expected proposals of shape {_shape(x, norm)}, got {tuple(found.shape)}"
@@ -77,10 +84,10 @@ class AttackContract:
     def test_proposals_are_finite_and_in_range(self) -> None:
         """Pixels stay in [0, 1], also where the images touch its ends; flows are rendered by the judge."""
         for norm in self.norms:
-            x, y, draws = LinearVictim().images()
+            x, y, draws = self._victim().images()
             x = bounds.clip(0.5 + 4.0 * (x - 0.5))  # many pixels at 0 or 1
             x[..., ::4] = 1.0 - x[..., ::4]  # some of them on the side that an attack pushes towards
-            found = self._propose(LinearVictim(), x, y, norm, draws, share=8.0)
+            found = self._propose(self._victim(), x, y, norm, draws, share=8.0)
             assert bool(torch.isfinite(found).all()), f"expected finite proposals in {norm}, got some that are not"
             assert norm is Norm.FLOW or bool(((found >= 0.0) & (found <= 1.0)).all()), (
                 f"expected pixels in [0, 1] in {norm}, got {float(found.min())} to {float(found.max())}; "
@@ -90,10 +97,10 @@ class AttackContract:
     def test_proposals_stay_within_the_budget(self) -> None:
         """No perturbation and no move is larger than eps, but for rounding; a corruption has no size."""
         for norm in (norm for norm in self.norms if norm is not Norm.CORRUPTION):
-            x, y, draws = LinearVictim().images()
+            x, y, draws = self._victim().images()
             for share in (1.05, 2.0):
                 eps = _eps(norm, share)
-                found = self._propose(LinearVictim(), x, y, norm, draws, share)
+                found = self._propose(self._victim(), x, y, norm, draws, share)
                 largest = float(bounds.size(found if norm is Norm.FLOW else found - x, norm).max())
                 assert largest <= eps + bounds.tolerance(eps), (
                     f"expected perturbations of at most {eps} in {norm}, got {largest}; use bounds.project"
@@ -104,7 +111,7 @@ class AttackContract:
     def test_the_same_draws_give_the_same_proposals(self) -> None:
         """Bit for bit, whatever was drawn in between, also against a random victim."""
         for norm in self.norms:
-            for victim in (LinearVictim, NoisyLinearVictim):
+            for victim in (self._victim, self._noisy_victim):
                 x, y, draws = victim().images()
                 first = self._propose(victim(), x, y, norm, draws)
                 torch.rand(3)
@@ -117,10 +124,10 @@ class AttackContract:
     def test_the_flag_random_is_honest(self) -> None:
         """Other draws lead to other questions exactly if the attack is random."""
         for norm in self.norms:
-            x, y, draws = LinearVictim().images()
+            x, y, draws = self._victim().images()
             asked = []
             for seed in (1, 2):
-                victim = LinearVictim()
+                victim = self._victim()
                 self._propose(victim, x, y, norm, draws.at("seed", seed))
                 asked.append(victim.questions)
             same = len(asked[0]) == len(asked[1]) and all(
@@ -134,7 +141,7 @@ class AttackContract:
     def test_the_global_generators_are_left_alone(self) -> None:
         """The state of torch's and Python's generators is what it was."""
         for norm in self.norms:
-            victim = LinearVictim()
+            victim = self._victim()
             x, y, draws = victim.images()
             before, python = torch.random.get_rng_state(), random.getstate()
             self._propose(victim, x, y, norm, draws)
@@ -149,9 +156,9 @@ class AttackContract:
     def test_images_and_labels_are_left_alone(self) -> None:
         """Inputs are read only."""
         for norm in self.norms:
-            x, y, draws = LinearVictim().images()
+            x, y, draws = self._victim().images()
             kept_x, kept_y = x.clone(), y.clone()
-            self._propose(LinearVictim(), x, y, norm, draws)
+            self._propose(self._victim(), x, y, norm, draws)
             assert torch.equal(x, kept_x), "expected the images as they were, but the attack changed them in place"
             assert torch.equal(y, kept_y), "expected the labels as they were, but the attack changed them in place"
             assert not x.requires_grad, "expected images without gradients, but the attack turned them on in place"
@@ -159,7 +166,7 @@ class AttackContract:
     def test_the_victim_is_left_alone(self) -> None:
         """Parameters, their gradients and the training mode are what they were."""
         for norm in self.norms:
-            victim = LinearVictim()
+            victim = self._victim()
             x, y, draws = victim.images()
             before = {name: tensor.clone() for name, tensor in victim.net.state_dict().items()}
             flags = [parameter.requires_grad for parameter in victim.net.parameters()]
@@ -182,10 +189,10 @@ class AttackContract:
     def test_a_batch_of_one_works(self) -> None:
         """One image alone is attacked, and as within a batch if the attack says so."""
         for norm in self.norms:
-            x, y, draws = LinearVictim().images()
-            batch = self._propose(LinearVictim(), x, y, norm, draws)
+            x, y, draws = self._victim().images()
+            batch = self._propose(self._victim(), x, y, norm, draws)
             row = slice(2, 3)
-            alone = self._propose(LinearVictim(), x[row], y[row], norm, draws.take(row))
+            alone = self._propose(self._victim(), x[row], y[row], norm, draws.take(row))
             assert alone.shape == _shape(x[row], norm), (
                 f"expected shape {_shape(x[row], norm)} for a batch of one, got {tuple(alone.shape)}"
             )
@@ -194,7 +201,7 @@ class AttackContract:
             if norm in (Norm.L1, Norm.FLOW):
                 # of gradients that are equal but for rounding, a sparse step may take any; and of one that is nothing
                 # but rounding, the sign is anything: what such a step changes is nothing to the victim
-                victim, seen = LinearVictim(), [alone, batch[row]]
+                victim, seen = self._victim(), [alone, batch[row]]
                 if norm is Norm.FLOW:
                     seen = [bounds.warp(x[row], flow) for flow in seen]
                 margins = [victim.margins(one, y[row]) for one in seen]
@@ -209,7 +216,7 @@ class AttackContract:
     def test_progress_runs_from_0_to_1(self) -> None:
         """What is reported is a share of the work, and never falls."""
         for norm in self.norms:
-            victim = LinearVictim()
+            victim = self._victim()
             x, y, draws = victim.images()
             self._propose(victim, x, y, norm, draws)
             assert all(0.0 <= fraction <= 1.0 for fraction in victim.told), (
@@ -220,7 +227,7 @@ class AttackContract:
     def test_claims_are_one_for_each_image(self) -> None:
         """What is noted for people to see is a number per image."""
         for norm in self.norms:
-            victim = LinearVictim()
+            victim = self._victim()
             x, y, draws = victim.images()
             self._propose(victim, x, y, norm, draws)
             for name, notes in victim.notes.items():
@@ -235,7 +242,7 @@ class AttackContract:
     def test_every_image_falls_just_beyond_the_known_distance(self) -> None:
         """With ``reach`` times what the closed form asks for, 2 % more, every image is misclassified."""
         for norm in self._measured():
-            victim = LinearVictim()
+            victim = self._victim()
             x, y, draws = victim.images()
             found = self._propose(victim, x, y, norm, draws, share=self.reach)
             standing = int((victim.margins(found, y) > 0).sum())
@@ -247,7 +254,7 @@ class AttackContract:
     def test_no_image_falls_just_short_of_the_known_distance(self) -> None:
         """With 2 % less, none can be: one that is was over budget."""
         for norm in self._measured():
-            victim = LinearVictim()
+            victim = self._victim()
             x, y, draws = victim.images()
             found = self._propose(victim, x, y, norm, draws, share=0.98)
             fallen = int((victim.margins(found, y) <= 0).sum())
@@ -261,7 +268,7 @@ class AttackContract:
         if not self.maximises:
             return
         for norm in self._measured():
-            victim = LinearVictim()
+            victim = self._victim()
             x, y, draws = victim.images()
             found = self._propose(victim, x, y, norm, draws, share=0.5)
             eps = 0.5 * victim.distance(norm)
@@ -276,7 +283,7 @@ class AttackContract:
         if self.stops:
             return
         for norm in self._measured():
-            victim = NoisyLinearVictim()
+            victim = self._noisy_victim()
             x, y, draws = victim.images()
             found = self._propose(victim, x, y, norm, draws, share=1.5 * self.reach)
             fresh = [victim.logits(found, draws.at("fresh", repeat)).argmax(1) != y for repeat in range(20)]
@@ -295,6 +302,29 @@ class AttackContract:
                 for traits in (Traits(False, True), Traits(True, False, True)):
                     why = self.make().refuses(Setting(CARD, ThreatModel(norm, 0.1, knowledge), traits))
                     assert why is None or len(why.split()) > 2, f"expected None or a sentence, got {why!r}"
+                    assert why or not self.inner, (
+                        "expected an attack that asks for an inner loss to refuse a setting that has none, with a why"
+                    )
+
+    def test_the_flag_inner_is_honest(self) -> None:
+        """True exactly if a loss inside the defense is asked for."""
+        for norm in self.norms:
+            victim = GuardedLinearVictim()
+            x, y, draws = victim.images()
+            self._propose(victim, x, y, norm, draws)
+            asked = bool(victim.asked)
+            assert asked is self.inner, (
+                f"expected inner = {asked}, since the attack {'asked' if asked else 'never asked'} for a loss inside "
+                f"the defense in {norm}, but the contract says inner = {self.inner}"
+            )
+
+    # ------------------------------------------------------------------ helpers
+
+    def _victim(self) -> LinearVictim:
+        return GuardedLinearVictim() if self.inner else LinearVictim()
+
+    def _noisy_victim(self) -> NoisyLinearVictim:
+        return GuardedNoisyLinearVictim() if self.inner else NoisyLinearVictim()
 
     def test_the_norms_are_those_it_says_to_serve(self) -> None:
         """A threat model of any other norm is refused before the attack is asked."""

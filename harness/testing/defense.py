@@ -19,6 +19,7 @@ from harness.core.threat import Knowledge, Norm, ThreatModel
 from harness.draws import Draws
 from harness.nets.joint import parts_of
 from harness.testing.nets import CARD
+from harness.testing.within import inner_fault, smoothing_fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -314,6 +315,20 @@ class DefenseContract:
         assert logits.ndim == 2 and logits.shape[0] == len(x), (  # noqa: PT018
             f"expected logits (B, K) of {len(x)} images from the defense's classifier, got {tuple(logits.shape)}"
         )
+
+    # ------------------------------------------------------------------ what attackers are shown
+
+    def test_inner_losses_keep_their_word(self) -> None:
+        """Each is per image, of the draws alone, and exact in the images; other names are refused."""
+        x = self.images()
+        fault = inner_fault(self.make(), x, self._clean(x), self.nets(), self._draws(len(x)))
+        assert fault is None, fault
+
+    def test_a_smoothed_defense_purifies_alike(self) -> None:
+        """Smooth functions stand for signs in the backward pass alone."""
+        x = self.images()
+        fault = smoothing_fault(self.make(), x, self.nets(), self._draws(len(x)))
+        assert fault is None, fault
 
     # ------------------------------------------------------------------ planning
 

@@ -142,6 +142,36 @@ class NoisyLinearVictim(LinearVictim):
         return super().logits(x + self.sigma * draws.at("noise").normal(*x.shape[1:]), draws)
 
 
+class _Guard:
+    """Gives a linear victim an inner loss: the mean square of the change of some of the pixels, its ``guarded`` ones.
+
+    By default these are the pixels that all classes weigh alike, so that an attack loses nothing where it leaves them
+    alone; every name of an inner loss means this one.
+
+    Attributes:
+        guarded: boolean ``(PIXELS,)``, or None for the default.
+        asked: the names of the inner losses that were asked for, one a call.
+    """
+
+    rows: Tensor
+    guarded: Tensor | None = None
+    asked: tuple[str, ...] = ()
+
+    def inner(self, name: str, x: Tensor, clean: Tensor, draws: Draws) -> Tensor:
+        """Return the inner loss, per image ``(B,)``."""
+        self.asked = (*self.asked, name)
+        guarded = (self.rows == self.rows[0]).all(0) if self.guarded is None else self.guarded
+        return ((x - clean).flatten(1)[:, guarded] ** 2).mean(1)
+
+
+class GuardedLinearVictim(_Guard, LinearVictim):
+    """A linear classifier behind a purifier that changes nothing and has an inner loss."""
+
+
+class GuardedNoisyLinearVictim(_Guard, NoisyLinearVictim):
+    """The same behind normal noise on the input."""
+
+
 def _hadamard(n: int) -> Tensor:
     """Return Sylvester's Hadamard matrix ``(n, n)`` for n a power of 2."""
     matrix = torch.ones(1, 1)

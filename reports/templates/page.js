@@ -1,4 +1,5 @@
-// Sortable columns: the page says all without them. A reference line stands in the foot and stays there.
+// Sortable columns: the page says all without them. A reference line stands in the foot and stays there, and a line
+// of flags stays below its row.
 document.querySelectorAll("table.sortable").forEach((table) => {
   const body = table.tBodies[0];
   const value = (row, place) => {
@@ -18,8 +19,12 @@ document.querySelectorAll("table.sortable").forEach((table) => {
       const down = head.getAttribute("aria-sort") === "ascending";
       heads.forEach((one) => one.removeAttribute("aria-sort"));
       head.setAttribute("aria-sort", down ? "descending" : "ascending");
-      const rows = [...body.rows].sort((a, b) => compare(value(a, place), value(b, place)));
-      body.append(...(down ? rows.reverse() : rows));
+      const below = new Map();
+      [...body.rows].forEach((row) => row.classList.contains("beside") && below.set(row.previousElementSibling, row));
+      const rows = [...body.rows].filter((row) => !row.classList.contains("beside"));
+      rows.sort((a, b) => compare(value(a, place), value(b, place)));
+      if (down) rows.reverse();
+      body.append(...rows.flatMap((row) => (below.has(row) ? [row, below.get(row)] : [row])));
     });
   });
 });

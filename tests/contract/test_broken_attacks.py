@@ -115,6 +115,16 @@ class OthersDraws(Good):
         return super().propose(victim, x, y, threat, draws)
 
 
+class Asking(Good):
+    def propose(self, victim, x, y, threat, draws):
+        victim.inner("reconstruction", x, x, draws)
+        return super().propose(victim, x, y, threat, draws)
+
+
+class AskingAnyone(Asking):
+    inner = True
+
+
 class Grumbling(Good):
     def refuses(self, setting):
         return "no"
@@ -146,12 +156,16 @@ BROKEN = [
     (OthersDraws, "proposals_have_the_images_shape_and_dtype", "draws of its 1 images"),
     (Boasting, "the_norms_are_those_it_says_to_serve", "got one that says Linf, L2, L1, flow, corr"),
     (Grumbling, "a_refusal_is_a_sentence", "got 'no'"),
+    (Asking, "the_flag_inner_is_honest", "expected inner = True"),
+    (AskingAnyone, "a_refusal_is_a_sentence", "refuse a setting that has none"),
 ]
 TESTS = sorted(name for name in dir(AttackContract) if name.startswith("test_"))
 
 
 def contract_of(attack):
     class Contract(AttackContract):
+        inner = getattr(attack, "inner", False)
+
         def make(self):
             return attack()
 

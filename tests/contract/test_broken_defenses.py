@@ -218,6 +218,77 @@ class NotRefusing(Good):
     traits = Traits(random=True, differentiable=False)
 
 
+class Showing(Good):
+    """With an inner loss and a smooth version, both as they should be."""
+
+    inner = ("reconstruction",)
+
+    def smoothed(self, smoothing):
+        return self
+
+    def inner_loss(self, name, x, clean, nets, draws):
+        if name not in self.inner:
+            raise ValueError(name)
+        return ((self.purify(x, nets, draws) - x) ** 2).flatten(1).mean(1)
+
+
+class OneLossForAll(Showing):
+    def inner_loss(self, name, x, clean, nets, draws):
+        return super().inner_loss(name, x, clean, nets, draws).mean()
+
+
+class InfiniteLoss(Showing):
+    def inner_loss(self, name, x, clean, nets, draws):
+        return super().inner_loss(name, x, clean, nets, draws) / 0.0
+
+
+class UnseededLoss(Showing):
+    def inner_loss(self, name, x, clean, nets, draws):
+        return super().inner_loss(name, x, clean, nets, draws) * torch.rand(1)
+
+
+class ConstantLoss(Showing):
+    def inner_loss(self, name, x, clean, nets, draws):
+        return super().inner_loss(name, x.detach(), clean, nets, draws)
+
+
+class LossAcrossTheBatch(Showing):
+    def inner_loss(self, name, x, clean, nets, draws):
+        loss = super().inner_loss(name, x, clean, nets, draws)
+        return loss + loss.mean()
+
+
+class HalfAGradient(Showing):
+    def inner_loss(self, name, x, clean, nets, draws):
+        loss = super().inner_loss(name, x, clean, nets, draws)
+        return 0.5 * loss + 0.5 * loss.detach()
+
+
+class AnyLoss(Showing):
+    def inner_loss(self, name, x, clean, nets, draws):
+        return super().inner_loss("reconstruction", x, clean, nets, draws)
+
+
+class OtherSmoothed(Showing):
+    def smoothed(self, smoothing):
+        return SquaredSmoothed()
+
+
+class SquaredSmoothed(Showing):
+    def purify(self, x, nets, draws):
+        return super().purify(x, nets, draws) ** 2
+
+
+class FlatSmoothed(Showing):
+    def smoothed(self, smoothing):
+        return Flat()
+
+
+class Flat(Showing):
+    def purify(self, x, nets, draws):
+        return super().purify(x.detach(), nets, draws) + (x - x.detach())
+
+
 BROKEN = [
     (Fixed, "the_flag_random_is_honest", "expected traits.random = False"),
     (SecretlyRandom, "the_flag_random_is_honest", "expected traits.random = True"),
@@ -250,6 +321,15 @@ BROKEN = [
     (TrainingMode, "the_networks_are_left_alone", "the training mode of itself"),
     (GradientDependent, "gradients_on_or_off_make_no_difference", "gradients on and off"),
     (NotRefusing, "a_refusal_is_a_sentence", "refuse the knowledge 'full'"),
+    (OneLossForAll, "inner_losses_keep_their_word", r"per image, shape \(6,\), got \(\)"),
+    (InfiniteLoss, "inner_losses_keep_their_word", "expected a finite inner loss"),
+    (UnseededLoss, "inner_losses_keep_their_word", "from the same draws"),
+    (ConstantLoss, "inner_losses_keep_their_word", "with a gradient in the images"),
+    (LossAcrossTheBatch, "inner_losses_keep_their_word", "depends on others of the batch"),
+    (HalfAGradient, "inner_losses_keep_their_word", "got one .* % away"),
+    (AnyLoss, "inner_losses_keep_their_word", "an inner loss that there is not"),
+    (OtherSmoothed, "a_smoothed_defense_purifies_alike", "forwards the signs stay"),
+    (FlatSmoothed, "a_smoothed_defense_purifies_alike", "other than the identity's"),
 ]
 TESTS = sorted(name for name in dir(DefenseContract) if name.startswith("test_"))
 
@@ -287,6 +367,7 @@ def test_a_broken_defense_fails(defense, test, sentence):
 @pytest.mark.parametrize("test", TESTS)
 def test_what_they_differ_from_passes(test):
     getattr(contract_of(Good), test)()
+    getattr(contract_of(Showing), test)()
 
 
 def test_every_test_of_the_contract_is_seen_to_fail():

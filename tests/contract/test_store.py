@@ -77,7 +77,7 @@ def measured(job: Evaluate, shift: float = 0.0) -> Done:
         for repeat in range(job.first_repeat, job.stop_repeat)
     )
     cost = Cost(len(seen), 0.1, 2**40, 3, 7, peak_memory=2**41, batch_size=8)
-    return Done((WEIGHTS,), seen, cost, cost, {"torch": "2"}, {"attack": "c" * 64}, 0.5)
+    return Done((WEIGHTS,), seen, cost, cost, {"torch": "2"}, {"attack": "c" * 64}, seconds=0.5)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+from rich.console import Console
+
+from harness.artifacts import Folder
+from harness.core import registry
+from harness.run.executors.inline import InlineExecutor
+from harness.run.progress import watcher
+from harness.run.scheduler import Limits, run
+from harness.store.store import Store
+from harness.suite.load import read_suite
+from harness.suite.plan import make_plan
+from harness.testing.flawed import FLAWED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 SUITES = Path(__file__).parent / "suites"
 
@@ -72,3 +88,32 @@ def standing(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     bench = Bench.at(tmp_path_factory.mktemp("standing"))
     bench.run("standing", "--workers", "3")
     return bench
+
+
+@pytest.fixture(scope="session")
+def conduct(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    """Run a suite in this process, with flawed defenses in the registry; returns the database.
+
+    Its recipes are those in ``suites``.
+    """
+
+    def run_it(text: str) -> str:
+        folder = tmp_path_factory.mktemp("conducted")
+        home, db = Folder(folder / "home"), str(folder / "runs.db")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(registry, "entries", with_flawed)
+            suite, store = read_suite(text, "suite.yaml", SUITES), Store.open(db, create=True)
+            store.declare(suite.declaration())
+            jobs = make_plan(suite, store, home).jobs
+            done = run(jobs, store, InlineExecutor(home), watcher(Console(file=io.StringIO())), Limits())
+            store.engine.dispose()
+        assert done.done == len(jobs), done
+        return db
+
+    known = registry.entries
+
+    def with_flawed(kind: str) -> Mapping[str, registry.Entry]:
+        own = {name: registry.Entry(kind, name, target, "purebench 0") for name, target in FLAWED.items()}
+        return {**known(kind), **(own if kind == "defense" else {})}
+
+    return run_it

@@ -1,4 +1,4 @@
-"""The fast gradient sign method (Goodfellow et al. 2015), in Linf and, with the normalised gradient, in L2."""
+"""The fast gradient sign method (Goodfellow et al. 2015), in Linf; in other norms the steepest step of that norm."""
 
 from harness.options import NoOptions
 
@@ -18,10 +18,10 @@ class FGSM:
     def propose(self, victim, x, y, threat, draws):
         import torch
 
-        from harness.bounds import project, steepest
+        from harness.bounds import project, step
 
         at = x.detach().requires_grad_(True)
         loss = torch.nn.functional.cross_entropy(victim.logits(at, draws.at("look")), y, reduction="sum")
         (gradient,) = torch.autograd.grad(loss, at)
         victim.progress(1.0)
-        return project(x + threat.eps * steepest(gradient, threat.norm), x, threat.eps, threat.norm)
+        return project(step(x, gradient, threat.eps, threat.norm), x, threat.eps, threat.norm)

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from harness.core.cell import Cell, Labels, Shard
+from harness.core.cell import FROM, Cell, Labels, Shard
+from harness.core.contracts import Traits
 from harness.core.job import Evaluate
 from harness.core.result import TOTALS, Artifact, Cost, Done, Outcome
 from harness.core.spec import Spec
@@ -122,6 +123,7 @@ def done(cell: Cell, correct: Sequence[str], cost: Cost, attack: Cost) -> Done:
             linf=0.2 if cell.attack else 0.0,
             reconstruction_clean=0.024,
             amv_purified_last=0.016,
+            radius=(0.1 if digit == "1" else 0.0) if cell.certificate else None,
         )
         for place, word in enumerate(correct)
         for repeat, digit in enumerate(word)
@@ -168,3 +170,125 @@ def toy(bench: Callable[..., Bench]) -> Bench:
     toy.add("dmae", "full-0.2", "000", "111")
     toy.refuse("mae-pure", "smooth", "Nothing is known of this budget.")
     return toy
+
+
+#: what a defense that can be differentiated says of itself, and the values of an image of the digits
+TRAITS = {**vars(Traits(random=True, differentiable=True)), "knowledge": ["full"], "pixels": 64}
+
+#: of an attack that looked at its gradients and saw nothing amiss
+LOOKED = {"zero_gradient": (0.0, 640), "zero_gradient_first": (0.0, 32), "noise_share": (0.1, 600)}
+
+
+@dataclass
+class Trial:
+    """A suite of one random defense or more, and what was noted of the attacks on them; 32 examples, one repeat."""
+
+    path: Path
+    name: str = "toy"
+    n_examples: int = 32
+    repeats: int = 1
+    decision: str = "mean"
+    weights: str = "a" * 64
+    members: list[Member] = field(default_factory=list)
+    measured: list[tuple[Cell, Done]] = field(default_factory=list)
+
+    def clean(self, defense: str = "pure", right: int | str | None = 32, *, own: int = 0, **options: Any) -> Cell:
+        """Add clean input; the defense takes ``own`` backward passes for an image."""
+        return self._add(defense, right, replace(USUAL, backwards=own), **options)
+
+    def attack(
+        self,
+        defense: str = "pure",
+        right: int | str | None = 32,
+        *,
+        attack: str = "pgd",
+        threat: str = "full",
+        norm: Norm = Norm.LINF,
+        eps: float = 0.2,
+        fixed: bool = False,
+        source: str | None = None,
+        params: dict[str, Any] | None = None,
+        notes: dict[str, Any] | None = LOOKED,
+        backwards: int = 20,
+        **options: Any,
+    ) -> Cell:
+        """Add an attack, whose threat model is called by its knowledge, and by its radius where that is not 0.2.
+
+        ``right``: how many examples it leaves right, those of the first places; a text has a word of digits for each,
+        a digit for each repeat. None if it was not run.
+        """
+        title = "-".join([threat, *([f"{eps:g}"] if eps != 0.2 else []), *(["fixed"] if fixed else [])])
+        labels = ((f"{attack}{FROM}{source}" if source else attack), title)
+        other = Spec.of("defense", "pure", 1, {"name": source})
+        parts: dict[str, Any] = {
+            "attack": Spec.of("attack", attack.split("-")[0], 1, params or {"steps": 20}),
+            "threat": ThreatModel(norm, eps, Knowledge(threat), fixed=fixed),
+            "surrogate": Spec.of("defense", "pure", 1, {"cheap": True}) if threat == "surrogate" else None,
+            **({"source_classifier": CLASSIFIER, "source_defense": other} if source else {}),
+        }
+        cost = replace(CRAFT, backwards=backwards)
+        return self._add(defense, right, USUAL, *labels, crafted=cost, notes=notes, fixed=fixed, **parts, **options)
+
+    def certify(self, defense: str = "pure", right: int = 20) -> Cell:
+        """Add a certificate."""
+        return self._add(defense, right, USUAL, "smoothing", certificate=Spec.of("certificate", "smoothing", 1, {}))
+
+    def _add(
+        self,
+        defense: str,
+        right: int | str | None,
+        cost: Cost,
+        *labels: str,
+        crafted: Cost | None = None,
+        notes: dict[str, Any] | None = None,
+        random: bool = True,
+        fixed: bool = False,
+        traits: dict[str, Any] | None = TRAITS,
+        recipe: Spec | None = None,
+        **parts: Any,
+    ) -> Cell:
+        made = Spec.of(
+            "defense", "none" if defense == "none" else "pure", 1, {"name": defense}, {"net": recipe} if recipe else {}
+        )
+        cell = Cell(
+            **{"attack": None, "threat": None, **parts},
+            dataset=Spec.of("dataset", "digits", 1, {}),
+            classifier=CLASSIFIER,
+            defense=made,
+            seed=0,
+            subset_seed=0,
+            labels=Labels("digits", "cnn", defense, *labels),
+        )
+        random = random and not fixed
+        self.members.append(Member(cell.labels, cell, random, traits=traits))
+        if right is not None:
+            words = right.split() if isinstance(right, str) else ["1"] * right + ["0"] * (self.n_examples - right)
+            words = [word * self.repeats if random and len(word) == 1 else word for word in words]
+            own = tuple(Artifact(one.digest, "weights", self.weights, 9, "net") for one in cell.recipes())
+            made_of = replace(done(cell, words, cost, crafted or CRAFT), artifacts=own, notes=notes)
+            self.measured.append((cell, made_of))
+        return cell
+
+    def write(self) -> str:
+        """Write the suite into the database; return its path."""
+        store = Store.open(str(self.path), create=True)
+        rules = (self.decision, self.n_examples, self.repeats, 50)
+        store.declare(Declaration(self.name, "A toy", "suite: toy\n", *rules, tuple(self.members)))
+        for cell, found in self.measured:
+            places = {outcome.place for outcome in found.outcomes}
+            repeats = {outcome.repeat for outcome in found.outcomes}
+            job = Evaluate(cell, Shard(0, 0, len(places)), 0, len(repeats))
+            assert store.finish(store.board.claim(job), job, found)
+        self.measured.clear()
+        return str(self.path)
+
+
+CLASSIFIER = Spec.of("classifier", "trained", 1, {})
+
+
+@pytest.fixture
+def trial(tmp_path: Path) -> Callable[..., Trial]:
+    def make(**options: object) -> Trial:
+        return Trial(tmp_path / "runs.db", **options)  # type: ignore[arg-type]
+
+    return make

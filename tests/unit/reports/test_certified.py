@@ -107,6 +107,12 @@ def test_only_the_examples_that_the_suite_asks_for_count(bench):
     ]
 
 
+def shown(board):
+    """Return what a board says, without when and by whom it was measured."""
+    cells = [(entry.attack, entry.accuracy, entry.state) for entry in board.entries]
+    return board.title, board.columns, [(row.defense, row.rank, row.worst) for row in board.rows], cells
+
+
 def test_boards_are_what_they_are_without_certificates(path, toy, bench, tmp_path):
     plain = type(toy)(tmp_path / "plain.db", n_examples=4)
     plain.add("none", None, "1", "1", "1", "1")
@@ -121,7 +127,7 @@ def test_boards_are_what_they_are_without_certificates(path, toy, bench, tmp_pat
     written = again.write()
     record(written, ours[0].cell, SEEN)
     (both,) = read_leaderboard(written).sections
-    assert both.boards == without.boards
+    assert [shown(board) for board in both.boards] == [shown(board) for board in without.boards]
     assert both.certified
     # neither among the attacks of a board, nor where refused cells without a budget are listed
     assert {entry.attack for board in with_them.boards for entry in board.entries} == {"clean", "pgd"}

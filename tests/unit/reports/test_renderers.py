@@ -1,5 +1,6 @@
 import csv
 import io
+import json
 import re
 import subprocess
 import sys
@@ -15,7 +16,10 @@ from reports.latex import escaped as latex_escaped
 from reports.latex import latex
 from reports.leaderboard import read_leaderboard
 from reports.markdown import markdown
+from reports.meanings import MEANINGS
+from reports.robustbench_json import model_info
 from reports.terminal import leaderboard_tables
+from reports.trust import FLAGS
 from reports.write import write_report
 
 HOSTILE = "<script>alert('x')</script> & \"co\""
@@ -218,3 +222,84 @@ def test_a_report_needs_no_torch():
         "import reports.write, reports.terminal, sys; sys.exit('torch' in sys.modules or 'harness.run' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.fixture
+def flagged(trial):
+    """A row with a flag that warns, one of its traits, and one that nobody looked at; an attack that claims more."""
+    made = trial()
+    made.clean(own=7)
+    notes = {"zero_gradient": (0.5, 640), "claimed_robust": (0.125, 32)}
+    made.attack(right=20, notes=notes)
+    return made
+
+
+def test_every_report_shows_flags_beside_the_worst_case(flagged):
+    found = read_leaderboard(flagged.write())
+    page, text, paper = html(found), markdown(found), latex(found)
+    # the page: under the row, in full below it, and what it means
+    assert re.search(r'<a class="flag" href="#b1-1-t1" title="[^"]*">zero-gradient <b>50.0 %</b></a>', page)
+    assert "untested: black-box-beats-white-box, transfer-beats-direct, unbounded-not-zero" in page
+    assert '<dl id="b1-1-t1">' in page
+    assert '<div id="flag-zero-gradient"><dt>zero-gradient</dt>' in page
+    assert {link[1:] for link in Page(page).links} <= set(Page(page).ids)
+    row = next(line for line in text.splitlines() if line.startswith("| 1 | pure"))
+    assert row.endswith("| zero-gradient 50.0 %, random |")
+    assert "- pure, **zero-gradient**: the gradient was zero in every pixel in 50.0 %" in text
+    assert r"62.5 {\scriptsize [45.3, 77.1]}\textsuperscript{a,b} &" in paper
+    assert r"a: zero-gradient (pure 50.0 \%). b: random (pure)." in paper
+    (table,) = leaderboard_tables(found)
+    assert "pure: zero-gradient 50.0 %, random; untested: black-box-beats-white-box," in str(table.caption)
+
+
+def test_the_csv_has_flags_in_columns_and_a_line_for_each(flagged):
+    lines = list(csv.DictReader(io.StringIO(csv_text(read_leaderboard(flagged.write())))))
+    worst = next(line for line in lines if line["row"] == "worst case")
+    assert worst["fired"] == "zero-gradient 50.0 %; random"
+    assert worst["untested"].split("; ")[:2] == ["black-box-beats-white-box", "transfer-beats-direct"]
+    told = {line["flag"]: line for line in lines if line["row"] == "flag"}
+    assert len(told) == 16
+    zero = told["zero-gradient"]
+    assert (zero["status"], float(zero["figure"]), zero["eps"]) == ("fired", 0.5, "0.2")
+    assert zero["id"] == flagged.members[1].cell.digest[:12]
+    assert told["unbounded-not-zero"]["status"] == "untested"
+    assert "add a threat model with Linf and eps 1" in told["unbounded-not-zero"]["reason"]
+
+
+def test_what_an_attack_claims_stands_beside_what_was_judged(flagged):
+    found = read_leaderboard(flagged.write())
+    beside = r'62\.5<span class="under">[^<]*</span><span class="under" title=[^>]*>claimed 12\.5</span>'
+    assert re.search(beside, html(found))
+    assert "62.5 \\[45.3, 77.1\\] (claimed 12.5)" in markdown(found)
+    lines = list(csv.DictReader(io.StringIO(csv_text(found))))
+    assert [line["claimed"] for line in lines if line["row"] == "cell"] == ["", "0.125"]
+    assert found.sections[0].boards[0].rows[0].worst.accuracy.share == 20 / 32
+
+
+def test_a_flag_with_a_warning_makes_a_card_unreliable_and_a_trait_does_not(flagged, trial):
+    (card,) = (json.loads(text) for text in model_info(read_leaderboard(flagged.write())).values())
+    assert card["unreliable"]
+    assert card["footnote"].endswith("Flags: zero-gradient 50.0 %, random.")
+    sound = trial(name="sound")
+    sound.clean("sound")
+    sound.attack("sound", right=20)
+    sound.write()
+    (card,) = (json.loads(text) for text in model_info(read_leaderboard(str(sound.path), "sound")).values())
+    assert not card["unreliable"]
+    assert card["footnote"].endswith("Flags: random.")
+
+
+def test_the_page_says_which_rule_is_applied(flagged):
+    found = read_leaderboard(flagged.write(), decision="majority")
+    assert "<em>majority, in place of the suite&#39;s own mean</em>" in html(found)
+    assert "decision majority, in place of the suite's own mean: an example counts as correct if more" in markdown(
+        found
+    )
+
+
+def test_the_meanings_are_of_the_flags_there_are():
+    names = [flag.__name__.replace("_", "-") for flag in FLAGS]
+    assert [meaning.name for meaning in MEANINGS] == names
+    text = " ".join(meaning.source for meaning in MEANINGS)
+    for paper in ("Athalye", "Carlini", "Tramèr", "Croce", "Kassis", "Lee and Kim", "Pintor"):
+        assert paper in text

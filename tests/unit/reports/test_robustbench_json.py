@@ -46,7 +46,8 @@ def test_a_ranked_row_and_the_reference_are_cards(toy):
         "external": "50.00",
         "unreliable": True,
         "footnote": "Measured by purebench. Examples: 4; repeats: 3; decision: mean; external is the worst case per "
-        "example over clean input, pgd oblivious-0.2, pgd bpda-0.2. Not attacked in full: refused.",
+        "example over clean input, pgd oblivious-0.2, pgd bpda-0.2. Not attacked in full: refused. "
+        "Flags: random 25.0 %, optimises 10 backwards.",
     }
     assert found["digits/Linf/none_cnn.json"]["unreliable"] is False
     assert all(set(one) <= THEIRS for one in found.values())

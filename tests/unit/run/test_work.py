@@ -97,10 +97,15 @@ def test_only_a_defense_that_looks_across_its_batch_gets_a_shard_whole(
     try:
         (tmp_path / "cnn.yaml").write_text(RECIPE, encoding="utf-8")
         suite = read_suite(SUITE, "suite.yaml", tmp_path)
-        cell = next(one for one in suite.cells if one.attack)
+        clean, cell = suite.cells
         folder, terms = Folder(tmp_path / "home"), Terms(batch_size=3)
-        for job in (Train(*cell.recipes()), Craft(cell, suite.shards[0]), Evaluate(cell, suite.shards[0], 0, 1)):
-            do(job, folder, terms, lambda share: None)
+        shard = suite.shards[0]
+        jobs = (Train(*cell.recipes()), Craft(cell, shard), Evaluate(cell, shard, 0, 1), Evaluate(clean, shard, 0, 1))
+        done = [do(job, folder, terms, lambda share: None) for job in jobs]
     finally:
         registry.entries.cache_clear()
     assert Centred.seen == sizes
+    # the attack was looked at, and on clean input there was nobody to look
+    assert done[2].notes is not None
+    assert done[2].notes["zero_gradient"][1] == 8
+    assert done[3].notes is None

@@ -1,0 +1,140 @@
+"""Joint attacks: raise the classification loss and, at the same time, lower or raise a loss inside the purifier.
+
+Against a purifier that optimises a loss of its own, an attacker may hide from it (``direction: hide``): where the
+masked reconstruction loss is as low as on a clean image, or the attention is the clean image's (``inner: attention``,
+for who knows of the attention-matrix variation), the purifier sees nothing to mend. Or it may lead it astray
+(``disturb``), as DiffAttack does with the deviated reconstruction of a diffusion (``inner: deviation``; Kang, Song and
+Li, NeurIPS 2023, equation 8 and section 3.4: the plain sum of both losses, weight 1). Attacks on score-based purifiers
+that follow both gradients are those of Yoon, Hwang and Lee, "Adversarial Purification with Score-based Generative
+Models", ICML 2021.
+
+The step goes along the classification loss's gradient plus ``weight`` times the inner one's, minus it to hide. By
+default each of the two is scaled to length 1 in every image first, so that the weight means the same for all purifiers,
+images and points; ``scale: plain`` adds the losses as they are. The inner loss is asked of the very draws that the
+classification loss is taken under, and exact whatever the attacker's gradient mode; what the iterates are compared by,
+and proposed for, is the classification alone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from attacks.ascent import ascend, score
+from harness.core.threat import Knowledge
+from harness.options import Eps, Number
+from harness.options import Options as BaseOptions
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harness.core.contracts import Setting, Victim
+    from harness.core.threat import ThreatModel
+    from harness.draws import Draws
+
+
+class Joint:
+    """PGD on the classification and, at the same time, on a loss inside the purifier, to hide from it or disturb it."""
+
+    version: ClassVar[int] = 1
+    by_example: ClassVar[bool] = True
+
+    class Options(BaseOptions):
+        """Those of pgd, and what is done to the purifier."""
+
+        inner: Literal["reconstruction", "attention", "deviation"] = Field(
+            "reconstruction",
+            description="what the purifier lowers; its attention's distance from that on the clean image; how far its "
+            "way back strays from the way there",
+        )
+        direction: Literal["hide", "disturb"] = Field("hide", description="lower the inner loss, or raise it")
+        weight: Number = Field(0.5, ge=0, description="of the inner gradient beside the classification's")
+        scale: Literal["normalised", "plain"] = Field(
+            "normalised", description="each gradient has length 1 in every image before the weight, or its own"
+        )
+        steps: int = Field(20, ge=1, description="gradient steps of a restart")
+        step_size: Eps | None = Field(None, description="length of a step in the norm; default 2.5 eps / steps")
+        restarts: int = Field(1, ge=1, description="fresh starts; the best proposal of all is kept")
+        eot: int = Field(1, ge=1, description="fresh draws of a random defense that both gradients are averaged over")
+        random_start: bool = Field(True, description="start at a random point of the ball, else at the image")
+        masks: Literal["fresh", "per-restart"] = Field(
+            "fresh", description="draw masks and noise of the defense anew in each step, or once for each restart"
+        )
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    def refuses(self, setting: Setting) -> str | None:
+        """Refuse an attacker who does not know of the defense, and a defense without the loss."""
+        name = self.options.inner
+        if setting.threat.knowledge is Knowledge.OBLIVIOUS:
+            return "joint asks for a loss inside the defense, of which an oblivious attacker does not know; use pgd"
+        if name not in setting.inner:
+            has = ", ".join(setting.inner) or "none"
+            return f"joint asks for the inner loss {name!r}, and the defense has {has}; use another `inner`, or pgd"
+        return None
+
+    def propose(self, victim: Victim, x: Tensor, y: Tensor, threat: ThreatModel, draws: Draws) -> Tensor:
+        """Return for each image the iterate that fools most draws, and among those the one of largest loss.
+
+        Of all images the inner loss is noted, on the clean ones and on the proposed ones.
+        """
+        import torch
+
+        def look(point: Tensor, draws: Draws, with_gradient: bool) -> tuple[Tensor, Tensor]:
+            return self._look(victim, point, x, y, draws, with_gradient=with_gradient)
+
+        options = self.options
+        found = ascend(
+            look,
+            x,
+            threat,
+            draws,
+            steps=options.steps,
+            step_size=options.step_size,
+            restarts=options.restarts,
+            random_start=options.random_start,
+            progress=victim.progress,
+            redraw=options.masks == "fresh",
+        )
+        with torch.no_grad():
+            for where, images in (("clean", x), ("proposed", found)):
+                victim.note(f"{options.inner}_{where}", victim.inner(options.inner, images, x, draws.at("note")))
+        return found
+
+    def _look(
+        self, victim: Victim, point: Tensor, clean: Tensor, y: Tensor, draws: Draws, *, with_gradient: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Return the score ``(B,)`` of an iterate, and where to go from it."""
+        import torch
+        from torch.nn import functional as F
+
+        rounds = self.options.eot if victim.random else 1
+        outer, inner = torch.zeros_like(point), torch.zeros_like(point)
+        fooled, total = point.new_zeros(len(point)), point.new_zeros(len(point))
+        for round_ in range(rounds):
+            here = draws.at("eot", round_)
+            with torch.set_grad_enabled(with_gradient):
+                at = point.detach().requires_grad_(with_gradient)
+                logits = victim.logits(at, here)
+                loss = F.cross_entropy(logits, y, reduction="none")
+            if with_gradient:
+                outer += torch.autograd.grad(loss.sum(), at)[0]
+                with torch.enable_grad():
+                    at = point.detach().requires_grad_(True)
+                    within = victim.inner(self.options.inner, at, clean, here)
+                inner += torch.autograd.grad(within.sum(), at)[0]
+            fooled += (logits.detach().argmax(1) != y).to(fooled.dtype)
+            total += loss.detach()
+        return score("ce", fooled, total / rounds, rounds), self._together(outer / rounds, inner / rounds)
+
+    def _together(self, outer: Tensor, inner: Tensor) -> Tensor:
+        """Return the way to go, from the mean gradients of both losses."""
+        from harness.bounds import steepest
+        from harness.core.threat import Norm
+
+        if self.options.scale == "normalised":
+            outer, inner = (steepest(gradient, Norm.L2) for gradient in (outer, inner))
+        weight = self.options.weight if self.options.direction == "disturb" else -self.options.weight
+        return outer + weight * inner

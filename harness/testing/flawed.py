@@ -1,0 +1,165 @@
+"""Defenses with a flaw that is known, to check by whether attacks, verdicts and reports show it.
+
+No suite can name them by themselves: a test that wants them puts ``FLAWED`` into the registry.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from harness.core.contracts import Traits
+from harness.options import NoOptions, Number, Options, Recipe
+
+if TYPE_CHECKING:
+    from harness.core.contracts import Nets, Setting
+    from harness.draws import Draws
+
+#: what a drowned image consists of
+GREY = 0.5
+
+
+class _Flawed:
+    """Refuses nothing: whoever is refused would not meet the flaw."""
+
+    version: ClassVar[int] = 1
+
+    def refuses(self, setting: Setting) -> str | None:
+        """Refuse nothing."""
+        return None
+
+
+class Rounded(_Flawed):
+    """Rounds pixels to a few levels and claims a gradient, which is zero everywhere: masked, and no harder to fool."""
+
+    class Options(Options):
+        """How coarse."""
+
+        levels: int = Field(4, ge=2, description="values that a pixel may have, evenly from 0 to 1")
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    @property
+    def traits(self) -> Traits:
+        """Fixed; the claim of a gradient is a lie."""
+        return Traits(random=False, differentiable=True)
+
+    def purify(self, x: Tensor, nets: Nets, draws: Draws) -> Tensor:
+        """Return the nearest levels; their derivative is zero, where a constant would have none."""
+        steps = self.options.levels - 1
+        return (x * steps).round() / steps
+
+
+class Loud(nn.Module):
+    """A classifier whose logits are multiplied, so that its probabilities are 0 and 1 to the last digit."""
+
+    def __init__(self, net: nn.Module, factor: float) -> None:
+        super().__init__()
+        self.net, self.factor = net, factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits ``(B, K)``."""
+        logits: Tensor = self.net(x)
+        return self.factor * logits
+
+
+class Saturated(_Flawed):
+    """Brings a classifier of its own whose cross-entropy has no gradient left where it is right; its margin has."""
+
+    class Options(Options):
+        """Which classifier, and how loud."""
+
+        net: Recipe = Field(description="the classifier whose logits are multiplied")
+        factor: Number = Field(1e4, gt=0, description="by what")
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    @property
+    def traits(self) -> Traits:
+        """Fixed, with a classifier of its own."""
+        return Traits(random=False, differentiable=True, own_classifier=True)
+
+    def classifier(self, nets: Nets) -> nn.Module:
+        """Return the loud classifier."""
+        return Loud(nets["net"], self.options.factor)
+
+    def purify(self, x: Tensor, nets: Nets, draws: Draws) -> Tensor:
+        """Return the images as they are."""
+        return x.clone()
+
+
+class Drowned(_Flawed):
+    """Leaves an image as it is, or by lot makes it all grey: how often it is right is known in closed form.
+
+    A drowned image is given the class of the grey one, whatever it was.
+    """
+
+    class Options(Options):
+        """How often."""
+
+        chance: Number = Field(0.3, ge=0, le=1, description="probability that an image is drowned, at each draw")
+        votes: int = Field(1, ge=1, description="how often it is purified, to be classified by majority")
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    @property
+    def traits(self) -> Traits:
+        """Random; an image that is not drowned has its own gradient."""
+        return Traits(random=True, differentiable=True, votes=self.options.votes)
+
+    def purify(self, x: Tensor, nets: Nets, draws: Draws) -> Tensor:
+        """Return images, some of them grey."""
+        drowned = draws.at("lot").uniform(1, 1, 1) < self.options.chance
+        return torch.where(drowned, torch.full_like(x, GREY), x)
+
+
+class Levelled(_Flawed):
+    """Brings every image to the mean brightness of its batch, so that what becomes of it depends on the others."""
+
+    Options = NoOptions
+
+    def __init__(self, options: NoOptions) -> None:
+        self.options = options
+
+    @property
+    def traits(self) -> Traits:
+        """Fixed; looks across its batch."""
+        return Traits(random=False, differentiable=True, batchwise=True)
+
+    def purify(self, x: Tensor, nets: Nets, draws: Draws) -> Tensor:
+        """Return the images, each as bright as their mean."""
+        return (x - x.mean((1, 2, 3), keepdim=True) + x.mean()).clamp(0.0, 1.0)
+
+
+class Peeking(_Flawed):
+    """Is shown the clean image and returns it."""
+
+    Options = NoOptions
+
+    def __init__(self, options: NoOptions) -> None:
+        self.options = options
+
+    @property
+    def traits(self) -> Traits:
+        """An oracle."""
+        return Traits(random=False, differentiable=False, oracle=True)
+
+    def refuses(self, setting: Setting) -> str | None:
+        """Refuse who knows of it: no attacker has such a victim."""
+        return "it is shown the clean image" if setting.threat.adaptive else None
+
+    def purify(self, x: Tensor, nets: Nets, draws: Draws, clean: Tensor | None = None) -> Tensor:
+        """Return the clean images where they are shown."""
+        return (x if clean is None else clean).clone()
+
+
+#: by registered name, what the registry loads
+FLAWED = {
+    one.__name__.lower(): f"{__name__}:{one.__name__}" for one in (Rounded, Saturated, Drowned, Levelled, Peeking)
+}

@@ -1,0 +1,53 @@
+"""Judging: a board's figures under every rule that makes one verdict of several repeats, side by side."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.store.frames import wilson
+from harness.store.tallies import DECISIONS
+from reports.entry import Accuracy
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from harness.store.tallies import Shares
+    from reports.leaderboard import Board
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A random defense under each rule: accuracy on clean input, and in the worst case.
+
+    Attributes:
+        repeats: how many fresh evaluations each example had, at most.
+    """
+
+    defense: str
+    repeats: int
+    clean: Mapping[str, Accuracy]
+    worst: Mapping[str, Accuracy]
+
+    def title(self, decision: str) -> str:
+        """Name a rule with the number of repeats, as in ``any of 10``."""
+        return decision if decision == "mean" else f"{decision} of {self.repeats}"
+
+
+def judged(board: Board) -> list[Judged]:
+    """Return a line for each row with a worst case whose examples were judged more than once."""
+    found = []
+    for row in board.rows:
+        evidence = row.evidence
+        repeats = max((entry.repeats for entry in evidence.counted), default=0)
+        if row.worst and evidence.clean and repeats > 1:
+            clean = {rule: _accuracy(evidence.verdicts(evidence.clean, rule)) for rule in DECISIONS}
+            worst = {rule: _accuracy(evidence.worst(evidence.counted, rule)) for rule in DECISIONS}
+            found.append(Judged(row.defense, repeats, clean, worst))
+    return found
+
+
+def _accuracy(verdicts: Shares) -> Accuracy:
+    n = len(verdicts)
+    share, low, high = (float(bound) for bound in wilson(round(float(verdicts.sum()), 9), n))
+    return Accuracy(share, low, high, n)

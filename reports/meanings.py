@@ -1,0 +1,119 @@
+"""What the flags mean: a sentence each, and the papers that they come from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from reports.evidence import SIGNIFICANT
+from reports.trust import NOISE, UNBOUNDED, ZERO_GRADIENT
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """A flag in a sentence or two, when it fires, and where the thought comes from."""
+
+    name: str
+    sentence: str
+    source: str
+
+
+_ATHALYE = "Athalye, Carlini and Wagner 2018, Obfuscated Gradients Give a False Sense of Security"
+_CARLINI = "Carlini et al. 2019, On Evaluating Adversarial Robustness"
+_TRAMER = "Tram\N{LATIN SMALL LETTER E WITH GRAVE}r et al. 2020, On Adaptive Attacks to Adversarial Example Defenses"
+_CROCE = "Croce et al. 2022, Evaluating the Adversarial Robustness of Adaptive Test-time Defenses"
+_PINTOR = "Pintor et al. 2022, Indicators of Attack Failure"
+_LEE = "Lee and Kim 2023, Robust Evaluation of Diffusion-Based Adversarial Purification"
+_KASSIS = "Kassis, Hengartner and Yu 2025, DiffBreak"
+_LIU = "Liu et al. 2025, on adversarial denoising diffusion training (arXiv 2404.14309)"
+
+#: what is said once of all comparisons
+COMPARED = (
+    "Attacks are compared example by example, by the exact sign-flip test (McNemar's, where verdicts are 0 and 1), "
+    f"one-sided, at a probability of {SIGNIFICANT:g}."
+)
+
+#: what the three states are
+STATES = (
+    "A flag fires, with the figure behind it; or it was looked at and is clear; or it is untested, and then its "
+    "sentence says what to add to the suite. Flags that fire change no number and no rank."
+)
+
+MEANINGS = (
+    Meaning(
+        "zero-gradient",
+        f"The gradient was zero in every pixel for more than {100 * ZERO_GRADIENT:g} % of the images, in the "
+        "attacker's first look or over all looks: what follows gradients had nothing to follow, and the figure "
+        "may be too high.",
+        f"{_ATHALYE}; {_PINTOR}",
+    ),
+    Meaning(
+        "black-box-beats-white-box",
+        "An attack without gradients, or one that does not know of the defense, breaks examples that all adaptive "
+        "gradient attacks together do not, significantly more than the other way round: the gradients mislead.",
+        f"{_ATHALYE}; {_CARLINI}",
+    ),
+    Meaning(
+        "transfer-beats-direct",
+        "Examples crafted on another defense or classifier leave significantly less right than the same attack made on "
+        "the row itself: the direct attack was hindered.",
+        f"{_CARLINI}; {_TRAMER}; {_PINTOR}",
+    ),
+    Meaning(
+        "unbounded-not-zero",
+        "Half of the pixel range or more allows to paint every image the same grey, so an attack that works leaves "
+        f"nothing; more than {100 * UNBOUNDED:g} % were left. Such cells are checks, and part of no worst case.",
+        f"{_ATHALYE}; {_CARLINI}; {_PINTOR}",
+    ),
+    Meaning(
+        "more-still-lowers",
+        "Of two attacks that differ in their steps, restarts or draws alone, the largest leaves significantly less "
+        "right than the next smaller one: the attack has not converged, and still more would leave less.",
+        f"{_CARLINI}; {_CROCE}; {_PINTOR}",
+    ),
+    Meaning(
+        "eot-too-small",
+        "The gradient that the strongest attack averaged over draws of a random defense was noise for more than "
+        f"{100 * NOISE:g} % of its squared length: more draws would show it a better way.",
+        f"{_ATHALYE}; {_KASSIS}",
+    ),
+    Meaning(
+        "fixed-randomness",
+        "Where the attacker knows the random numbers, which are then always the same, significantly less is left: the "
+        "rest of the figure is their doing. Such cells are checks, and part of no worst case.",
+        f"{_LIU}; {_PINTOR}",
+    ),
+    Meaning(
+        "oblivious-only",
+        "No finished attack knows of the defense, so its figure says little, and it is not ranked.",
+        f"{_CARLINI}; {_TRAMER}; {_CROCE}",
+    ),
+    Meaning(
+        "only-bpda",
+        "The best gradient attacks take the identity for the defense's derivative, although it could be followed.",
+        f"{_ATHALYE}; {_TRAMER}; {_LEE}",
+    ),
+    Meaning(
+        "surrogate-gradient",
+        "The best gradient attacks follow a cheaper version of the defense than the one that is judged.",
+        f"{_LEE}; {_KASSIS}",
+    ),
+    Meaning(
+        "random",
+        "The defense draws random numbers: its figure is one of several draws, which the decision rule puts together.",
+        f"{_ATHALYE}; {_KASSIS}",
+    ),
+    Meaning(
+        "optimises",
+        "The defense runs an optimisation at inference. Such defenses have rarely held what their first evaluation "
+        "promised.",
+        _CROCE,
+    ),
+    Meaning("batch-mates", "What becomes of an image depends on the others that are purified with it.", "this harness"),
+    Meaning("oracle", "The defense is shown the clean image: an analysis, which is never ranked.", "this harness"),
+    Meaning(
+        "own-classifier",
+        "The defense brings a classifier that was trained with it, so the row is not on the board's classifier.",
+        "this harness",
+    ),
+    Meaning("votes", "Several purified copies of an image vote on its class.", f"{_LEE}; {_KASSIS}"),
+)
