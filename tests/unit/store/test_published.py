@@ -115,7 +115,7 @@ MISTAKES = {
     "no number": ({"robust": "high"}, "robust: expected a valid number"),
     "not a number": ({"robust": ".nan"}, "robust: "),
     "no figure": ({"clean": None, "robust": None}, "expected a figure under clean or robust, got neither"),
-    "another norm": ({"norm": "L7"}, "norm: expected 'Linf', 'L2', 'flow' or 'corruption', got 'L7'"),
+    "another norm": ({"norm": "L7"}, "norm: expected 'Linf', 'L2', 'L1', 'flow' or 'corruption', got 'L7'"),
     "a budget in levels": ({"eps": 8}, "expected an eps of pixels in [0, 1], got 8; 8 of 255 levels is 8/255"),
     "no budget": ({"eps": 0}, "eps: expected greater than 0, got '0'"),
     "a fraction that is none": ({"eps": "8/0"}, "eps: expected a number or a fraction such as 8/255, got '8/0'"),
