@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 import yaml
 from pandas.testing import assert_frame_equal
+from sqlalchemy import select
 
 import harness
 from harness.artifacts import Folder
 from harness.core.errors import UserError
 from harness.store.adversarial import export_adversarial
+from harness.store.store import Store
+from harness.store.tables import ResultRow
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,6 +94,11 @@ def test_attacks_of_smallest_perturbation_run_like_any_other(bench: Bench) -> No
     assert set(frame["status"]) == {"done"}
     assert not frame["faults"].any()
     assert float(frame["accuracy"].min()) < 1.0
+    with Store.open(str(bench.db)).session() as session:
+        for cell in frame["id"]:
+            noted = session.scalars(select(ResultRow.notes).where(ResultRow.cell.startswith(cell))).all()
+            assert sum(notes["distance"][1] + notes.get("distance_lost", [0, 0])[1] for notes in noted) == 12
+            assert 0.0 < max(notes["distance"][0] for notes in noted) <= 1.0
 
 
 @pytest.mark.parametrize(

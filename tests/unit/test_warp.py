@@ -95,17 +95,3 @@ def test_a_flow_is_as_long_as_its_longest_move_and_can_be_shortened():
     flow[0, 1, 2, 0], flow[1, 0, 0, 0] = -2.5, 0.25
     assert bounds.size(flow, Norm.FLOW).tolist() == [2.5, 0.25]
     assert bounds.size(bounds.shorten(flow, 0.5), Norm.FLOW).tolist() == [0.5, 0.25]
-
-
-@pytest.mark.parametrize("norm", [Norm.FLOW, Norm.CORRUPTION])
-def test_what_is_no_norm_of_pixels_has_no_ball(norm):
-    x = images()
-    for ask in (
-        lambda: bounds.project(x, x, 0.1, norm),
-        lambda: bounds.steepest(x, norm),
-        lambda: bounds.random_point(x, 0.1, norm, Draws(("start",), torch.arange(3))),
-    ):
-        with pytest.raises(ValueError, match=f"expected a budget in one of the norms Linf, L2, L1, got {norm}"):
-            ask()
-    with pytest.raises(ValueError, match="expected a budget in one of the norms Linf, L2, L1, got corruption"):
-        bounds.size(x, Norm.CORRUPTION)
