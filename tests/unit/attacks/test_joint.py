@@ -122,7 +122,7 @@ def test_by_default_an_image_hides_only_once_it_is_fooled():
 @pytest.mark.parametrize(("direction", "sign"), [("hide", -1.0), ("disturb", 1.0)])
 def test_plain_losses_are_added_as_they_are(direction, sign):
     """In L2 the second step, from a point where both have one, goes along the gradient of the sum."""
-    toy, eps, weight = victim(HALF), 1.0, 30.0
+    toy, eps, weight = victim(HALF), 1.0, 200.0
     x, y, draws = toy.images()
     options = Joint.Options(
         scale="plain", weight=weight, direction=direction, when="always", steps=2, step_size=0.01, random_start=False
