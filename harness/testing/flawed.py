@@ -12,7 +12,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from harness.core.contracts import Traits
-from harness.options import NoOptions, Number, Options, Recipe
+from harness.options import NoOptions, Number, Recipe
+from harness.options import Options as BaseOptions
 
 if TYPE_CHECKING:
     from harness.core.contracts import Nets, Setting
@@ -35,7 +36,7 @@ class _Flawed:
 class Rounded(_Flawed):
     """Rounds pixels to a few levels and claims a gradient, which is zero everywhere: masked, and no harder to fool."""
 
-    class Options(Options):
+    class Options(BaseOptions):
         """How coarse."""
 
         levels: int = Field(4, ge=2, description="values that a pixel may have, evenly from 0 to 1")
@@ -70,7 +71,7 @@ class Loud(nn.Module):
 class Saturated(_Flawed):
     """Brings a classifier of its own whose cross-entropy has no gradient left where it is right; its margin has."""
 
-    class Options(Options):
+    class Options(BaseOptions):
         """Which classifier, and how loud."""
 
         net: Recipe = Field(description="the classifier whose logits are multiplied")
@@ -99,7 +100,7 @@ class Drowned(_Flawed):
     A drowned image is given the class of the grey one, whatever it was.
     """
 
-    class Options(Options):
+    class Options(BaseOptions):
         """How often."""
 
         chance: Number = Field(0.3, ge=0, le=1, description="probability that an image is drowned, at each draw")
