@@ -17,6 +17,9 @@ By default each of the two is scaled to length 1 in every image first, so that t
 purifiers, images and points; ``scale: plain`` adds the losses as they are. The inner loss is asked of the very draws
 that the classification loss is taken under, and exact whatever the attacker's gradient mode; what the iterates are
 compared by, and proposed for, is the classification alone.
+
+On the digits no joint attack on MAE-Pure or DiffPure was stronger than pgd in the same gradient mode; those with
+``when: always`` and a weight of 0.5 or more were weaker.
 """
 
 from __future__ import annotations
