@@ -246,7 +246,7 @@ def kind(job: Job) -> str:
     if isinstance(job, Train):
         return digest_of(["train", _steps(job.recipe, 1).as_dict()])
     made_of = _glance(job.cell).as_dict() if isinstance(job, Evaluate) else job.cell.crafted_against() or {}
-    own = ("probe", "certificate") if isinstance(job, Evaluate) else ("attack", "threat")
+    own = ("probe", "certificate") if isinstance(job, Evaluate) else ("attack", "threat", "surrogate")
     parts = ("dataset", "classifier", "defense", *own)
     return digest_of([job.kind, {name: _architecture(made_of[name]) for name in parts if name in made_of}])
 

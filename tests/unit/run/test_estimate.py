@@ -17,6 +17,7 @@ from harness.artifacts import Folder
 from harness.core.cell import Shard
 from harness.core.job import Craft, Evaluate, Train
 from harness.core.spec import Spec
+from harness.core.threat import Knowledge, Norm, ThreatModel
 from harness.run.devices import seats
 from harness.run.estimate import Timing, _Clock, _sample, estimate, kind
 from harness.run.executors.local import LocalExecutor
@@ -81,6 +82,11 @@ def test_weights_of_one_architecture_make_one_kind_and_attacks_make_several(toy)
     assert first == second != third
     harder = replace(cell, attack=Spec.of("attack", "pgd", 1, {"steps": 9}))
     assert kind(Craft(harder, toy.craft.shard)) != kind(toy.craft)
+    knows = ThreatModel(Norm.LINF, 0.1, Knowledge.SURROGATE)
+    cheaper = [
+        replace(cell, threat=knows, surrogate=Spec.of("defense", "diffpure", 1, {"steps": steps})) for steps in (1, 2)
+    ]
+    assert kind(Craft(cheaper[0], toy.craft.shard)) != kind(Craft(cheaper[1], toy.craft.shard))
 
 
 def test_a_certificate_is_timed_with_few_looks_and_priced_by_all(toy):
