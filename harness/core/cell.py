@@ -161,11 +161,15 @@ class Cell:
             made_of["defense"] = None
         return made_of
 
-    def networks(self) -> Iterator[Spec]:
-        """Yield the recipes of the networks that this cell runs, each once."""
+    def components(self) -> Iterator[Spec]:
+        """Yield what this cell is made of: dataset, classifier and defense, and what else it has."""
         special = (getattr(self, name) for name in SPECIAL)
         parts = (self.dataset, self.classifier, self.defense, self.attack, self.probe, *special)
-        found = {recipe.digest: recipe for spec in parts if spec for recipe in spec.stands_on()}
+        yield from (spec for spec in parts if spec)
+
+    def networks(self) -> Iterator[Spec]:
+        """Yield the recipes of the networks that this cell runs, each once."""
+        found = {recipe.digest: recipe for spec in self.components() for recipe in spec.stands_on()}
         yield from found.values()
 
     def recipes(self) -> Iterator[Spec]:

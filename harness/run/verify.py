@@ -175,8 +175,8 @@ class _Desk:
             cell = Cell.from_dict(result.spec, result.labels)
             if cell.digest != result.cell:
                 raise UserError("its cell is not what its digest says; see `purebench db check`")
-            for spec in (cell.dataset, cell.classifier, cell.defense, cell.attack):
-                if spec is not None:
+            for spec in cell.components():
+                if spec.kind != "probe":  # which is no plug-in
                     self._installed(spec)
             for recipe in cell.networks():
                 self._at_hand(recipe, result)

@@ -9,6 +9,7 @@ import pytest
 from pydantic import Field
 
 from harness.core.contracts import Traits
+from harness.core.spec import Spec
 from harness.options import Options, Recipe
 from harness.suite import catalog
 
@@ -321,3 +322,15 @@ def test_a_recipe_that_may_be_left_out_is_a_part_where_it_is_named(read, compone
         ("own", "recipe", "nothing"),
     ]
     assert shown.traits == Traits(random=False, differentiable=True)
+
+
+def test_a_cell_yields_all_that_it_is_made_of(maep, read):
+    maep()
+    clean = next(cell for cell in read(SUITE).cells if cell.attack is None)
+    attacked = next(cell for cell in read(SUITE).cells if cell.attack is not None)
+    certificate, other = (Spec.of(kind, "another", 1, {}) for kind in ("certificate", "defense"))
+    assert certificate in list(replace(clean, certificate=certificate).components())
+    assert other in list(replace(clean, defense=other).components())
+    crafted_elsewhere = replace(attacked, source_classifier=attacked.classifier, source_defense=other)
+    assert [spec.kind for spec in crafted_elsewhere.components()].count("defense") == 2
+    assert other in list(crafted_elsewhere.components())
