@@ -195,7 +195,7 @@ def report(
     from reports.write import write_report
 
     written = write_report(db, out, suite, decision)
-    for table in leaderboard_tables(read_leaderboard(db, suite, decision)):
+    for table in leaderboard_tables(read_leaderboard(db, suite, decision), _out()):
         _out().print(table)
     page = next(path for path in written if path.suffix == ".html")
     _out().print(f"the page: {page.resolve()}", highlight=False, soft_wrap=True)

@@ -58,7 +58,7 @@ def latex(leaderboard: Leaderboard) -> str:
 
 
 def _board(board: Board) -> str:
-    head = ["rank", "defense", "clean", *map(str, board.columns), "worst case", "time", "evaluations"]
+    head = ["rank", "defense", "clean", "worst case", *map(str, board.columns), "time", "evaluations"]
     reference = [row for row in board.rows if row.reference]
     ranked = [row for row in board.rows if not row.reference]
     marks = _marks(board)
@@ -108,10 +108,10 @@ def _where(board: Board, name: str) -> str:
 
 def _row(row: Row, marks: Mapping[str, str]) -> str:
     rank = row.place if row.rank else "ref." if row.reference else numbers.NOTHING
-    cells = [escaped(rank), escaped(row.defense), _accuracy(row.clean), *map(_accuracy, row.attacked)]
     fired = ",".join(marks[flag.name] for flag in row.flagged())
     above = rf"\textsuperscript{{{fired}}}" if fired else ""
-    cells.append((escaped(row.bound) + _share(row.worst.accuracy) if row.worst else "--") + above)
+    worst = (escaped(row.bound) + _share(row.worst.accuracy) if row.worst else "--") + above
+    cells = [escaped(rank), escaped(row.defense), _accuracy(row.clean), worst, *map(_accuracy, row.attacked)]
     cells += [_fact(fact, row.clean) for fact in IN_SHORT]
     return _line(cells)
 

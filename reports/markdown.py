@@ -92,16 +92,17 @@ def board_table(board: Board) -> str:
         "rank",
         "defense",
         "clean",
-        *map(str, board.columns),
         "worst case",
+        *map(str, board.columns),
         "time per image",
         "evaluations per image",
         "flags",
     ]
     rows = []
     for row in board.rows:
-        cells = [escaped(_standing(row)), escaped(row.defense), _accuracy(row.clean), *map(_accuracy, row.attacked)]
+        cells = [escaped(_standing(row)), escaped(row.defense), _accuracy(row.clean)]
         cells.append(row.bound + _share(row.worst.accuracy) if row.worst else numbers.NOTHING)
+        cells += map(_accuracy, row.attacked)
         cells += [fact.of(row.clean) if row.clean else numbers.NOTHING for fact in IN_SHORT]
         cells.append(escaped(row.warning) or numbers.NOTHING)
         rows.append(cells)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from rich import box
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -12,21 +14,46 @@ from reports import numbers
 from reports.facts import IN_SHORT
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from reports.certified import Certified
     from reports.entry import Accuracy, Entry
     from reports.leaderboard import Board, Leaderboard
     from reports.row import Row
 
+#: more than any table needs; a table that is measured within less says that it needs no more than that
+WIDE = 10_000
 
-def leaderboard_tables(leaderboard: Leaderboard) -> list[Table]:
-    """Return a table per board, and those of what is certified, to be printed by rich."""
+#: characters of an attack's or a threat model's name that stand on one line
+MOST = 20
+
+
+def leaderboard_tables(leaderboard: Leaderboard, console: Console) -> list[Table]:
+    """Return the tables of each board, and those of what is certified, to be printed by rich.
+
+    A board has one table, or several where its attacks do not fit side by side.
+    """
     found: list[Table] = []
     for section in leaderboard.sections:
-        found += [*map(_table, section.boards), *map(_certified, section.certified)]
+        for board in section.boards:
+            found += _tables(board, console)
+        found += map(_certified, section.certified)
     return found
 
 
-def _table(board: Board) -> Table:
+def _tables(board: Board, console: Console) -> list[Table]:
+    """Return as few tables as show all attacks: the first has what ranks, below the last stands what is to be said."""
+    number, unbounded = len(board.columns), console.options.update(width=WIDE)
+    for parts in range(1, max(number, 1) + 1):
+        ends = [round(number * part / parts) for part in range(parts + 1)]
+        tables = [_table(board, slice(*pair)) for pair in pairwise(ends)]
+        if all(Measurement.get(console, unbounded, table).minimum <= console.width for table in tables):
+            break
+    tables[-1].caption = _caption(board)
+    return tables
+
+
+def _caption(board: Board) -> Text:
     caption = Text("accuracy in %, below it the 95 % Wilson interval; time and network evaluations (NFE) per image")
     if board.unfinished:
         caption.append(f"; {board.unfinished} of {len(board.entries)} cells unfinished", "yellow")
@@ -45,22 +72,31 @@ def _table(board: Board) -> Table:
     for entry in board.notes:
         if entry.reason:
             caption.append(f"\n{entry.defense}, {entry.attack} {entry.threat_model}: {entry.state}: {entry.reason}")
-    table = _plain(board.title, caption)
+    return caption
+
+
+def _table(board: Board, columns: slice) -> Table:
+    """Return a table of some of the attacks; with the first of them stands what ranks and what it costs."""
+    first = columns.start == 0
+    table = _plain(board.title if first else " ")
     table.add_column("#", justify="right")
     table.add_column("defense", overflow="fold", min_width=8)
-    table.add_column("clean", justify="right", no_wrap=True)
-    for column in board.columns:
-        table.add_column(Text(f"{column.attack}\n{column.threat_model}"), justify="right", overflow="fold", min_width=9)
-    table.add_column("worst\ncase", justify="right", no_wrap=True)
-    table.add_column("time,\nNFE", justify="right", no_wrap=True)
+    if first:
+        for name in ("clean", "worst\ncase", "time,\nNFE"):
+            table.add_column(name, justify="right", no_wrap=True)
+    for column in board.columns[columns]:
+        width = min(MOST, max(map(len, (column.attack, column.threat_model))))
+        table.add_column(
+            Text(f"{column.attack}\n{column.threat_model}"), justify="right", overflow="fold", min_width=max(9, width)
+        )
     for row in board.rows:
         if row.reference:
             table.add_section()
-        table.add_row(*_cells(row))
+        table.add_row(*_name(row), *(_sums(row) if first else ()), *map(_accuracy, row.attacked[columns]))
     return table
 
 
-def _plain(title: str, caption: Text) -> Table:
+def _plain(title: str, caption: Text | None = None) -> Table:
     return Table(
         title=Text(title, "bold"),
         caption=caption,
@@ -107,13 +143,18 @@ def _flags(row: Row) -> Text:
     return line
 
 
-def _cells(row: Row) -> list[Text]:
+def _name(row: Row) -> list[Text]:
     rank = Text(row.place) if row.rank else Text("ref." if row.reference else numbers.NOTHING, "dim")
+    return [rank, Text(row.defense)]
+
+
+def _sums(row: Row) -> list[Text]:
+    """Return a row's accuracy on clean input, its worst case, and its costs."""
     worst = Text(numbers.NOTHING, "dim")
     if row.worst:
         worst = Text(row.bound, "yellow").append_text(_share(row.worst.accuracy, "bold" if row.rank else ""))
     costs = Text("\n".join(fact.of(row.clean) if row.clean else numbers.NOTHING for fact in IN_SHORT))
-    return [rank, Text(row.defense), _accuracy(row.clean), *map(_accuracy, row.attacked), worst, costs]
+    return [_accuracy(row.clean), worst, costs]
 
 
 def _accuracy(entry: Entry | None) -> Text:

@@ -157,7 +157,7 @@ def test_every_rendering_has_them(path):
     assert "### digits / cnn / certified, L2" in text
     assert "digits / cnn / certified, L2" in latex(board)
     console = Console(width=200, file=io.StringIO())
-    for table in leaderboard_tables(board):
+    for table in leaderboard_tables(board, console):
         console.print(table)
     shown = console.file.getvalue()
     assert "certified, L2" in shown

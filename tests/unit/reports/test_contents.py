@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from rich.console import Console
 
 from harness.core.cell import Labels
 from harness.core.errors import UserError
@@ -58,7 +59,7 @@ def test_every_report_says_where_an_attack_comes_from(toy, trial):
     said = "also counts deep full of other (50.0)"
     for text in (markdown(found), latex(found), html(found)):
         assert text.count(said) == 1
-    assert f"pure {said}" in str(leaderboard_tables(found)[0].caption)
+    assert f"pure {said}" in str(leaderboard_tables(found, Console(width=160))[0].caption)
     assert f'<a href="#c-{cell.digest[:12]}"><code>' in html(found)
     assert f'<tr id="c-{cell.digest[:12]}"' in html(found)
 

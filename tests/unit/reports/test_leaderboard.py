@@ -1,4 +1,5 @@
 import pytest
+from rich.console import Console
 
 from harness.core.errors import UserError
 from reports.html import html
@@ -107,7 +108,7 @@ def test_a_defense_that_brings_its_own_classifier_says_so_in_every_report(bench)
     assert board["dir"].remark == said
     for text in (markdown(found), latex(found), html(found)):
         assert text.replace("&#39;", "'").count(said) == 1
-    (table,) = leaderboard_tables(found)
+    (table,) = leaderboard_tables(found, Console(width=160))
     assert f"dir {said}" in str(table.caption)
 
 
@@ -178,7 +179,7 @@ def test_ties_and_what_can_be_shown_are_written(bench, render):
     text = render(found)
     assert text.count("1=") >= 2
     assert "3 examples can show no difference, however large" in text
-    (table,) = leaderboard_tables(found)
+    (table,) = leaderboard_tables(found, Console(width=160))
     assert [str(cell) for cell in table.columns[0].cells] == ["1=", "1="]
     assert "3 examples can show no difference" in str(table.caption)
 

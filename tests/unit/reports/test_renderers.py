@@ -194,11 +194,36 @@ def test_the_terminal_shows_labels_as_they_are(bench):
     one.add("[red]odd[/red]", None, "111", "111", "111", "111")
     one.add("[red]odd[/red]", "bpda-0.2", "111", "111", "111", "000")
     console = Console(file=io.StringIO(), width=160)
-    for table in leaderboard_tables(read_leaderboard(one.write())):
+    for table in leaderboard_tables(read_leaderboard(one.write()), console):
         console.print(table)
     text = console.file.getvalue()
     assert "[red]odd[/red]" in text
     assert "75.0" in text
+
+
+def test_attacks_that_do_not_fit_side_by_side_stand_below_each_other(bench):
+    one = bench()
+    one.add("mae-pure", None, "111", "111", "111", "111")
+    for threat, last in (("oblivious-0.2", "111"), ("bpda-0.2", "011"), ("full-0.2", "001")):
+        one.add("mae-pure", threat, "111", "111", "111", last)
+    found = read_leaderboard(one.write())
+
+    def shown(width):
+        console = Console(file=io.StringIO(), width=width)
+        tables = leaderboard_tables(found, console)
+        heads = [[str(column.header).split("\n")[-1] for column in table.columns] for table in tables]
+        console.print(*tables, sep="\n")
+        return heads, console.file.getvalue()
+
+    sums, attacks = ["#", "defense", "clean", "case", "NFE"], ["oblivious-0.2", "bpda-0.2", "full-0.2"]
+    assert shown(160)[0] == [[*sums, *attacks]]
+    heads, text = shown(64)
+    assert heads[0][:5] == sums
+    assert heads[0][5:] + [name for head in heads[1:] for name in head[2:]] == attacks
+    assert len(heads) > 1
+    for said in (*attacks, "100.0", "91.7", "83.3"):
+        assert said in text
+    assert max(map(len, text.splitlines())) <= 64
 
 
 def test_a_database_without_a_suite_has_a_page(tmp_path):
@@ -248,7 +273,7 @@ def test_every_report_shows_flags_beside_the_worst_case(flagged):
     assert "- pure, **zero-gradient**: the gradient was zero in every pixel in 50.0 %" in text
     assert r"62.5 {\scriptsize [45.3, 77.1]}\textsuperscript{a,b} &" in paper
     assert r"a: zero-gradient (pure 50.0 \%). b: random (pure)." in paper
-    (table,) = leaderboard_tables(found)
+    (table,) = leaderboard_tables(found, Console(width=160))
     assert "pure: zero-gradient 50.0 %, random; untested: black-box-beats-white-box," in str(table.caption)
 
 
