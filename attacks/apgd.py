@@ -9,8 +9,7 @@ from pydantic import Field
 
 from attacks.candidates import REEVALUATE, Candidates
 from attacks.library import PACKAGE, Calls, quiet, seeded
-from attacks.losses import MEANING, margin, too_few
-from attacks.refusals import few_targets, no_ball
+from attacks.losses import MEANING, few_targets, margin, too_few
 from harness.core.threat import Norm
 from harness.options import Options as BaseOptions
 
@@ -46,8 +45,8 @@ class APGD:
         self.options = options
 
     def refuses(self, setting: Setting) -> str | None:
-        """Refuse budgets that are no ball of a norm, and too few classes for the loss."""
-        reason = no_ball("apgd", setting) or too_few(self.options.loss, setting.data.n_classes)
+        """Refuse too few classes for the loss."""
+        reason = too_few(self.options.loss, setting.data.n_classes)
         if reason is None and self.options.loss == "dlr-targeted":
             return few_targets("apgd", self.options.targets, setting)
         return reason

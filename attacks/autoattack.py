@@ -11,7 +11,6 @@ from attacks.candidates import Candidates
 from attacks.fab import approach
 from attacks.library import PACKAGE, Calls, quiet, sealed, seeded
 from attacks.losses import too_few
-from attacks.refusals import no_ball
 from attacks.square import search, too_small
 from harness.options import Options as BaseOptions
 
@@ -83,11 +82,9 @@ class AutoAttack:
         return self.options.attacks or MEMBERS[self.options.version]
 
     def refuses(self, setting: Setting) -> str | None:
-        """Refuse budgets that are no ball of a norm, and too few classes or pixels for one of the attacks."""
+        """Refuse too few classes or pixels for one of the attacks."""
         called, n_classes = f"autoattack {self.options.version}", setting.data.n_classes
-        reason = no_ball(called, setting)
-        if reason is None and "apgd-dlr" in self.members:
-            reason = too_few("dlr", n_classes)
+        reason = too_few("dlr", n_classes) if "apgd-dlr" in self.members else None
         if reason is None and {"apgd-t", "fab-t"} & set(self.members) and n_classes < TARGETS + 1:
             reason = (
                 f"{called} needs at least {TARGETS + 1} classes for {TARGETS} targets, and the dataset has {n_classes}"

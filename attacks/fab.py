@@ -8,7 +8,7 @@ from pydantic import Field
 
 from attacks.candidates import REEVALUATE, Candidates
 from attacks.library import PACKAGE, Calls, sealed, seeded
-from attacks.refusals import few_targets, no_ball
+from attacks.losses import few_targets
 from harness.options import Options as BaseOptions
 
 if TYPE_CHECKING:
@@ -48,9 +48,8 @@ class FAB:
         self.options = options
 
     def refuses(self, setting: Setting) -> str | None:
-        """Refuse budgets that are no ball of a norm, and too few classes for the targets."""
-        reason = no_ball("fab", setting)
-        return reason or (few_targets("fab", self.options.targets, setting) if self.options.targeted else None)
+        """Refuse too few classes for the targets."""
+        return few_targets("fab", self.options.targets, setting) if self.options.targeted else None
 
     def propose(self, victim: Victim, x: Tensor, y: Tensor, threat: ThreatModel, draws: Draws) -> Tensor:
         """Return the smallest perturbation that fools, the clean image where none within the budget does.

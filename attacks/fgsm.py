@@ -8,7 +8,6 @@ from pydantic import Field
 
 from attacks.gradients import look
 from attacks.losses import MEANING, Loss, too_few
-from attacks.refusals import no_ball
 from harness.options import Eps
 from harness.options import Options as BaseOptions
 
@@ -38,8 +37,8 @@ class FGSM:
         self.options = options
 
     def refuses(self, setting: Setting) -> str | None:
-        """Refuse budgets that are no ball of a norm, and too few classes for the loss; every gradient mode will do."""
-        return no_ball("fgsm", setting) or too_few(self.options.loss, setting.data.n_classes)
+        """Refuse too few classes for the loss; every gradient mode will do."""
+        return too_few(self.options.loss, setting.data.n_classes)
 
     def propose(self, victim: Victim, x: Tensor, y: Tensor, threat: ThreatModel, draws: Draws) -> Tensor:
         """Return the images after the step, within the budget."""

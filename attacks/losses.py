@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Literal, assert_never
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from harness.core.contracts import Setting
+
 Loss = Literal["ce", "dlr", "margin"]
 
 #: for descriptions of options
@@ -71,3 +73,11 @@ def too_few(name: str, n_classes: int) -> str | None:
     if n_classes >= CLASSES[name]:
         return None
     return f"the loss {name} needs at least {CLASSES[name]} classes, and the dataset has {n_classes}; use ce or margin"
+
+
+def few_targets(attack: str, targets: int, setting: Setting) -> str | None:
+    """Return why there are not so many other classes to aim at, as a sentence, or None."""
+    others = setting.data.n_classes - 1
+    if targets <= others:
+        return None
+    return f"{attack} aims at {targets} other classes, and the dataset has {others}; lower the number of targets"

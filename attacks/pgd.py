@@ -9,7 +9,6 @@ from pydantic import Field
 from attacks.ascent import ascend, score
 from attacks.gradients import look
 from attacks.losses import MEANING, Loss, too_few
-from attacks.refusals import no_ball
 from harness.options import Eps
 from harness.options import Options as BaseOptions
 
@@ -44,8 +43,8 @@ class PGD:
         self.options = options
 
     def refuses(self, setting: Setting) -> str | None:
-        """Refuse budgets that are no ball of a norm, and too few classes for the loss; every gradient mode will do."""
-        return no_ball("pgd", setting) or too_few(self.options.loss, setting.data.n_classes)
+        """Refuse too few classes for the loss; every gradient mode will do."""
+        return too_few(self.options.loss, setting.data.n_classes)
 
     def propose(self, victim: Victim, x: Tensor, y: Tensor, threat: ThreatModel, draws: Draws) -> Tensor:
         """Return for each image the iterate that fools most draws, and among those the one of largest loss."""

@@ -1,4 +1,8 @@
-"""Square Attack (Andriushchenko et al. 2020), in L1 as of Croce and Hein 2021: black box, the authors' library."""
+"""Square Attack (Andriushchenko et al. 2020), in L1 as of Croce and Hein 2021: black box, the authors' library.
+
+The library never puts a square where it would touch the last row or column (its ``random_int`` leaves the upper end
+out), so in Linf these keep the stripes of the first pattern. On other pixels of a linear victim it finds the optimum.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,6 @@ from pydantic import Field
 
 from attacks.candidates import REEVALUATE, Candidates
 from attacks.library import PACKAGE, Calls, seeded
-from attacks.refusals import no_ball
 from harness.core.threat import Norm
 from harness.options import Options as BaseOptions
 
@@ -44,8 +47,8 @@ class Square:
         self.options = options
 
     def refuses(self, setting: Setting) -> str | None:
-        """Refuse budgets that are no ball of a norm, and images too small for the first pattern of L2 and L1."""
-        return no_ball("square", setting) or too_small(setting)
+        """Refuse images too small for the first pattern of L2 and L1."""
+        return too_small(setting)
 
     def propose(self, victim: Victim, x: Tensor, y: Tensor, threat: ThreatModel, draws: Draws) -> Tensor:
         """Return the images of smallest margin that were met; no gradient is asked for."""
