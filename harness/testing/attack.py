@@ -47,10 +47,10 @@ class AttackContract:
         by_example: an image is attacked alike alone and within a batch.
         inner: asks for losses inside the defense, and refuses whom has none; its victims here then have one.
         searches: looks for a proposal of its own; False for one that is given what it proposes.
-        maximises: goes on lowering the margin after the boundary, and where the boundary is out of reach; False for
-            an attack that proposes the clean image where it finds no success.
-        reach: at how many times the known distance every image falls. More than 1.02 for a loss whose optimum is not
-            the margin's, for a path that is too short for a random start, and for a search without gradients.
+        maximises: lowers the margin as far as it can where the boundary is out of reach; False for an attack that
+            proposes the clean image where it finds no success, and for a loss whose optimum there is another point.
+        reach: at how many times the known distance every image falls. More than 1.02 for a path that is too short for
+            a random start, for one that follows another loss besides, and for a search without gradients.
         stops: proposes a point at the boundary itself, where a random victim is right every other time.
     """
 
