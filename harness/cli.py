@@ -435,7 +435,8 @@ def main() -> None:
     except (SystemExit, KeyboardInterrupt) as end:
         # typer makes an exit code of Ctrl-C
         if isinstance(end, KeyboardInterrupt) or end.code == INTERRUPTED:
-            sys.stderr.write("interrupted; the same command continues where it stopped\n")
+            then = "continues where it stopped" if sys.argv[1:2] == ["run"] else "begins anew"
+            sys.stderr.write(f"interrupted; the same command {then}\n")
             sys.exit(INTERRUPTED)
         raise
     except BrokenPipeError:

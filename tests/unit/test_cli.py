@@ -123,11 +123,18 @@ def test_a_bug_of_ours_says_so():
     assert "this is a bug of purebench" in done.stderr
 
 
-def test_an_interrupt_has_its_own_code():
-    stopped = "import harness.suite.load as load\ndef no(name): raise KeyboardInterrupt\nload.load_suite = no"
-    done = purebench("validate", "quickstart", before=stopped)
+@pytest.mark.parametrize(
+    ("command", "then"),
+    [(("validate",), "begins anew"), (("run", "--db", "runs.db"), "continues where it stopped")],
+)
+def test_an_interrupt_has_its_own_code_and_says_what_the_same_command_does(tmp_path, command, then):
+    stopped = (
+        "import harness.suite.load as load\ndef no(name): raise KeyboardInterrupt\nload.load_suite = no\n"
+        f"import os; os.chdir({str(tmp_path)!r})"
+    )
+    done = purebench(*command, "quickstart", before=stopped)
     assert done.returncode == 130
-    assert "continues where it stopped" in done.stderr
+    assert done.stderr == f"interrupted; the same command {then}\n"
 
 
 def test_ls_shows_components_with_options_and_the_schema_is_json():
