@@ -23,12 +23,15 @@ from harness.run.progress import watcher
 from harness.run.scheduler import Limits, run
 from harness.run.verify import State, Verified, verify
 from harness.screen import verified_lines
+from harness.store.merge import merge
 from harness.store.recorded import sample
 from harness.store.store import Store
 from harness.suite.load import load_suite
 from harness.suite.plan import make_plan
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from conftest import Bench
 
 SUITE = Path(__file__).parent / "suites" / "tiny.yaml"
@@ -114,6 +117,14 @@ def test_everything_is_found_again_to_the_last_bit_and_nothing_is_written(record
     assert hashlib.sha256(recorded.db.read_bytes()).hexdigest() == before
     assert sorted(path for path in recorded.home.root.rglob("*") if path.is_file()) == files
     assert recorded.read("select count(*) from attempts") == [(35,)]
+
+
+def test_a_server_s_results_are_found_again(recorded: Desk, postgresql: Callable[[], str]) -> None:
+    url = postgresql()
+    merge([str(recorded.db)], url)
+    found = verify(url, recorded.home, Console(file=io.StringIO()), fraction=0.3, executor=inline)
+    assert found.count(State.EQUAL) == len(found.findings) == 6
+    assert found.sound
 
 
 def test_the_same_seed_checks_the_same_part(recorded: Desk) -> None:
