@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.store.tallies import decide
-from reports.statistics import p_values
+from reports.statistics import judged_apart, p_values
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from harness.store.tallies import Shares
     from reports.entry import Entry
@@ -43,6 +43,7 @@ class Flag:
         figure: the same as people read it, or nothing.
         cells: where it was seen.
         trait: whether it says what the defense is, rather than that something is wrong with an attack on it.
+        low: whether it says that the figure may be too low, rather than too high.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Flag:
     figure: str = ""
     cells: tuple[Entry, ...] = field(default=(), compare=False)
     trait: bool = False
+    low: bool = False
 
     @property
     def fired(self) -> bool:
@@ -136,6 +138,10 @@ class Evidence:
         """Return the smallest verdict of some cells per place; at least one of them."""
         least: Shares = np.fmin.reduce([self.verdicts(entry, decision) for entry in entries])
         return least
+
+    def apart(self, entries: Sequence[Entry]) -> Shares:
+        """Return the verdict per place under the worst of some cells, chosen and judged by different repeats."""
+        return judged_apart(np.stack([self.shares[entry.key] for entry in entries]), [one.repeats for one in entries])
 
     def contrast(self, first: Entry, second: Entry) -> Contrast:
         """Compare two cells example by example."""

@@ -123,8 +123,10 @@ LEGEND = (
         "worst case",
         "For each example the smallest verdict over clean input and all attacks on it within the budget that the "
         "database holds, whichever suite has them and wherever their examples were crafted, then the mean over "
-        "examples; never the smallest of the averages. Attacks without a bound or with known randomness are checks, "
-        "and take no part. While attacks of the suite are unfinished it is an upper bound (\N{LESS-THAN OR EQUAL TO}).",
+        "examples; never the smallest of the averages. Of a random defense that was judged by few repeats it is too "
+        "small, since the smallest of several shares has luck in it: the flag few-repeats says by how much at most. "
+        "Attacks without a bound or with known randomness are checks, and take no part. While attacks of the suite "
+        "are unfinished it is an upper bound (\N{LESS-THAN OR EQUAL TO}).",
     ),
     (
         "rank",

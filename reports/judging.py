@@ -22,12 +22,15 @@ class Judged:
 
     Attributes:
         repeats: how many fresh evaluations each example had, at most.
+        apart: the worst case by the mean, where the attack of an example is chosen by other repeats than those that
+            judge it: free of the luck that the smallest of several means has, and too large if anything.
     """
 
     defense: str
     repeats: int
     clean: Mapping[str, Accuracy]
     worst: Mapping[str, Accuracy]
+    apart: Accuracy
 
     def title(self, decision: str) -> str:
         """Name a rule with the number of repeats, as in ``any of 10``."""
@@ -43,7 +46,8 @@ def judged(board: Board) -> list[Judged]:
         if row.worst and evidence.clean and repeats > 1:
             clean = {rule: _accuracy(evidence.verdicts(evidence.clean, rule)) for rule in DECISIONS}
             worst = {rule: _accuracy(evidence.worst(evidence.counted, rule)) for rule in DECISIONS}
-            found.append(Judged(row.defense, repeats, clean, worst))
+            apart = _accuracy(evidence.apart(evidence.counted))
+            found.append(Judged(row.defense, repeats, clean, worst, apart))
     return found
 
 

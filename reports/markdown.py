@@ -173,11 +173,13 @@ def _judged(board: Board) -> list[str]:
     if not lines:
         return []
     head = ["defense", "repeats", *(f"{side}: {rule}" for side in ("clean", "worst case") for rule in DECISIONS)]
+    head.append("worst case: chosen by other repeats")
     rows = [
         [
             escaped(one.defense),
             str(one.repeats),
             *(_share(side[rule]) for side in (one.clean, one.worst) for rule in DECISIONS),
+            _share(one.apart),
         ]
         for one in lines
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from reports.evidence import SIGNIFICANT
-from reports.trust import NOISE, UNBOUNDED, ZERO_GRADIENT
+from reports.trust import LUCK, NOISE, UNBOUNDED, ZERO_GRADIENT
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class Meaning:
 _ATHALYE = "Athalye, Carlini and Wagner 2018, Obfuscated Gradients Give a False Sense of Security"
 _CARLINI = "Carlini et al. 2019, On Evaluating Adversarial Robustness"
 _TRAMER = "Tram\N{LATIN SMALL LETTER E WITH GRAVE}r et al. 2020, On Adaptive Attacks to Adversarial Example Defenses"
+_CAWLEY = "Cawley and Talbot 2010, On Over-fitting in Model Selection and Subsequent Selection Bias"
 _CROCE = "Croce et al. 2022, Evaluating the Adversarial Robustness of Adaptive Test-time Defenses"
 _PINTOR = "Pintor et al. 2022, Indicators of Attack Failure"
 _LEE = "Lee and Kim 2023, Robust Evaluation of Diffusion-Based Adversarial Purification"
@@ -81,6 +82,13 @@ MEANINGS = (
         "Where the attacker knows the random numbers, which are then always the same, significantly less is left: the "
         "rest of the figure is their doing. Such cells are checks, and part of no worst case.",
         f"{_LIU}; {_PINTOR}",
+    ),
+    Meaning(
+        "few-repeats",
+        "The worst case takes each example's smallest verdict, and where verdicts are means of a few repeats it takes "
+        f"luck with it. It is too low, perhaps by more than {100 * LUCK:g} points: chosen by some repeats and judged "
+        "by others, more is left.",
+        _CAWLEY,
     ),
     Meaning(
         "oblivious-only",

@@ -128,7 +128,7 @@ def _footnote(section: Section, row: Row) -> str:
 
 def _warnings(row: Row) -> bool:
     """Whether a flag says more than what kind of a defense it is."""
-    return any(not flag.trait for flag in row.flagged())
+    return any(not (flag.trait or flag.low) for flag in row.flagged())
 
 
 def _percent(share: float) -> str:

@@ -46,6 +46,9 @@ _PARTS = 1_000_000
 #: standard deviations beyond which a sum of signed differences is not followed: 2 exp(-50), by Hoeffding's inequality
 _FAR = 10.0
 
+#: means of repeats that differ by less are equal but for rounding
+_SAME = 1e-9
+
 #: a p-value is known to this; what would be smaller is given as this
 TINY = 1e-15
 
@@ -86,6 +89,41 @@ class Place:
     rank: int
     tied: tuple[int, ...]
     p: float | None
+
+
+# ---------------------------------------------------------------------- the smallest of several
+
+
+def judged_apart(shares: Shares, repeats: Sequence[int]) -> Shares:
+    """Return each example's verdict under the attack that is worst for it, chosen and judged by different repeats.
+
+    The smallest of several means of a few repeats is smaller than what any of the attacks leaves: luck is chosen too
+    (Cawley and Talbot 2010, section 5, on the same in choosing models). Here one repeat of each attack is put aside,
+    the attack of the smallest mean of the others is taken, of equals the one that leaves less on all examples, and
+    what counts is its repeat that was put aside. That is too large, if anything, where the smallest is too small. The
+    mean over all ways to put repeats aside is computed, not sampled.
+
+    Args:
+        shares: of repeats that were right, ``(attacks, examples)``; not a number where an example was not attacked.
+        repeats: of each attack; one of a single repeat is taken as it is.
+
+    Returns:
+        ``(examples,)``, in [0, 1]; 0 for an example that no attack has.
+    """
+    order = np.argsort(np.nanmean(shares, axis=1), kind="stable")
+    known, number = shares[order], np.asarray(repeats)[order, None]
+    chance = np.nan_to_num(known)  # that the repeat which is put aside was right
+    aside = np.where(number > 1, 1.0, 0.0)
+    rest = [np.nan_to_num((number * known - aside * right) / (number - aside), nan=np.inf) for right in (1.0, 0.0)]
+    found = np.zeros(known.shape[1])
+    for one in range(len(known)):
+        share = chance[one].copy()
+        for other in set(range(len(known))) - {one}:
+            # what stands before it must be worse than it, what stands behind it not better
+            least = rest[0][one] + (_SAME if other < one else -_SAME)
+            share *= chance[other] * (rest[0][other] > least) + (1.0 - chance[other]) * (rest[1][other] > least)
+        found += share
+    return found
 
 
 # ---------------------------------------------------------------------- paired tests

@@ -1,11 +1,13 @@
 """Trust: whether a row's figure stands, flag by flag, each with what was seen and the cells where.
 
-A flag that fires says that the figure may be too high, or what kind of a defense it is of. Where nobody could look, it
-says what to add to the suite. One function per flag, over what is known of a row; ``MEANINGS`` names the papers.
+A flag that fires says that the figure may be too high (one of them: too low), or what kind of a defense it is of. Where
+nobody could look, it says what to add to the suite. One function per flag, over what is known of a row; ``MEANINGS``
+names the papers.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise, product
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +34,9 @@ UNBOUNDED = 0.05
 #: share of an averaged gradient's squared length that is noise above which the attacker follows noise rather than the
 #: gradient
 NOISE = 0.5
+
+#: by how much the worst case may be too low, since verdicts of few repeats are a matter of luck
+LUCK = 0.05
 
 #: options of an attack that buy more of the same
 MORE = ("steps", "restarts", "eot", "n_queries")
@@ -251,6 +256,32 @@ def fixed_randomness(evidence: Evidence) -> Flag:
     return _fall(name, sentence, contrast, known, here)
 
 
+def few_repeats(evidence: Evidence) -> Flag:
+    """Fire where the smallest verdict of each example has more than ``LUCK`` of luck in it, on average."""
+    name = "few-repeats"
+    if evidence.random is False:
+        return _clear(name, "the defense draws no random numbers, so a verdict is no matter of luck")
+    if not evidence.attacks or not evidence.clean:
+        return _untested(name, "the worst case is not finished: run the suite")
+    if evidence.decision == "any":
+        return _clear(name, "any wrong repeat counts, so that luck is part of the rule")
+    if evidence.decision != "mean":
+        return _untested(name, "what luck does is known under the rule mean only: report with it")
+    repeats = min(entry.repeats for entry in evidence.counted)
+    if repeats < 2:
+        return _untested(name, "examples were judged once: raise `repeats`")
+    least = float(np.mean(evidence.worst(evidence.counted)))
+    apart = float(np.mean(evidence.apart(evidence.counted)))
+    most = min(apart, *(evidence.accuracy(entry) for entry in evidence.counted))
+    sentence = (
+        f"{_percent(least)} if each example's smallest share of {repeats} repeats is taken, of "
+        f"{len(evidence.counted)} cells, which luck lowers; {_percent(most)} if no repeat judges what it has chosen, "
+        "or under the strongest attack alone: what is true lies between, and more repeats bring them together"
+    )
+    figure = f"{numbers.percent(least)} to {numbers.percent(most)}"
+    return replace(_told(most - least > LUCK, name, sentence, most - least, figure), low=True)
+
+
 def _same_but_fixed(entry: Entry) -> str:
     threat = {key: value for key, value in (entry.spec.get("threat") or {}).items() if key != "fixed"}
     return canonical_json([entry.spec.get("attack"), threat, entry.spec.get("surrogate")])
@@ -385,7 +416,7 @@ def votes(evidence: Evidence) -> Flag:
 #: signs of a weak attack, what attackers knew, what the defense is; in the order of the tables
 FLAGS: tuple[Callable[[Evidence], Flag], ...] = (
     *(zero_gradient, black_box_beats_white_box, transfer_beats_direct, unbounded_not_zero, more_still_lowers),
-    *(eot_too_small, fixed_randomness, oblivious_only, only_bpda, surrogate_gradient),
+    *(eot_too_small, fixed_randomness, few_repeats, oblivious_only, only_bpda, surrogate_gradient),
     *(random, optimises, batch_mates, oracle, own_classifier, votes),
 )
 

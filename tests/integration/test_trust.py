@@ -119,6 +119,7 @@ def flawed(conduct: Callable[[str], str]) -> dict[str, dict[str, Flag]]:
         ("more-still-lowers", "none"),
         ("eot-too-small", "storm"),
         ("fixed-randomness", "noise"),
+        ("few-repeats", "storm"),
         ("oblivious-only", "peeking"),
         ("only-bpda", "levelled"),
         ("surrogate-gradient", "cheaper"),

@@ -16,6 +16,7 @@ from reports.statistics import (
     Place,
     detectable,
     holm,
+    judged_apart,
     mean_interval,
     neighbours,
     p_values,
@@ -307,3 +308,60 @@ def test_too_few_values_have_no_interval_and_equal_ones_a_point():
 def test_the_ends_are_always_numbers_among_the_values(values):
     low, high = mean_interval(values)
     assert min(values) - 1e-9 <= low <= high <= max(values) + 1e-9
+
+
+# ---------------------------------------------------------------------- the smallest of several
+
+
+def one_by_one(rights, order):
+    """The verdict when each repeat of each attack is put aside in turn, for repeats of one example, by attack."""
+    total = 0.0
+    ways = list(itertools.product(*(range(len(repeats)) for repeats in rights)))
+    for way in ways:
+        rest = [
+            np.mean([right for number, right in enumerate(repeats) if number != aside])
+            for repeats, aside in zip(rights, way, strict=True)
+        ]
+        chosen = min(order, key=lambda attack: (round(rest[attack], 9), order.index(attack)))
+        total += rights[chosen][way[chosen]]
+    return total / len(ways)
+
+
+def test_no_repeat_judges_what_it_chose_over_all_ways_to_put_one_aside():
+    draw = np.random.default_rng(0)
+    repeats = (4, 2, 3)
+    rights = [draw.integers(0, 2, (12, number)) for number in repeats]
+    shares = np.stack([one.mean(1) for one in rights])
+    order = [int(attack) for attack in np.argsort(shares.mean(1))]
+    wanted = [one_by_one([one[example] for one in rights], order) for example in range(12)]
+    assert judged_apart(shares, repeats).tolist() == pytest.approx(wanted)
+
+
+def test_an_attack_alone_leaves_what_it_leaves():
+    shares = np.array([[0.0, 0.25, 0.5, 1.0]])
+    assert judged_apart(shares, [4]).tolist() == pytest.approx([0.0, 0.25, 0.5, 1.0])
+
+
+def test_without_repeats_the_smallest_stands():
+    shares = np.array([row("1100"), row("1010")])
+    assert judged_apart(shares, [1, 1]).tolist() == row("1000").tolist()
+
+
+def test_an_example_that_an_attack_has_not_is_judged_by_the_others():
+    shares = np.array([[0.5, math.nan], [1.0, 0.5]])
+    assert judged_apart(shares, [2, 2]).tolist()[1] == pytest.approx(0.5)
+
+
+def test_equal_attacks_do_not_lower_each_other():
+    """Ten attacks under which every repeat is right by a coin toss: the smallest share of five has luck in it."""
+    shares = np.random.default_rng(0).binomial(5, 0.5, (10, 20_000)) / 5
+    assert shares.min(0).mean() < 0.2
+    assert judged_apart(shares, [5] * 10).mean() == pytest.approx(0.5, abs=5 * 0.5 / math.sqrt(20_000))
+
+
+def test_what_is_worst_for_an_example_is_found_where_it_shows():
+    """Of two attacks each leaves nothing of half of the examples and nine tenths of the others."""
+    draw = np.random.default_rng(0)
+    rates = np.where(np.arange(2_000) % 2, 0.0, 0.9)
+    shares = np.stack([draw.binomial(20, rates), draw.binomial(20, 0.9 - rates)]) / 20
+    assert judged_apart(shares, [20, 20]).mean() == pytest.approx(0.0, abs=0.001)

@@ -215,7 +215,7 @@ def test_a_defense_without_randomness_has_no_noise(trial, base):
     made.clean(random=False, traits=still)
     made.attack(right=28, random=False, traits=still)
     found = flags(made)
-    assert {found[name].state for name in ("eot-too-small", "fixed-randomness", "random")} == {"clear"}
+    assert {found[name].state for name in ("eot-too-small", "fixed-randomness", "few-repeats", "random")} == {"clear"}
 
 
 @pytest.mark.parametrize(("left", "state"), [(26, "clear"), (10, "fired")])
@@ -231,6 +231,47 @@ def test_known_randomness_under_another_attack_is_untested(known):
     known.attack(right=28)
     known.attack(right=10, fixed=True, params={"steps": 50})
     assert flags(known)["fixed-randomness"].state == "untested"
+
+
+def lucky(trial, first, second, **options):
+    """The flag of a row that two attacks met, on four examples with four repeats each."""
+    made = trial(n_examples=4, repeats=4, **options)
+    made.clean(right="1111 1111 1111 1111")
+    made.attack(right=first)
+    made.attack(right=second, attack="pgd-b", params={"steps": 5})
+    return flags(made)["few-repeats"]
+
+
+def test_a_worst_case_that_no_luck_is_in_is_clear(trial):
+    """Of each example one attack leaves 1/4 and the other 3/4.
+
+    Without a repeat that is put aside these are 0 or 1/3, and 2/3 or 1: which is worst is never in doubt.
+    """
+    flag = lucky(trial, "1000 1110 1000 1110", "1110 1000 1110 1000")
+    assert (flag.state, flag.value, flag.figure) == ("clear", pytest.approx(0.0), "25.0 to 25.0")
+
+
+def test_a_worst_case_that_luck_is_in_fires(trial):
+    """Of half of the examples both attacks leave 2/4.
+
+    Without the repeat that is put aside that is 1/3, where this one was right, or 2/3. So what is chosen, by the lower,
+    is judged by a repeat that was right, unless both were wrong: 3/4. With 1/4 of the others that is more than the 1/2
+    that each attack leaves by itself, and the smallest shares are 3/8 on average.
+    """
+    flag = lucky(trial, "1000 1100 1110 1100", "1110 1100 1000 1100")
+    assert (flag.state, flag.value, flag.figure) == ("fired", pytest.approx(1 / 8), "37.5 to 50.0")
+    assert "smallest share of 4 repeats is taken, of 3 cells" in flag.sentence
+
+
+@pytest.mark.parametrize(("decision", "state"), [("any", "clear"), ("majority", "untested")])
+def test_luck_under_other_rules(trial, decision, state):
+    halves = "1100 1100 1100 1100"
+    assert lucky(trial, halves, halves, decision=decision).state == state
+
+
+def test_an_example_judged_once_tells_nothing_of_luck(known):
+    known.attack(right=20)
+    assert flags(known)["few-repeats"].state == "untested"
 
 
 # ---------------------------------------------------------------------- what attackers knew
