@@ -47,7 +47,7 @@ matrix:
   - {defenses: [rounded, saturated], attacks: [pgd], threat_models: [any-image]}
   - {defenses: [rounded], attacks: [pgd], threat_models: [full], crafted_on: [{defense: none}]}
   - {defenses: [noise, quiet], attacks: [eot], threat_models: [full, known]}
-  - {defenses: [storm], attacks: [eot], threat_models: [full]}
+  - {defenses: [storm], attacks: [eot, pgd, one-step, square], threat_models: [full]}
   - {defenses: [cheaper], attacks: [pgd], threat_models: [cheaper]}
   - {defenses: [levelled], attacks: [pgd], threat_models: [bpda]}
   - {defenses: [voting], attacks: [pgd], threat_models: [full]}
