@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import math
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -140,8 +142,21 @@ def read_leaderboard(url: str, suite: str | None = None, decision: str | None = 
     Raises:
         UserError: if there is no such database, no such suite in it or no such decision.
     """
-    frames = results(url, suite, decision)
-    return leaderboard(frames, provenance(url, suite, frames.others), published(url), decision)
+    with _uncollected():
+        frames = results(url, suite, decision)
+        return leaderboard(frames, provenance(url, suite, frames.others), published(url), decision)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Keep the garbage collector away while many objects are made that all stay: it would visit them over and over."""
+    collected = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collected:
+            gc.enable()
 
 
 def leaderboard(

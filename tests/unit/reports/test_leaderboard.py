@@ -1,3 +1,5 @@
+import gc
+
 import pytest
 from rich.console import Console
 
@@ -269,3 +271,17 @@ def test_costs_are_per_image(toy):
     assert (row.attacked[0].attack_cost.peak_memory, row.attacked[0].attack_cost.batch_size) == (None, None)
     assert row.attacked[0].measures["linf"] == pytest.approx(0.2)
     assert row.attacked[0].measures["amv_adversarial_last"] is None
+
+
+@pytest.mark.parametrize("collected", [True, False])
+def test_the_garbage_collector_is_left_as_it_was(toy, collected):
+    url, before = toy.write(), gc.isenabled()
+    (gc.enable if collected else gc.disable)()
+    try:
+        read_leaderboard(url)
+        assert gc.isenabled() is collected
+        with pytest.raises(UserError):
+            read_leaderboard(url, suite="no such suite")
+        assert gc.isenabled() is collected
+    finally:
+        (gc.enable if before else gc.disable)()
