@@ -272,7 +272,9 @@ def few_repeats(evidence: Evidence) -> Flag:
         return _untested(name, "examples were judged once: raise `repeats`")
     least = float(np.mean(evidence.worst(evidence.counted)))
     apart = float(np.mean(evidence.apart(evidence.counted)))
-    most = min(apart, *(evidence.accuracy(entry) for entry in evidence.counted))
+    # an attack that met some of the examples alone says nothing of the others
+    whole = [entry for entry in evidence.counted if not np.isnan(evidence.shares[entry.key]).any()]
+    most = min([apart, *map(evidence.accuracy, whole)])
     sentence = (
         f"{_percent(least)} if each example's smallest share of {repeats} repeats is taken, of "
         f"{len(evidence.counted)} cells, which luck lowers; {_percent(most)} if no repeat judges what it has chosen, "

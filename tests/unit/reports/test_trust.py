@@ -263,6 +263,21 @@ def test_a_worst_case_that_luck_is_in_fires(trial):
     assert "smallest share of 4 repeats is taken, of 3 cells" in flag.sentence
 
 
+def test_an_attack_on_some_examples_alone_does_not_bound_the_luck(trial):
+    """Another suite's attack met the first two examples, of which it leaves nothing: of all four 1/2 are left."""
+    other = trial(n_examples=2, repeats=4, name="other")
+    other.attack(right="0000 0000", attack="pgd-c", params={"steps": 9})
+    other.write()
+    made = trial(n_examples=4, repeats=4)
+    made.clean(right="1111 1111 1111 1111")
+    made.attack(right="1111 1111 1111 1111")
+    sections = read_leaderboard(made.write()).sections
+    (row,) = next(one for one in sections if one.suite.name == "toy").boards[0].rows
+    flag = next(flag for flag in row.flags if flag.name == "few-repeats")
+    assert row.worst.accuracy.share == 0.5
+    assert (flag.state, flag.value, flag.figure) == ("clear", pytest.approx(0.0), "50.0 to 50.0")
+
+
 @pytest.mark.parametrize(("decision", "state"), [("any", "clear"), ("majority", "untested")])
 def test_luck_under_other_rules(trial, decision, state):
     halves = "1100 1100 1100 1100"
