@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sqlite3
+import time
 import weakref
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,6 +40,9 @@ BACKENDS = ("sqlite", "postgresql")
 
 #: file systems where the locks of SQLite are known not to hold between machines
 NETWORKED = ("nfs", "nfs4", "cifs", "smb2", "smbfs", "9p", "afs", "ceph", "lustre", "gpfs", "beegfs", "fuse.sshfs")
+
+#: how long a connection waits for others to let go of an SQLite file, in seconds
+_PATIENCE = 30.0
 
 #: names this programme among the advisory locks of a PostgreSQL server
 _MIGRATION_LOCK = 0x70757265
@@ -226,15 +230,29 @@ def _speak(text: str, context: ExceptionContext) -> None:
 def _sqlite_pragmas(connection: Any, record: Any) -> None:
     cursor = connection.cursor()
     try:
-        for pragma in ("busy_timeout=30000", "foreign_keys=ON", "synchronous=NORMAL", "cache_size=-65536"):
+        patience = f"busy_timeout={1000 * _PATIENCE:.0f}"
+        for pragma in (patience, "foreign_keys=ON", "synchronous=NORMAL", "cache_size=-65536"):
             cursor.execute(f"PRAGMA {pragma}")
-        cursor.execute("PRAGMA journal_mode=WAL")
+        _write_ahead(cursor)
     except sqlite3.OperationalError as error:
         if "readonly" not in str(error):  # a database in a folder that cannot be written can still be read
             raise
     except UnicodeDecodeError as error:  # what SQLite says of a damaged schema repeats the damage
         raise sqlite3.DatabaseError("database disk image is malformed") from error
     cursor.close()
+
+
+def _write_ahead(cursor: sqlite3.Cursor) -> None:
+    """Switch to a write-ahead log; of two that switch at one moment SQLite turns one away without waiting."""
+    end = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > end:
+                raise
+        time.sleep(0.01)
 
 
 def _alembic() -> Config:

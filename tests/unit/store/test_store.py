@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 from datetime import datetime
 
 import pytest
@@ -65,6 +66,20 @@ def test_a_database_of_another_schema_is_a_sentence(path):
     connection.close()
     with pytest.raises(UserError, match=r"expected a purebench database of schema \d{4} .* got 9999.* newer purebench"):
         Store.open(str(path))
+
+
+def test_whoever_opens_a_database_while_another_makes_it_waits(path):
+    path.parent.mkdir()
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("CREATE TABLE begun (at INTEGER)")
+    other.execute("BEGIN IMMEDIATE")  # from here on SQLite refuses to change the journal, and does so at once
+    other.execute("DROP TABLE begun")
+    ends = threading.Timer(0.3, other.execute, ["COMMIT"])
+    ends.start()
+    with Store.open(str(path), create=True).engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+    ends.join()
+    other.close()
 
 
 def test_a_folder_is_a_sentence(tmp_path):
