@@ -250,7 +250,7 @@ def test_after_a_lost_lease_nothing_is_recorded_and_the_other_driver_waited_for(
 
 
 def test_the_lease_is_renewed_while_a_job_is_under_way(toy, store, silent, scripted):
-    store.board.lease = 0.2
+    store.board.lease = 0.4
     executor = scripted(script={toy.train: ["hangs"]})
     renewed, renew = [], store.board.renew
 
@@ -259,5 +259,5 @@ def test_the_lease_is_renewed_while_a_job_is_under_way(toy, store, silent, scrip
         renew()
 
     store.board.renew = counting
-    run([toy.train], store, executor, silent, Limits(timeouts={"train": 0.5}))
+    run([toy.train], store, executor, silent, Limits(timeouts={"train": 2.0}))
     assert len(renewed) >= 3

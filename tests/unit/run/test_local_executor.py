@@ -115,7 +115,7 @@ def test_a_worker_that_hangs_is_killed_and_the_next_job_runs(tmp_path, store, si
     with crew(tmp_path, ONE) as executor:
         began = time.monotonic()
         tally = run([HANG], store, executor, silent, Limits(timeouts={"train": 0.5}))
-        assert time.monotonic() - began < 3.0
+        assert time.monotonic() - began < 60  # and not the 600 s that the job sleeps
     assert [reason for _, reason in tally.failed] == ["given up after 0.5 s, the time limit of train jobs"]
 
 
