@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from harness.core.spec import short
+from harness.run.progress import duration
 from harness.suite.plan import Plan, Verdict
 
 if TYPE_CHECKING:
@@ -188,15 +189,6 @@ def verified_lines(found: Verified) -> Iterable[str]:
     for one in found.findings:
         if one.state != "equal":
             yield f"{one.state}: cell {short(one.result.cell)} {one.result}: {one.said}"
-
-
-def duration(seconds: float) -> str:
-    """Return a time as people say it."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
 
 
 def findings_table(findings: Sequence[Finding]) -> Table:

@@ -1,7 +1,9 @@
-"""What a person sees of a run: bars with remaining time in a terminal, a line per finished job elsewhere."""
+"""What a person sees of a run: bars with remaining time in a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
+import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rich.progress import (
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 
     from harness.core.job import Job
     from harness.run.scheduler import Watcher
+
+#: seconds after which a log hears of a job that is still under way, and hears again
+MEANWHILE = 60.0
 
 VERBS = {"train": "training", "craft": "crafting", "evaluate": "evaluating"}
 
@@ -106,32 +111,66 @@ class Bars:
 
 
 class Lines:
-    """A line for each job that ends."""
+    """A line for each job that ends, and every minute one for each that is still under way."""
 
     def __init__(self, console: Console) -> None:
         self.console, self.total, self.finished = console, 0, 0
+        self.flying: dict[int, _Flight] = {}
 
     def planned(self, jobs: Sequence[Job]) -> None:
         """Hear how many there are."""
         self.total = len(jobs)
 
     def started(self, ticket: int, job: Job) -> None:
-        """Say nothing."""
+        """Look at the clock."""
+        now = time.monotonic()
+        self.flying[ticket] = _Flight(job, begun=now, told=now)
 
     def moved(self, shares: dict[int, float]) -> None:
-        """Say nothing."""
+        """Print a line for each job that nothing was said of for a minute."""
+        now = time.monotonic()
+        for ticket, one in self.flying.items():
+            if now - one.told >= MEANWHILE:
+                one.told = now
+                self._print(f"{one.job.kind} {one.job}: {_under_way(now - one.begun, shares.get(ticket, 0.0))}")
 
     def ended(self, ticket: int, job: Job, seconds: float, reason: str, *, again: bool = False) -> None:
         """Print a line."""
+        self.flying.pop(ticket, None)
         self.finished += not again
-        end = reason or f"{seconds:.1f} s"
-        self.console.print(
-            f"[{self.finished}/{self.total}] {job.kind} {job}: {end}", markup=False, highlight=False, soft_wrap=True
-        )
+        self._print(f"[{self.finished}/{self.total}] {job.kind} {job}: {reason or f'{seconds:.1f} s'}")
 
     def stopping(self, under_way: int) -> None:
         """Say what the run waits for."""
-        self.console.print(stopping_sentence(under_way), markup=False, highlight=False, soft_wrap=True)
+        self._print(stopping_sentence(under_way))
 
     def closed(self) -> None:
         """Say nothing."""
+
+    def _print(self, line: str) -> None:
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+@dataclass(slots=True)
+class _Flight:
+    """A job under way: when it was begun, and when it was last told of, both by the monotonic clock."""
+
+    job: Job
+    begun: float
+    told: float
+
+
+def _under_way(seconds: float, share: float) -> str:
+    """Say how far a job has come, and how long it still takes where it says how far it is."""
+    if not share:
+        return f"under way for {duration(seconds)}"
+    return f"{share:.0%} after {duration(seconds)}, about {duration(seconds * (1 - share) / share)} left"
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people say it."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
