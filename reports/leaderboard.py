@@ -14,7 +14,7 @@ from harness.store.published import Reference, published
 from reports.certified import Certified, certified
 from reports.contents import Content, contents
 from reports.entry import Accuracy, Entry, entry_of
-from reports.evidence import Evidence
+from reports.evidence import Evidence, State
 from reports.numbers import percent, radius
 from reports.row import Column, Row, Worst
 from reports.statistics import detectable, neighbours, places
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from harness.store.tallies import Shares
     from reports.attention import Study
+    from reports.evidence import Flag
 
 
 #: defenses that are shown the clean image, where their traits were not recorded
@@ -89,6 +90,20 @@ class Board:
     def unfinished(self) -> int:
         """How many cells can be measured and have not been, or not wholly."""
         return sum(entry.unfinished for entry in self.entries)
+
+    @property
+    def untested(self) -> tuple[tuple[str, tuple[Flag, ...]], ...]:
+        """What nobody could look at, and in which rows: those that lack the same are named together."""
+        lacking: dict[tuple[Flag, ...], list[Row]] = {}
+        met = [row for row in self.rows if row.evidence.attacks]
+        for row in met:
+            lacking.setdefault(row.flagged(State.UNTESTED), []).append(row)
+        defenses = [row for row in met if not row.reference]
+        return tuple(
+            ("every defense" if len(rows) > 1 and rows == defenses else ", ".join(row.defense for row in rows), flags)
+            for flags, rows in lacking.items()
+            if flags
+        )
 
 
 @dataclass(frozen=True)

@@ -158,9 +158,9 @@ def _flags(board: Board) -> list[str]:
     lines = []
     for row in board.rows:
         lines += [f"- {escaped(row.defense)}, **{flag.name}**: {escaped(flag.sentence)}" for flag in row.flagged()]
-        missing = [f"{flag.name} ({escaped(flag.sentence)})" for flag in row.flagged("untested")]
-        if missing and row.evidence.attacks:
-            lines.append(f"- {escaped(row.defense)}, untested: {'; '.join(missing)}")
+    for who, flags in board.untested:
+        missing = [f"{flag.name} ({escaped(flag.sentence)})" for flag in flags]
+        lines.append(f"- {escaped(who)}, untested: {'; '.join(missing)}")
     return ["#### How far the rows can be trusted", "\n".join(lines)] if lines else []
 
 

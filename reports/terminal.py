@@ -68,7 +68,9 @@ def _caption(board: Board) -> Text:
             caption.append(f"\n* {row.defense}: {row.caveat}; rows beside it may have been attacked harder")
         if row.sources:
             caption.append(f"\n{row.defense} {row.sources}")
-        caption.append_text(_flags(row))
+        caption.append_text(_fired(row))
+    for who, flags in board.untested:
+        caption.append(f"\n{who}, untested: {', '.join(flag.name for flag in flags)}")
     for entry in board.notes:
         if entry.reason:
             caption.append(f"\n{entry.defense}, {entry.attack} {entry.threat_model}: {entry.state}: {entry.reason}")
@@ -130,16 +132,11 @@ def _certified(certified: Certified) -> Table:
     return table
 
 
-def _flags(row: Row) -> Text:
-    """Return a line of the row's flags, those that warn in colour; nothing where no attack tells anything."""
-    fired, missing = row.flagged(), row.flagged("untested")
-    line = Text()
-    if fired or (missing and row.evidence.attacks):
-        line.append(f"\n{row.defense}:")
-        for place, flag in enumerate(fired):
-            line.append(f"{',' if place else ''} {flag.text}", "" if flag.trait else "yellow")
-        if missing:
-            line.append(f"{';' if fired else ''} untested: {', '.join(flag.name for flag in missing)}")
+def _fired(row: Row) -> Text:
+    """Return a line of the row's flags that fired, those that warn in colour; nothing without any."""
+    line = Text(f"\n{row.defense}:" if row.flagged() else "")
+    for place, flag in enumerate(row.flagged()):
+        line.append(f"{',' if place else ''} {flag.text}", "" if flag.trait else "yellow")
     return line
 
 

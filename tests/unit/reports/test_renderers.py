@@ -274,7 +274,24 @@ def test_every_report_shows_flags_beside_the_worst_case(flagged):
     assert r"62.5 {\scriptsize [45.3, 77.1]}\textsuperscript{a,b} &" in paper
     assert r"a: zero-gradient (pure 50.0 \%). b: random (pure)." in paper
     (table,) = leaderboard_tables(found, Console(width=160))
-    assert "pure: zero-gradient 50.0 %, random; untested: black-box-beats-white-box," in str(table.caption)
+    assert "\npure: zero-gradient 50.0 %, random\n" in str(table.caption)
+    assert "\npure, untested: black-box-beats-white-box, transfer-beats-direct," in str(table.caption)
+
+
+@pytest.mark.parametrize(("square", "named"), [(False, ["every defense"]), (True, ["pure, third", "other"])])
+def test_what_nobody_could_look_at_is_said_once_for_the_rows_that_lack_the_same(trial, square, named):
+    made = trial()
+    for defense in ("pure", "other", "third"):
+        made.clean(defense)
+        made.attack(defense, right=20)
+    if square:
+        made.attack("other", right=10, attack="square", notes=None, backwards=0)
+    found = read_leaderboard(made.write())
+    assert [who for who, _ in found.sections[0].boards[0].untested] == named
+    (table,) = leaderboard_tables(found, Console(width=160))
+    for who in named:
+        assert f"\n{who}, untested: " in str(table.caption)
+        assert markdown(found).count(f"- {who}, untested: ") == 1
 
 
 def test_the_csv_has_flags_in_columns_and_a_line_for_each(flagged):
