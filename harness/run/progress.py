@@ -130,9 +130,11 @@ class Lines:
         """Print a line for each job that nothing was said of for a minute."""
         now = time.monotonic()
         for ticket, one in self.flying.items():
+            if shares.get(ticket, 0.0) > one.share:
+                one.share, one.moved = shares[ticket], now
             if now - one.told >= MEANWHILE:
                 one.told = now
-                self._print(f"{one.job.kind} {one.job}: {_under_way(now - one.begun, shares.get(ticket, 0.0))}")
+                self._print(f"{one.job.kind} {one.job}: {one.standing(now)}")
 
     def ended(self, ticket: int, job: Job, seconds: float, reason: str, *, again: bool = False) -> None:
         """Print a line."""
@@ -153,18 +155,32 @@ class Lines:
 
 @dataclass(slots=True)
 class _Flight:
-    """A job under way: when it was begun, and when it was last told of, both by the monotonic clock."""
+    """A job under way; times are by the monotonic clock.
+
+    Attributes:
+        begun: when it was.
+        told: when a line was last printed of it.
+        share: how far it has come, in [0, 1]; it stays 0 where nobody knows.
+        moved: when it came as far as that.
+    """
 
     job: Job
     begun: float
     told: float
+    share: float = 0.0
+    moved: float = 0.0
 
+    def standing(self, now: float) -> str:
+        """Say how far it has come, and how long it still takes if it goes on as it did until it last moved.
 
-def _under_way(seconds: float, share: float) -> str:
-    """Say how far a job has come, and how long it still takes where it says how far it is."""
-    if not share:
-        return f"under way for {duration(seconds)}"
-    return f"{share:.0%} after {duration(seconds)}, about {duration(seconds * (1 - share) / share)} left"
+        One that should have ended by then has no time left to be told.
+        """
+        passed = duration(now - self.begun)
+        if not self.share:
+            return f"under way for {passed}"
+        left = (self.moved - self.begun) * (1 - self.share) / self.share - (now - self.moved)
+        said = f"{self.share:.0%} after {passed}"
+        return f"{said}, about {duration(left)} left" if left > 0 else said
 
 
 def duration(seconds: float) -> str:

@@ -46,6 +46,17 @@ def test_a_job_under_way_is_told_of_every_minute_with_what_is_left(clock, lines,
     ]
 
 
+def test_a_job_that_moves_in_large_steps_has_less_left_between_them(clock, lines, heard):
+    lines.started(1, SLOW)
+    for clock.now, share in ((1050.0, 0.0), (1200.0, 0.1), (1300.0, 0.1), (9000.0, 0.1)):
+        lines.moved({1: share})
+    assert heard.getvalue().splitlines() == [
+        "train slow: 10% after 3 min, about 30 min left",  # 200 s for a tenth
+        "train slow: 10% after 5 min, about 28 min left",
+        "train slow: 10% after 2.2 h",
+    ]
+
+
 def test_where_nobody_knows_how_far_a_job_is_only_its_time_is_told(clock, lines, heard):
     lines.started(1, SILENT)
     lines.started(2, SLOW)
