@@ -233,13 +233,20 @@ def _sqlite_pragmas(connection: Any, record: Any) -> None:
         patience = f"busy_timeout={1000 * _PATIENCE:.0f}"
         for pragma in (patience, "foreign_keys=ON", "synchronous=NORMAL", "cache_size=-65536"):
             cursor.execute(f"PRAGMA {pragma}")
-        _write_ahead(cursor)
+        if _is_ours(cursor):
+            _write_ahead(cursor)
     except sqlite3.OperationalError as error:
         if "readonly" not in str(error):  # a database in a folder that cannot be written can still be read
             raise
     except UnicodeDecodeError as error:  # what SQLite says of a damaged schema repeats the damage
         raise sqlite3.DatabaseError("database disk image is malformed") from error
     cursor.close()
+
+
+def _is_ours(cursor: sqlite3.Cursor) -> bool:
+    """Whether purebench made a file or may yet do so; to one of someone else nothing is written, not even a mode."""
+    names = [name for (name,) in cursor.execute("SELECT name FROM sqlite_master")]
+    return not names or "alembic_version" in names
 
 
 def _write_ahead(cursor: sqlite3.Cursor) -> None:

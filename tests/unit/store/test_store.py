@@ -51,12 +51,16 @@ def test_a_file_that_is_no_database_is_a_sentence(tmp_path):
         Store.open(str(tmp_path / "notes.txt"))
 
 
-def test_a_database_of_someone_else_is_a_sentence(tmp_path):
+def test_a_database_of_someone_else_is_a_sentence_and_stays_as_it_is(tmp_path):
     with sqlite3.connect(tmp_path / "other.db") as connection:
         connection.execute("CREATE TABLE birds (name TEXT)")
     connection.close()
-    with pytest.raises(UserError, match="other tables or none"):
-        Store.open(str(tmp_path / "other.db"))
+    before = (tmp_path / "other.db").read_bytes()
+    for create in (False, True):
+        with pytest.raises(UserError, match="other tables or none"):
+            Store.open(str(tmp_path / "other.db"), create=create)
+    assert [path.name for path in tmp_path.iterdir()] == ["other.db"]
+    assert (tmp_path / "other.db").read_bytes() == before
 
 
 def test_a_database_of_another_schema_is_a_sentence(path):
@@ -71,9 +75,8 @@ def test_a_database_of_another_schema_is_a_sentence(path):
 def test_whoever_opens_a_database_while_another_makes_it_waits(path):
     path.parent.mkdir()
     other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    other.execute("CREATE TABLE begun (at INTEGER)")
     other.execute("BEGIN IMMEDIATE")  # from here on SQLite refuses to change the journal, and does so at once
-    other.execute("DROP TABLE begun")
+    other.execute("PRAGMA user_version = 1")
     ends = threading.Timer(0.3, other.execute, ["COMMIT"])
     ends.start()
     with Store.open(str(path), create=True).engine.connect() as connection:
