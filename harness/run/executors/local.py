@@ -60,6 +60,8 @@ class LocalExecutor:
         self.free = [_Worker(seat) for seat in reversed(seats)]
         self.capacity = len(self.free)
         self.busy: dict[Future[Done | Failed], tuple[int, _Worker]] = {}
+        # torch keeps memory for later; that loky takes a fresh process then is no news, and no leak
+        warnings.filterwarnings("ignore", category=UserWarning, message="A worker was restarted")
 
     def submit(self, ticket: int, job: Job, batch_size: int | None) -> None:
         """Hand a job to a free worker."""

@@ -23,8 +23,9 @@ from harness.run.scheduler import Limits, run
 
 ONE = [Seat("cpu", ONE_THREAD)]
 TWO = [Seat(f"cuda:{number}", {**ONE_THREAD, "CUDA_VISIBLE_DEVICES": number}) for number in "57"]
-LOOK, KILL, HANG, HALF, MEMORY, QUIT = (
-    Train(Spec.of("recipe", "cnn", 1, {}, label=label)) for label in ["look", "kill", "hang", "half", "memory", "quit"]
+LOOK, KILL, HANG, HALF, MEMORY, QUIT, GROW = (
+    Train(Spec.of("recipe", "cnn", 1, {}, label=label))
+    for label in ["look", "kill", "hang", "half", "memory", "quit", "grow"]
 )
 
 
@@ -52,6 +53,9 @@ def told():
 
             work.do = do
             return work.attempt(job, folder, terms, progress)
+        if str(job) == "grow":
+            os.kept = b"x" * 400_000_000  # by as much as makes loky take a fresh process for the next job
+            time.sleep(1.1)  # for which it looks once in a second
         seen = {name: os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")}
         return Done(environment={**seen, "pid": os.getpid(), "device": terms.device})
 
@@ -98,6 +102,13 @@ def test_a_worker_that_dies_between_two_jobs_is_replaced(tmp_path):
         time.sleep(0.5)  # until its pool has noticed
         (after,) = do(executor, LOOK)
     assert after.done.environment["pid"] != pid
+
+
+def test_a_worker_that_has_grown_makes_way_for_a_fresh_one_without_a_word(tmp_path, recwarn):
+    with crew(tmp_path, ONE) as executor:
+        pids = [do(executor, job)[0].done.environment["pid"] for job in (LOOK, GROW, LOOK)]
+    assert pids[0] == pids[1] != pids[2]
+    assert [str(one.message) for one in recwarn] == []
 
 
 def test_the_variables_of_a_seat_reach_its_worker_and_the_one_that_replaces_it(tmp_path):
