@@ -172,9 +172,13 @@ class Entry:
 
     @property
     def state(self) -> str:
-        """The status in a word that people read, with how far a partial cell has come."""
-        if self.status == "partial":
+        """The status in a word that people read, with what a partial cell has: of examples, or else of repeats."""
+        if self.status == "partial" and self.n < self.wanted:
             return f"partial, {self.n} of {self.wanted}"
+        if self.status == "partial" and self.repeats < self.wanted_repeats:
+            return f"partial, {self.repeats} of {self.wanted_repeats} repeats"
+        if self.status == "partial":
+            return "partial, repeats missing"
         return {"skipped": "refused"}.get(self.status, self.status)
 
     @property

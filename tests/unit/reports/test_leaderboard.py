@@ -1,4 +1,5 @@
 import gc
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -204,6 +205,16 @@ def test_nothing_is_dropped_whatever_its_status(toy):
     assert [entry.threat_model for entry in section.homeless] == ["smooth"]
     shown = {entry.anchor for entry in (*only_board.entries, *section.homeless)}
     assert shown == {entry.anchor for entry in section.entries}
+
+
+def test_a_partial_cell_tells_whether_it_lacks_examples_or_repeats(bench):
+    one = bench(n_examples=2, repeats=3)
+    one.add("mae-pure", None, "111", "111")
+    one.add("mae-pure", "bpda-0.2", "111")
+    one.add("dmae", "bpda-0.2", "11", "10")
+    examples, repeats = only(read_leaderboard(one.write())).notes
+    assert (examples.state, repeats.state) == ("partial, 1 of 2", "partial, 2 of 3 repeats")
+    assert replace(repeats, repeats=3).state == "partial, repeats missing"  # of some examples only
 
 
 def test_a_failed_attempt_tells_why_its_cell_is_missing(bench):
