@@ -95,10 +95,10 @@ class Board:
     def untested(self) -> tuple[tuple[str, tuple[Flag, ...]], ...]:
         """What nobody could look at, and in which rows: those that lack the same are named together."""
         lacking: dict[tuple[Flag, ...], list[Row]] = {}
-        met = [row for row in self.rows if row.evidence.attacks]
-        for row in met:
-            lacking.setdefault(row.flagged(State.UNTESTED), []).append(row)
-        defenses = [row for row in met if not row.reference]
+        for row in self.rows:
+            if row.evidence.attacks:
+                lacking.setdefault(row.flagged(State.UNTESTED), []).append(row)
+        defenses = [row for row in self.rows if not row.reference]
         return tuple(
             ("every defense" if len(rows) > 1 and rows == defenses else ", ".join(row.defense for row in rows), flags)
             for flags, rows in lacking.items()

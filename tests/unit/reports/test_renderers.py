@@ -278,14 +278,19 @@ def test_every_report_shows_flags_beside_the_worst_case(flagged):
     assert "\npure, untested: black-box-beats-white-box, transfer-beats-direct," in str(table.caption)
 
 
-@pytest.mark.parametrize(("square", "named"), [(False, ["every defense"]), (True, ["pure, third", "other"])])
-def test_what_nobody_could_look_at_is_said_once_for_the_rows_that_lack_the_same(trial, square, named):
+@pytest.mark.parametrize(
+    ("besides", "named"),
+    [(None, ["every defense"]), ("square", ["pure, third", "other"]), ("unattacked", ["pure, other, third"])],
+)
+def test_what_nobody_could_look_at_is_said_once_for_the_rows_that_lack_the_same(trial, besides, named):
     made = trial()
     for defense in ("pure", "other", "third"):
         made.clean(defense)
         made.attack(defense, right=20)
-    if square:
+    if besides == "square":
         made.attack("other", right=10, attack="square", notes=None, backwards=0)
+    if besides == "unattacked":
+        made.clean("fourth")
     found = read_leaderboard(made.write())
     assert [who for who, _ in found.sections[0].boards[0].untested] == named
     (table,) = leaderboard_tables(found, Console(width=160))
