@@ -17,7 +17,7 @@ from harness.core.errors import UserError
 from harness.core.spec import canonical_json, differences, short
 from reports.contestants import Contestant, Contestants
 from reports.measures import Measure, measures
-from reports.statistics import ALPHA, Paired, detectable, holm, paired
+from reports.statistics import ALPHA, Paired, detectable, holm, paired, paired_worst
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -256,7 +256,8 @@ def _rows(first: Contestants, second: Contestants, pairs: Sequence[_Match]) -> I
                 *_otherwise_attacked(first, second, one, other),
             ]
             name = one.beside(other, row=True)
-            yield _pair(name, mine.accuracy, theirs.accuracy, reasons, mine.verdicts, theirs.verdicts)
+            found = None if reasons else paired_worst(mine.case, theirs.case)
+            yield Pair(name, mine.accuracy, theirs.accuracy, tuple(reasons), found)
 
 
 def _unfinished(one: Contestant, side: str) -> Iterator[str]:

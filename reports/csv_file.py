@@ -22,19 +22,20 @@ HEAD = (
     *(fact.key for fact in FACTS),
     *("faults", "claimed", "elsewhere", "fired", "untested", "flag", "figure"),
     *("tied", "p"),  # of a rank: the defenses that share it, and the p-value of the comparison that gave it
+    "smallest",  # of a worst case: the mean of the smallest verdicts that were seen, a lower bound
 )
 
 
 def csv_text(board: Leaderboard) -> str:
     """Return the file's text.
 
-    ``row`` is ``cell`` for a measurement and ``worst case`` for the per-example minimum of a defense on a board;
-    the ``id`` of the latter lists the ids of its cells, separated by blanks, and ``fired`` and ``untested`` its flags,
-    separated by semicolons. ``flag`` is one of its flags: ``status`` says whether it fired, ``figure`` its number, and
-    ``reason`` what was seen or what to add. ``elsewhere`` names the suite that a cell is taken from, if it is not the
-    suite's own; ``claimed`` is the accuracy that an attack said to have left. Times are in seconds, memory in
-    bytes. What a certificate says has a row for each radius, ``certified``: such a share is right within that distance
-    in L2, and ``attack`` names the certificate.
+    ``row`` is ``cell`` for a measurement and ``worst case`` for what all attacks together leave of a defense on a
+    board; the ``id`` of the latter lists the ids of its cells, separated by blanks, and ``fired`` and ``untested`` its
+    flags, separated by semicolons. ``flag`` is one of its flags: ``status`` says whether it fired, ``figure`` its
+    number, and ``reason`` what was seen or what to add. ``elsewhere`` names the suite that a cell is taken from, if it
+    is not the suite's own; ``claimed`` is the accuracy that an attack said to have left. Times are in seconds, memory
+    in bytes. What a certificate says has a row for each radius, ``certified``: such a share is right within that
+    distance in L2, and ``attack`` names the certificate.
     """
     text = io.StringIO()
     writer = csv.DictWriter(text, HEAD, lineterminator="\n")
@@ -98,6 +99,7 @@ def _worst(board: Board, row: Row, decision: str) -> dict[str, object]:
         "fired": "; ".join(flag.text for flag in row.flagged()),
         "untested": "; ".join(flag.name for flag in row.flagged("untested")),
         **_share(worst.accuracy if worst else None, worst.accuracy.n if worst else 0),
+        "smallest": worst.smallest if worst else None,
     }
 
 

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.store.tallies import decide
-from reports.statistics import judged_apart, p_values
+from reports.statistics import p_values
+from reports.worst_case import WorstCase, worst_case
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from harness.store.tallies import Shares
     from reports.entry import Entry
@@ -139,9 +140,28 @@ class Evidence:
         least: Shares = np.fmin.reduce([self.verdicts(entry, decision) for entry in entries])
         return least
 
-    def apart(self, entries: Sequence[Entry]) -> Shares:
-        """Return the verdict per place under the worst of some cells, chosen and judged by different repeats."""
-        return judged_apart(np.stack([self.shares[entry.key] for entry in entries]), [one.repeats for one in entries])
+    def worst_case(self, decision: str | None = None) -> WorstCase:
+        """Return what is left over clean input and all attacks; at least one of them.
+
+        A defense that draws no random numbers has the same verdict each time, so the smallest is no matter of luck.
+        """
+        known = self.worst_cases
+        rule = decision or self.decision
+        if rule not in known:
+            shares = np.stack([self.shares[entry.key] for entry in self.counted])
+            repeats = [1 if self.random is False else one.repeats for one in self.counted]
+            known[rule] = worst_case(shares, repeats, rule)
+        return known[rule]
+
+    @cached_property
+    def repeats(self) -> int:
+        """The fewest repeats that judged an attack or clean input; of a defense without randomness one is enough."""
+        return min((entry.repeats for entry in self.counted), default=0)
+
+    @cached_property
+    def worst_cases(self) -> dict[str, WorstCase]:
+        """Those that were asked for, by decision."""
+        return {}
 
     def contrast(self, first: Entry, second: Entry) -> Contrast:
         """Compare two cells example by example."""

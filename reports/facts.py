@@ -121,19 +121,23 @@ LEGEND = (
     ),
     (
         "worst case",
-        "For each example the smallest verdict over clean input and all attacks on it within the budget that the "
-        "database holds, whichever suite has them and wherever their examples were crafted, then the mean over "
-        "examples; never the smallest of the averages. Of a random defense that was judged by few repeats it is too "
-        "small, since the smallest of several shares has luck in it: the flag few-repeats says by how much at most. "
-        "Attacks without a bound or with known randomness are checks, and take no part. While attacks of the suite "
-        "are unfinished it is an upper bound (\N{LESS-THAN OR EQUAL TO}).",
+        "What is left where each example meets the attack that suits it worst, of clean input and all attacks on it "
+        "within the budget that the database holds, whichever suite has them and wherever their examples were crafted; "
+        "the mean over examples, never the smallest of the averages. Of a defense without randomness that is each "
+        "example's smallest verdict. Of a random one the smallest share of a few repeats has luck in it, and the more "
+        "of it the more attacks there are; so the figure is estimated, by a model of the repeats and by attacks that "
+        "other repeats have chosen, such that a further attack lowers it only by what it really takes. The mean of "
+        "the smallest shares stands beside it (\N{GREATER-THAN OR EQUAL TO}), a lower bound. Attacks without a bound "
+        "or with known randomness are checks, and take no part. While attacks of the suite are unfinished it is an "
+        "upper bound (\N{LESS-THAN OR EQUAL TO}).",
     ),
     (
         "rank",
         "By worst case; a row that is not significantly worse than the first of those above it shares its place (=). "
-        "Tested are all pairs of ranked rows, on the same examples, by exact sign-flip tests (of verdicts 0 and 1: "
-        "McNemar's) at 5 % in all after Holm's correction. The smallest difference that the examples can show is what "
-        "such a test of two rows finds in 80 % of cases, if they disagree as often as neighbours on the board do. "
+        "Tested are all pairs of ranked rows, on the same examples, at 5 % in all after Holm's correction: by exact "
+        "sign-flip tests (of verdicts 0 and 1: McNemar's), and of estimated worst cases by Student's test of the "
+        "examples' differences, with what is uncertain about the strongest attack added. Such a test of two rows finds "
+        "the difference that stands below the board in 80 % of cases, if they disagree as often as neighbours do. "
         "A defense whose adaptive attacks are not finished is not ranked, since "
         "an attack that does not know of a defense says little about it.",
     ),

@@ -22,15 +22,14 @@ class Judged:
 
     Attributes:
         repeats: how many fresh evaluations each example had, at most.
-        apart: the worst case by the mean, where the attack of an example is chosen by other repeats than those that
-            judge it: free of the luck that the smallest of several means has, and too large if anything.
+        smallest: the smallest verdicts that were seen in the worst case, under each rule: lower bounds.
     """
 
     defense: str
     repeats: int
     clean: Mapping[str, Accuracy]
     worst: Mapping[str, Accuracy]
-    apart: Accuracy
+    smallest: Mapping[str, float]
 
     def title(self, decision: str) -> str:
         """Name a rule with the number of repeats, as in ``any of 10``."""
@@ -45,9 +44,10 @@ def judged(board: Board) -> list[Judged]:
         repeats = max((entry.repeats for entry in evidence.counted), default=0)
         if row.worst and evidence.clean and repeats > 1:
             clean = {rule: _accuracy(evidence.verdicts(evidence.clean, rule)) for rule in DECISIONS}
-            worst = {rule: _accuracy(evidence.worst(evidence.counted, rule)) for rule in DECISIONS}
-            apart = _accuracy(evidence.apart(evidence.counted))
-            found.append(Judged(row.defense, repeats, clean, worst, apart))
+            worst = {rule: evidence.worst_case(rule) for rule in DECISIONS}
+            figures = {rule: case.accuracy for rule, case in worst.items()}
+            smallest = {rule: float(case.smallest.mean()) for rule, case in worst.items()}
+            found.append(Judged(row.defense, repeats, clean, figures, smallest))
     return found
 
 

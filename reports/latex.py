@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from reports.certified import Certified
     from reports.entry import Accuracy, Entry
     from reports.leaderboard import Board, Leaderboard
-    from reports.row import Row
+    from reports.row import Row, Worst
 
 _ESCAPES = {
     "\\": r"\textbackslash{}",
@@ -110,7 +110,7 @@ def _row(row: Row, marks: Mapping[str, str]) -> str:
     rank = row.place if row.rank else "ref." if row.reference else numbers.NOTHING
     fired = ",".join(marks[flag.name] for flag in row.flagged())
     above = rf"\textsuperscript{{{fired}}}" if fired else ""
-    worst = (escaped(row.bound) + _share(row.worst.accuracy) if row.worst else "--") + above
+    worst = (_worst(row.bound, row.worst) if row.worst else "--") + above
     cells = [escaped(rank), escaped(row.defense), _accuracy(row.clean), worst, *map(_accuracy, row.attacked)]
     cells += [_fact(fact, row.clean) for fact in IN_SHORT]
     return _line(cells)
@@ -152,6 +152,11 @@ def _accuracy(entry: Entry | None) -> str:
     if entry.accuracy is None:
         return escaped(entry.state)
     return _share(entry.accuracy) + ("" if entry.done else f" ({escaped(entry.state)})")
+
+
+def _worst(bound: str, worst: Worst) -> str:
+    floor = rf" {{\scriptsize {escaped(worst.floor)}}}" if worst.floor else ""
+    return escaped(bound) + _share(worst.accuracy) + floor
 
 
 def _share(accuracy: Accuracy) -> str:

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from harness.store.frames import Results, results, wilson
+from harness.store.frames import Results, results
 from harness.store.provenance import Provenance, SuiteFacts, provenance
 from harness.store.published import Reference, published
 from reports.certified import Certified, certified
 from reports.contents import Content, contents
-from reports.entry import Accuracy, Entry, entry_of
+from reports.entry import Entry, entry_of
 from reports.evidence import Evidence, State
 from reports.numbers import percent, radius
 from reports.row import Column, Row, Worst
@@ -71,10 +71,14 @@ class Board:
         if not self.examples:
             return ""
         if self.detectable is None:
-            return f"{self.examples} examples can show no difference, however large"
-        said = f"smallest difference that {self.examples} examples can show: {percent(self.detectable)} points"
-        tied = any(row.tied for row in self.rows)
-        return said + ("; = shares its place with rows that they do not tell apart" if tied else "")
+            return f"{self.examples} examples are too few to tell any two rows apart"
+        said = (
+            f"two rows that truly differ by {percent(self.detectable)} points are told apart in 80 % of boards of "
+            f"{self.examples} examples"
+        )
+        if any(row.tied for row in self.rows):
+            return f"{said}; a shared place (=) says that no difference was shown, and can hide one of about that size"
+        return f"{said}; a smaller difference may be shown by luck of the draw, a larger one missed"
 
     @property
     def entries(self) -> tuple[Entry, ...]:
@@ -268,7 +272,7 @@ def _resolved(board: Board) -> Board:
     n = max((row.worst.accuracy.n for row in board.rows if row.worst), default=0)
     if not n:
         return board
-    ranked = [row.worst.verdicts for row in board.rows if row.worst and row.rank]
+    ranked = [row.worst.case for row in board.rows if row.worst and row.rank]
     return replace(board, examples=n, detectable=detectable(n, neighbours(ranked)))
 
 
@@ -286,7 +290,7 @@ def _rows(
 def _placed(rows: Sequence[Row]) -> Iterator[Row]:
     """Yield the rows with their places; those that are ranked come first, by worst case."""
     ranked = [row for row in rows if row.worst and not row.unranked]
-    found = places([row.worst.verdicts for row in ranked if row.worst])
+    found = places([row.worst.case for row in ranked if row.worst])
     for row, place in zip(ranked, found, strict=True):
         yield replace(row, rank=place.rank, tied=tuple(ranked[other].defense for other in place.tied), p=place.p)
     yield from rows[len(ranked) :]
@@ -340,19 +344,16 @@ def _standing(row: Row, worst: Worst | None) -> Row:
 
 
 def _worst(rows: Sequence[Row], anchor: str) -> list[Worst | None]:
-    """Return for each row the mean over examples of the smallest verdict (law 4: never the smallest of the means).
+    """Return for each row the mean over examples of what is left (law 4: never the smallest of the means).
 
     None until clean input and at least one attack are measured.
     """
-    known = {
-        place: row.evidence.worst(row.evidence.counted)
-        for place, row in enumerate(rows)
-        if row.evidence.clean and len(row.evidence.counted) > 1
-    }
-    n = [len(one) for one in known.values()]
-    interval = wilson([round(float(one.sum()), 9) for one in known.values()], n)
-    found: list[Worst | None] = [None] * len(rows)
-    for place, share, low, high, wide in zip(known, *(bound.tolist() for bound in interval), n, strict=True):
-        ids = tuple(entry.id for entry in rows[place].evidence.counted if entry.id)
-        found[place] = Worst(Accuracy(share, low, high, wide), ids, f"{anchor}-w{place + 1}", known[place])
+    found: list[Worst | None] = []
+    for place, row in enumerate(rows):
+        if not row.evidence.clean or len(row.evidence.counted) < 2:
+            found.append(None)
+            continue
+        case = row.evidence.worst_case()
+        ids = tuple(entry.id for entry in row.evidence.counted if entry.id)
+        found.append(Worst(case.accuracy, float(case.smallest.mean()), ids, f"{anchor}-w{place + 1}", case))
     return found

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from reports.certified import Certified
     from reports.entry import Accuracy, Entry
     from reports.leaderboard import Board, Leaderboard, Section
-    from reports.row import Row
+    from reports.row import Row, Worst
 
 
 def escaped(text: str) -> str:
@@ -101,7 +101,7 @@ def board_table(board: Board) -> str:
     rows = []
     for row in board.rows:
         cells = [escaped(_standing(row)), escaped(row.defense), _accuracy(row.clean)]
-        cells.append(row.bound + _share(row.worst.accuracy) if row.worst else numbers.NOTHING)
+        cells.append(_worst(row, row.worst) if row.worst else numbers.NOTHING)
         cells += map(_accuracy, row.attacked)
         cells += [fact.of(row.clean) if row.clean else numbers.NOTHING for fact in IN_SHORT]
         cells.append(escaped(row.warning) or numbers.NOTHING)
@@ -173,13 +173,13 @@ def _judged(board: Board) -> list[str]:
     if not lines:
         return []
     head = ["defense", "repeats", *(f"{side}: {rule}" for side in ("clean", "worst case") for rule in DECISIONS)]
-    head.append("worst case: chosen by other repeats")
+    head += [f"smallest: {rule}" for rule in DECISIONS]
     rows = [
         [
             escaped(one.defense),
             str(one.repeats),
             *(_share(side[rule]) for side in (one.clean, one.worst) for rule in DECISIONS),
-            _share(one.apart),
+            *(numbers.percent(one.smallest[rule]) for rule in DECISIONS),
         ]
         for one in lines
     ]
@@ -254,6 +254,10 @@ def _accuracy(entry: Entry | None) -> str:
     if entry.accuracy is None:
         return entry.state
     return _share(entry.accuracy) + ("" if entry.done else f" ({entry.state})")
+
+
+def _worst(row: Row, worst: Worst) -> str:
+    return " ".join(filter(None, (row.bound + _share(worst.accuracy), worst.floor)))
 
 
 def _share(accuracy: Accuracy) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from reports.evidence import SIGNIFICANT
-from reports.trust import LUCK, NOISE, UNBOUNDED, ZERO_GRADIENT
+from reports.trust import NOISE, UNBOUNDED, ZERO_GRADIENT
+from reports.worst_case import ENOUGH
 
 
 @dataclass(frozen=True)
@@ -85,9 +86,8 @@ MEANINGS = (
     ),
     Meaning(
         "few-repeats",
-        "The worst case takes each example's smallest verdict, and where verdicts are means of a few repeats it takes "
-        f"luck with it. It is too low, perhaps by more than {100 * LUCK:g} points: chosen by some repeats and judged "
-        "by others, more is left.",
+        f"Examples of a random defense were judged by fewer than {ENOUGH} repeats. The smallest of several shares of "
+        "so few has luck in it, and they are too few to take it out: the figure may be too low.",
         _CAWLEY,
     ),
     Meaning(

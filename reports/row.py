@@ -11,9 +11,9 @@ from reports.numbers import percent
 from reports.trust import FOLLOWED, flags_of
 
 if TYPE_CHECKING:
-    from harness.store.tallies import Shares
     from reports.entry import Accuracy, Entry
     from reports.evidence import Flag
+    from reports.worst_case import WorstCase
 
 
 @dataclass(frozen=True)
@@ -34,16 +34,24 @@ class Worst:
     """The accuracy that is left when each example meets the attack that suits it worst; clean input is one of them.
 
     Attributes:
-        accuracy: the mean over examples of the smallest verdict over ``cells``.
+        accuracy: the mean over examples of what is left under the attack of ``cells`` that suits each worst, see
+            ``reports.worst_case``.
+        smallest: the mean of the smallest verdicts that were seen: a lower bound, which luck lowers.
         cells: the ids of the cells it comes from.
         anchor: the fragment on the page where they are listed.
-        verdicts: the smallest verdicts, an example each.
+        case: example by example.
     """
 
     accuracy: Accuracy
+    smallest: float
     cells: tuple[str, ...]
     anchor: str
-    verdicts: Shares = field(repr=False, compare=False)
+    case: WorstCase = field(repr=False, compare=False)
+
+    @property
+    def floor(self) -> str:
+        """The lower bound with its sign; nothing where it is the figure itself."""
+        return f"\N{GREATER-THAN OR EQUAL TO} {percent(self.smallest)}" if self.case.estimated else ""
 
 
 @dataclass(frozen=True)

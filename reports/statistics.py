@@ -1,8 +1,9 @@
 """What numbers of examples can tell: paired tests of rows, places with ties, intervals, smallest differences.
 
 Verdicts are shares in [0, 1], one per example; rows that are compared were judged on the same examples, in the same
-order. The uncertainty meant is that of the choice of examples, as with the Wilson interval. Nothing is drawn but in
-bootstraps, and their draws follow from the numbers themselves: the same numbers give the same page.
+order. The uncertainty meant is that of the choice of examples, as with the Wilson interval; with another choice an
+example's repeats would be others too. Nothing is drawn but in bootstraps, and their draws follow from the numbers
+themselves: the same numbers give the same page.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import hashlib
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from harness.store.tallies import Numbers, Shares
+    from reports.worst_case import WorstCase
 
 #: how often a difference may be shown where there is none
 ALPHA = 0.05
@@ -45,9 +48,6 @@ _PARTS = 1_000_000
 
 #: standard deviations beyond which a sum of signed differences is not followed: 2 exp(-50), by Hoeffding's inequality
 _FAR = 10.0
-
-#: means of repeats that differ by less are equal but for rounding
-_SAME = 1e-9
 
 #: a p-value is known to this; what would be smaller is given as this
 TINY = 1e-15
@@ -89,41 +89,6 @@ class Place:
     rank: int
     tied: tuple[int, ...]
     p: float | None
-
-
-# ---------------------------------------------------------------------- the smallest of several
-
-
-def judged_apart(shares: Shares, repeats: Sequence[int]) -> Shares:
-    """Return each example's verdict under the attack that is worst for it, chosen and judged by different repeats.
-
-    The smallest of several means of a few repeats is smaller than what any of the attacks leaves: luck is chosen too
-    (Cawley and Talbot 2010, section 5, on the same in choosing models). Here one repeat of each attack is put aside,
-    the attack of the smallest mean of the others is taken, of equals the one that leaves less on all examples, and
-    what counts is its repeat that was put aside. That is too large, if anything, where the smallest is too small. The
-    mean over all ways to put repeats aside is computed, not sampled.
-
-    Args:
-        shares: of repeats that were right, ``(attacks, examples)``; not a number where an example was not attacked.
-        repeats: of each attack; one of a single repeat is taken as it is.
-
-    Returns:
-        ``(examples,)``, in [0, 1]; 0 for an example that no attack has.
-    """
-    order = np.argsort(np.nanmean(shares, axis=1), kind="stable")
-    known, number = shares[order], np.asarray(repeats)[order, None]
-    chance = np.nan_to_num(known)  # that the repeat which is put aside was right
-    aside = np.where(number > 1, 1.0, 0.0)
-    rest = [np.nan_to_num((number * known - aside * right) / (number - aside), nan=np.inf) for right in (1.0, 0.0)]
-    found = np.zeros(known.shape[1])
-    for one in range(len(known)):
-        share = chance[one].copy()
-        for other in set(range(len(known))) - {one}:
-            # what stands before it must be worse than it, what stands behind it not better
-            least = rest[0][one] + (_SAME if other < one else -_SAME)
-            share *= chance[other] * (rest[0][other] > least) + (1.0 - chance[other]) * (rest[1][other] > least)
-        found += share
-    return found
 
 
 # ---------------------------------------------------------------------- paired tests
@@ -218,6 +183,56 @@ def paired(first: Shares, second: Shares) -> Paired:
     return Paired(n, float(differences.mean()), low, high, p, float((differences**2).mean()))
 
 
+def paired_worst(first: WorstCase, second: WorstCase) -> Paired:
+    """Compare the worst cases of two rows on the examples that they share, in the same order.
+
+    Smallest verdicts that were seen are compared like any others. Of estimated ones the interval and the p-value are
+    Student's, with the variance that all examples share added to that of the mean; the discordance counts it too.
+
+    Raises:
+        ValueError: if the rows differ in length, or are empty.
+    """
+    if not (first.estimated or second.estimated):
+        return paired(first.verdicts, second.verdicts)
+    if first.verdicts.shape != second.verdicts.shape or not len(first.verdicts):
+        raise ValueError(f"expected two rows on the same examples, got {first.verdicts.shape}, {second.verdicts.shape}")
+    differences = second.verdicts - first.verdicts
+    n, difference, shared = len(differences), float(differences.mean()), first.shared + second.shared
+    reach = float(stats.t.ppf(1 - ALPHA / 2, max(1, n - 1))) * math.sqrt(_variance(differences) + shared)
+    p = float(worst_case_p_values([first, second])[0, 1])
+    return Paired(n, difference, difference - reach, difference + reach, p, _discordance(first, second))
+
+
+def worst_case_p_values(rows: Sequence[WorstCase]) -> Shares:
+    """Return the two-sided p-value of every pair of worst cases: a symmetric matrix with ones on its diagonal.
+
+    Two rows whose smallest verdicts were seen are compared by ``p_values``. If one was estimated, the test is Student's
+    of the differences of the examples, with the variance that all examples share added to that of the mean.
+
+    Raises:
+        ValueError: if the rows are not on as many examples.
+    """
+    verdicts = np.stack([row.verdicts for row in rows])
+    found = np.ones((len(rows), len(rows)))
+    exact = [place for place, row in enumerate(rows) if not row.estimated]
+    if exact:
+        found[np.ix_(exact, exact)] = p_values(verdicts[exact])
+    for one, other in zip(*np.triu_indices(len(rows), 1), strict=True):
+        if rows[one].estimated or rows[other].estimated:
+            differences = verdicts[one] - verdicts[other]
+            spread = math.sqrt(_variance(differences) + rows[one].shared + rows[other].shared)
+            size = abs(float(differences.mean()))
+            distance = size / spread if spread else (math.inf if size > 1e-9 else 0.0)
+            p = 2 * float(stats.t.sf(distance, max(1, len(differences) - 1)))
+            found[one, other] = found[other, one] = max(p, TINY)
+    return found
+
+
+def _variance(values: Shares) -> float:
+    """Return the variance of the mean of some values; of a single one nothing is known, and it is taken for 1."""
+    return float(values.var(ddof=1)) / len(values) if len(values) > 1 else 1.0
+
+
 def _generator(*numbers: Shares) -> np.random.Generator:
     """Return a generator that follows from some numbers."""
     digest = hashlib.sha256(b"".join(np.ascontiguousarray(one, "<f8").tobytes() for one in numbers)).digest()
@@ -240,8 +255,8 @@ def holm(p: Sequence[float] | Shares) -> Shares:
 # ---------------------------------------------------------------------- places
 
 
-def places(verdicts: Sequence[Shares]) -> list[Place]:
-    """Return where rows stand that come in falling order of their mean verdict.
+def places(rows: Sequence[WorstCase]) -> list[Place]:
+    """Return where rows stand that come in falling order of their worst case.
 
     Every pair of rows is compared on the same examples, and the p-values are corrected by Holm's rule over all
     pairs. Then from the top down: a row shares the place of the group above it unless it is significantly worse than
@@ -251,23 +266,22 @@ def places(verdicts: Sequence[Shares]) -> list[Place]:
     Raises:
         ValueError: if the rows are not on as many examples, or out of order.
     """
-    if not len(verdicts):
+    if not len(rows):
         return []
-    if len({len(one) for one in verdicts}) > 1:
-        raise ValueError(f"expected rows on the same examples, got {[len(one) for one in verdicts]}")
-    stacked = np.stack([np.asarray(one, float) for one in verdicts])
-    means = stacked.mean(1)
+    if len({len(one.verdicts) for one in rows}) > 1:
+        raise ValueError(f"expected rows on the same examples, got {[len(one.verdicts) for one in rows]}")
+    means = np.array([one.verdicts.mean() for one in rows])
     if (np.diff(means) > 1e-9).any():
-        raise ValueError(f"expected rows in falling order of their mean verdict, got {means.tolist()}")
-    pairs = np.triu_indices(len(stacked), 1)
-    corrected = np.ones((len(stacked), len(stacked)))
-    corrected[pairs] = holm(p_values(stacked)[pairs])
+        raise ValueError(f"expected rows in falling order of their worst case, got {means.tolist()}")
+    pairs = np.triu_indices(len(rows), 1)
+    corrected = np.ones((len(rows), len(rows)))
+    corrected[pairs] = holm(worst_case_p_values(rows)[pairs])
     starts = [0]
-    for row in range(1, len(stacked)):
+    for row in range(1, len(rows)):
         if corrected[starts[-1], row] <= ALPHA:
             starts.append(row)
     found: list[Place] = []
-    for number, (start, stop) in enumerate(zip(starts, [*starts[1:], len(stacked)], strict=True)):
+    for number, (start, stop) in enumerate(zip(starts, [*starts[1:], len(rows)], strict=True)):
         for row in range(start, stop):
             tied = tuple(other for other in range(start, stop) if other != row)
             against = start if row > start else starts[number - 1] if number else None
@@ -275,12 +289,17 @@ def places(verdicts: Sequence[Shares]) -> list[Place]:
     return found
 
 
-def neighbours(verdicts: Sequence[Shares]) -> float | None:
+def neighbours(rows: Sequence[WorstCase]) -> float | None:
     """Return the mean discordance of each row with the next; None with fewer than two."""
-    if len(verdicts) < 2:
+    if len(rows) < 2:
         return None
-    stacked = np.stack([np.asarray(one, float) for one in verdicts])
-    return float((np.diff(stacked, axis=0) ** 2).mean())
+    return float(np.mean([_discordance(*pair) for pair in pairwise(rows)]))
+
+
+def _discordance(first: WorstCase, second: WorstCase) -> float:
+    """Return the mean square of the differences, with what the examples share: see ``paired_worst``."""
+    seen = float(((first.verdicts - second.verdicts) ** 2).mean())
+    return min(1.0, seen + len(first.verdicts) * (first.shared + second.shared))
 
 
 # ---------------------------------------------------------------------- smallest differences

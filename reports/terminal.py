@@ -150,6 +150,8 @@ def _sums(row: Row) -> list[Text]:
     worst = Text(numbers.NOTHING, "dim")
     if row.worst:
         worst = Text(row.bound, "yellow").append_text(_share(row.worst.accuracy, "bold" if row.rank else ""))
+        if row.worst.floor:
+            worst.append(f"\n{row.worst.floor}", "dim")
     costs = Text("\n".join(fact.of(row.clean) if row.clean else numbers.NOTHING for fact in IN_SHORT))
     return [_accuracy(row.clean), worst, costs]
 

@@ -11,11 +11,10 @@ from dataclasses import replace
 from itertools import pairwise, product
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from harness.core.spec import canonical_json
 from reports import numbers, traits
 from reports.evidence import Contrast, Flag, State
+from reports.worst_case import ADVISED, ENOUGH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -34,9 +33,6 @@ UNBOUNDED = 0.05
 #: share of an averaged gradient's squared length that is noise above which the attacker follows noise rather than the
 #: gradient
 NOISE = 0.5
-
-#: by how much the worst case may be too low, since verdicts of few repeats are a matter of luck
-LUCK = 0.05
 
 #: options of an attack that buy more of the same
 MORE = ("steps", "restarts", "eot", "n_queries")
@@ -257,31 +253,29 @@ def fixed_randomness(evidence: Evidence) -> Flag:
 
 
 def few_repeats(evidence: Evidence) -> Flag:
-    """Fire where the smallest verdict of each example has more than ``LUCK`` of luck in it, on average."""
+    """Fire where an attack was judged by fewer than ``ENOUGH`` repeats, so that the smallest verdict is mostly luck."""
     name = "few-repeats"
     if evidence.random is False:
         return _clear(name, "the defense draws no random numbers, so a verdict is no matter of luck")
     if not evidence.attacks or not evidence.clean:
         return _untested(name, "the worst case is not finished: run the suite")
-    if evidence.decision == "any":
-        return _clear(name, "any wrong repeat counts, so that luck is part of the rule")
-    if evidence.decision != "mean":
-        return _untested(name, "what luck does is known under the rule mean only: report with it")
-    repeats = min(entry.repeats for entry in evidence.counted)
+    repeats, case = evidence.repeats, evidence.worst_case()
     if repeats < 2:
-        return _untested(name, "examples were judged once: raise `repeats`")
-    least = float(np.mean(evidence.worst(evidence.counted)))
-    apart = float(np.mean(evidence.apart(evidence.counted)))
-    # an attack that met some of the examples alone says nothing of the others
-    whole = [entry for entry in evidence.counted if not np.isnan(evidence.shares[entry.key]).any()]
-    most = min([apart, *map(evidence.accuracy, whole)])
-    sentence = (
-        f"{_percent(least)} if each example's smallest share of {repeats} repeats is taken, of "
-        f"{len(evidence.counted)} cells, which luck lowers; {_percent(most)} if no repeat judges what it has chosen, "
-        "or under the strongest attack alone: what is true lies between, and more repeats bring them together"
-    )
+        return _untested(name, f"examples were judged once: raise `repeats` to {ADVISED}")
+    if repeats < ENOUGH:
+        figure = f"{repeats} of {ENOUGH}"
+        sentence = (
+            f"some attack was judged by {repeats} repeats of an example, and it takes {ENOUGH} to tell the strongest "
+            f"attack from the luckiest: the figure may be too low; raise `repeats` to {ADVISED}"
+        )
+        return replace(_fired(name, sentence, float(repeats), figure), low=True)
+    least, most = float(case.smallest.mean()), case.accuracy.share
     figure = f"{numbers.percent(least)} to {numbers.percent(most)}"
-    return replace(_told(most - least > LUCK, name, sentence, most - least, figure), low=True)
+    sentence = (
+        f"{_percent(least)} if each example's smallest share of {repeats} repeats is taken, of {len(evidence.counted)} "
+        f"cells, and {_percent(most)} without the luck in that"
+    )
+    return _clear(name, sentence, most - least, figure)
 
 
 def _same_but_fixed(entry: Entry) -> str:

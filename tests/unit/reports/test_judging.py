@@ -30,8 +30,8 @@ def test_worst_cases_are_taken_under_each_rule(board):
         "any": 0.0,
         "majority": 0.75,
     }
-    # a repeat put aside judges what the other two choose: 1, 1/3 and 2/3 by bpda, 1
-    assert line.apart.share == pytest.approx(0.75)
+    # three repeats are too few to take luck out
+    assert line.smallest == pytest.approx({rule: one.share for rule, one in line.worst.items()})
     assert [round(12 * one.share) for one in line.clean.values()] == [11, 9, 12]
     assert all(one.low < one.share < one.high or one.share in (0.0, 1.0) for one in line.worst.values())
 
@@ -45,6 +45,8 @@ def test_the_tables_show_all_three_beside_each_other(board):
         "58.3",
         "0.0",
         "75.0",
+        "58.3",
+        "0.0",
         "75.0",
     ]
     assert "How repeats are judged" in html(board)

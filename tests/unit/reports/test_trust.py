@@ -233,37 +233,34 @@ def test_known_randomness_under_another_attack_is_untested(known):
     assert flags(known)["fixed-randomness"].state == "untested"
 
 
-def lucky(trial, first, second, **options):
-    """The flag of a row that two attacks met, on four examples with four repeats each."""
-    made = trial(n_examples=4, repeats=4, **options)
-    made.clean(right="1111 1111 1111 1111")
-    made.attack(right=first)
-    made.attack(right=second, attack="pgd-b", params={"steps": 5})
+def lucky(trial, repeats, **options):
+    """The flag of a row that two attacks met, each of which leaves half of the repeats of each of 40 examples."""
+    made = trial(n_examples=40, repeats=repeats, **options)
+    made.clean(right=" ".join(["1" * repeats] * 40))
+    half = "10" * repeats
+    made.attack(right=" ".join([half[:repeats]] * 40))
+    made.attack(right=" ".join([half[1 : repeats + 1]] * 40), attack="pgd-b", params={"steps": 5})
     return flags(made)["few-repeats"]
 
 
-def test_a_worst_case_that_no_luck_is_in_is_clear(trial):
-    """Of each example one attack leaves 1/4 and the other 3/4.
-
-    Without a repeat that is put aside these are 0 or 1/3, and 2/3 or 1: which is worst is never in doubt.
-    """
-    flag = lucky(trial, "1000 1110 1000 1110", "1110 1000 1110 1000")
-    assert (flag.state, flag.value, flag.figure) == ("clear", pytest.approx(0.0), "25.0 to 25.0")
-
-
-def test_a_worst_case_that_luck_is_in_fires(trial):
-    """Of half of the examples both attacks leave 2/4.
-
-    Without the repeat that is put aside that is 1/3, where this one was right, or 2/3. So what is chosen, by the lower,
-    is judged by a repeat that was right, unless both were wrong: 3/4. With 1/4 of the others that is more than the 1/2
-    that each attack leaves by itself, and the smallest shares are 3/8 on average.
-    """
-    flag = lucky(trial, "1000 1100 1110 1100", "1110 1100 1000 1100")
-    assert (flag.state, flag.value, flag.figure) == ("fired", pytest.approx(1 / 8), "37.5 to 50.0")
-    assert "smallest share of 4 repeats is taken, of 3 cells" in flag.sentence
+@pytest.mark.parametrize("decision", ["mean", "any", "majority"])
+def test_too_few_repeats_fire_under_every_rule(trial, decision):
+    flag = lucky(trial, 4, decision=decision)
+    assert (flag.state, flag.value, flag.figure, flag.low) == ("fired", 4.0, "4 of 5", True)
+    assert "judged by 4 repeats of an example" in flag.sentence
+    assert "raise `repeats` to 10" in flag.sentence
 
 
-def test_an_attack_on_some_examples_alone_does_not_bound_the_luck(trial):
+def test_enough_repeats_say_how_much_luck_was_taken_out(trial):
+    flag = lucky(trial, 6)
+    assert flag.state == "clear"
+    # each example's share is 3/6 under both: no attack has more luck than the other
+    assert flag.figure.startswith("50.0 to ")
+    assert flag.value == pytest.approx(0.0, abs=0.05)
+    assert "smallest share of 6 repeats is taken, of 3 cells" in flag.sentence
+
+
+def test_an_attack_on_some_examples_alone_lowers_those(trial):
     """Another suite's attack met the first two examples, of which it leaves nothing: of all four 1/2 are left."""
     other = trial(n_examples=2, repeats=4, name="other")
     other.attack(right="0000 0000", attack="pgd-c", params={"steps": 9})
@@ -273,15 +270,7 @@ def test_an_attack_on_some_examples_alone_does_not_bound_the_luck(trial):
     made.attack(right="1111 1111 1111 1111")
     sections = read_leaderboard(made.write()).sections
     (row,) = next(one for one in sections if one.suite.name == "toy").boards[0].rows
-    flag = next(flag for flag in row.flags if flag.name == "few-repeats")
     assert row.worst.accuracy.share == 0.5
-    assert (flag.state, flag.value, flag.figure) == ("clear", pytest.approx(0.0), "50.0 to 50.0")
-
-
-@pytest.mark.parametrize(("decision", "state"), [("any", "clear"), ("majority", "untested")])
-def test_luck_under_other_rules(trial, decision, state):
-    halves = "1100 1100 1100 1100"
-    assert lucky(trial, halves, halves, decision=decision).state == state
 
 
 def test_an_example_judged_once_tells_nothing_of_luck(known):
