@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from harness.core.minimum import MINIMA
 from reports import numbers
 
 if TYPE_CHECKING:
@@ -134,8 +135,14 @@ LEGEND = (
         "Tested are all pairs of ranked rows, on the same examples, by exact sign-flip tests (of verdicts 0 and 1: "
         "McNemar's) at 5 % in all after Holm's correction. The smallest difference that the examples can show is what "
         "such a test of two rows finds in 80 % of cases, if they disagree as often as neighbours on the board do. "
-        "A defense whose adaptive attacks are not finished is not ranked, since "
-        "an attack that does not know of a defense says little about it.",
+        "A row is ranked when it has met the minimum that its suite names; one that has not stands apart, with what it "
+        "lacks, since beside a row that was attacked harder its figure says nothing.",
+    ),
+    (
+        "minimum",
+        " ".join(f"{one.sentence}." for one in MINIMA.values())
+        + " Attacks of any suite count that were made on the row itself, with fresh randomness, on all its examples; "
+        "what is met beyond them lowers the row and asks nothing of others.",
     ),
     (
         "reference",
