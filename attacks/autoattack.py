@@ -12,6 +12,7 @@ from attacks.fab import approach
 from attacks.library import PACKAGE, Calls, quiet, sealed, seeded
 from attacks.losses import too_few
 from attacks.square import search, too_small
+from harness.core.minimum import Effort
 from harness.options import Options as BaseOptions
 
 if TYPE_CHECKING:
@@ -80,6 +81,16 @@ class AutoAttack:
     def members(self) -> tuple[Member, ...]:
         """The attacks of the ensemble."""
         return self.options.attacks or MEMBERS[self.options.version]
+
+    @property
+    def effort(self) -> Effort:
+        """What the authors give its members: 100 steps to APGD and FAB, 20 draws in rand, 5,000 queries to Square."""
+        follows = set(self.members) - {"square"}
+        return Effort(
+            steps=100 if follows else 0,
+            eot=20 if self.options.version == "rand" else 1,
+            queries=5000 if "square" in self.members else 0,
+        )
 
     def refuses(self, setting: Setting) -> str | None:
         """Refuse too few classes or pixels for one of the attacks."""

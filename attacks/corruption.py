@@ -17,6 +17,7 @@ from PIL import Image
 from pydantic import Field, model_validator
 
 from attacks.losses import margin
+from harness.core.minimum import Effort
 from harness.core.threat import Norm
 from harness.options import Options as BaseOptions
 
@@ -86,6 +87,11 @@ class Corruption:
 
     def __init__(self, options: Options) -> None:
         self.options = options
+
+    @property
+    def effort(self) -> Effort:
+        """A look at each kind."""
+        return Effort(queries=len(self.options.kinds or get_args(Kind)))
 
     def refuses(self, setting: Setting) -> str | None:
         """Refuse what is no severity, and images that the constants are not for."""

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from attacks.gradients import look
 from attacks.losses import MEANING, Loss, too_few
+from harness.core.minimum import Effort
 from harness.options import Eps
 from harness.options import Options as BaseOptions
 
@@ -35,6 +36,11 @@ class FGSM:
 
     def __init__(self, options: Options) -> None:
         self.options = options
+
+    @property
+    def effort(self) -> Effort:
+        """One step."""
+        return Effort(steps=1, eot=self.options.eot)
 
     def refuses(self, setting: Setting) -> str | None:
         """Refuse too few classes for the loss; every gradient mode will do."""

@@ -49,6 +49,8 @@ class Pair:
         found: the paired test on the examples, where they are.
         p: of that test, corrected over all pairs of the comparison.
         measures: metrics and costs, where they are asked for.
+        below: of worst cases: what a side has not met of the minimum that its suite asks for; such a figure ranks
+            nowhere, even where the two can be compared.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Pair:
     found: Paired | None = None
     p: float | None = None
     measures: tuple[Measure, ...] = ()
+    below: tuple[str, ...] = ()
 
     @property
     def difference(self) -> float | None:
@@ -257,7 +260,13 @@ def _rows(first: Contestants, second: Contestants, pairs: Sequence[_Match]) -> I
             ]
             name = one.beside(other, row=True)
             found = None if reasons else paired_worst(mine.case, theirs.case)
-            yield Pair(name, mine.accuracy, theirs.accuracy, tuple(reasons), found)
+            below = (*_below(one, "first"), *_below(other, "second"))
+            yield Pair(name, mine.accuracy, theirs.accuracy, tuple(reasons), found, below=below)
+
+
+def _below(one: Contestant, side: str) -> Iterator[str]:
+    if one.row is not None and one.board is not None and one.row.lacks:
+        yield f"the {side} was attacked less than {one.board.minimum.name} asks: it lacks {one.row.missing}"
 
 
 def _unfinished(one: Contestant, side: str) -> Iterator[str]:

@@ -51,6 +51,9 @@ def lines(found: Comparison) -> Iterator[str]:
     for title, findings in (("settings", found.settings), ("weights", found.weights)):
         for one in findings:
             yield f"{title}: {one.sentence} ({_where(one, len(found.cells))})"
+    for pair in found.rows:
+        for sentence in pair.below:
+            yield f"{pair.name}: {sentence}"
     for sentence in found.environment:
         yield f"measured in other environments: {sentence}"
     for title, alone in (("first", found.only_first), ("second", found.only_second)):
@@ -133,9 +136,14 @@ def _measure(name: str, one: Measure) -> list[str]:
 
 def _tables(found: Comparison) -> Iterator[tuple[str, list[str], list[list[str]], int]]:
     """Yield title, head, lines and how many columns stand left of each table."""
-    for title, pairs in (("Worst cases", found.rows), ("Cells", found.cells)):
+    ranked, below = ([pair for pair in found.rows if bool(pair.below) is apart] for apart in (False, True))
+    for title, name, pairs in (
+        ("Worst cases", "worst case", ranked),
+        ("Worst cases that rank nowhere: attacked less than their suite asks", "worst case", below),
+        ("Cells", "cell", found.cells),
+    ):
         if pairs:
-            yield title, [title.lower().removesuffix("s"), *_HEAD], [_cells(pair) for pair in pairs], 1
+            yield title, [name, *_HEAD], [_cells(pair) for pair in pairs], 1
     rows = [_measure(pair.name, one) for pair in found.cells for one in pair.measures]
     if rows:
         head = ["cell", "measure", "first", "second", "difference"]
@@ -200,6 +208,7 @@ def _pair(pair: Pair) -> dict[str, Any]:
         "difference": pair.difference,
         "outcome": pair.outcome,
         "reasons": pair.reasons,
+        **({"below": pair.below} if pair.below else {}),
         "test": {
             "n": test.n,
             "low": test.low,

@@ -7,6 +7,7 @@ import io
 from typing import TYPE_CHECKING
 
 from reports.facts import FACTS
+from reports.row import Group
 
 if TYPE_CHECKING:
     from reports.certified import Line
@@ -23,6 +24,7 @@ HEAD = (
     *("faults", "claimed", "elsewhere", "fired", "untested", "flag", "figure"),
     *("tied", "p"),  # of a rank: the defenses that share it, and the p-value of the comparison that gave it
     "smallest",  # of a worst case: the mean of the smallest verdicts that were seen, a lower bound
+    *("standing", "minimum", "lacks", "add"),  # of a row: its group, what is asked, what it lacks, what to add
 )
 
 
@@ -31,11 +33,14 @@ def csv_text(board: Leaderboard) -> str:
 
     ``row`` is ``cell`` for a measurement and ``worst case`` for what all attacks together leave of a defense on a
     board; the ``id`` of the latter lists the ids of its cells, separated by blanks, and ``fired`` and ``untested`` its
-    flags, separated by semicolons. ``flag`` is one of its flags: ``status`` says whether it fired, ``figure`` its
-    number, and ``reason`` what was seen or what to add. ``elsewhere`` names the suite that a cell is taken from, if it
-    is not the suite's own; ``claimed`` is the accuracy that an attack said to have left. Times are in seconds, memory
-    in bytes. What a certificate says has a row for each radius, ``certified``: such a share is right within that
-    distance in L2, and ``attack`` names the certificate.
+    flags, separated by semicolons. ``standing`` is the group that it stands in: ``ranked``, ``below the minimum``,
+    ``not ranked`` or ``reference``, and rows of different groups are not to be compared; ``minimum`` names what the
+    suite asks for, ``lacks`` says what a row has not met of it, and ``add`` has the lines that add it to the suite,
+    under their keys. ``flag`` is one of its flags: ``status`` says whether it fired, ``figure`` its number, and
+    ``reason`` what was seen or what to add. ``elsewhere`` names the suite that a cell is taken from, if it is not the
+    suite's own; ``claimed`` is the accuracy that an attack said to have left. Times are in seconds, memory in bytes.
+    What a certificate says has a row for each radius, ``certified``: such a share is right within that distance in L2,
+    and ``attack`` names the certificate.
     """
     text = io.StringIO()
     writer = csv.DictWriter(text, HEAD, lineterminator="\n")
@@ -95,6 +100,10 @@ def _worst(board: Board, row: Row, decision: str) -> dict[str, object]:
         "rank": row.rank,
         "tied": " ".join(row.tied) or None,
         "p": row.p,
+        "standing": str(row.group),
+        "minimum": board.minimum.name,
+        "lacks": row.missing or None,
+        "add": board.additions.text if row.group is Group.BELOW else None,
         "decision": decision,
         "fired": "; ".join(flag.text for flag in row.flagged()),
         "untested": "; ".join(flag.name for flag in row.flagged("untested")),

@@ -1,4 +1,4 @@
-"""Entry: what one cell says, as every table shows it."""
+"""Entry: what one cell says, as every table shows it; read from the frames."""
 
 from __future__ import annotations
 
@@ -7,12 +7,20 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from harness.core.cell import FROM
+from harness.core.minimum import Effort
 from harness.core.result import MEASURES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from harness.store.provenance import CellFacts
+    import pandas as pd
+
+    from harness.store.frames import Results
+    from harness.store.provenance import CellFacts, Provenance
+
+
+#: defenses that are shown the clean image, where their traits were not recorded
+ORACLES = frozenset({"amv-oracle"})
 
 
 @dataclass(frozen=True)
@@ -153,6 +161,18 @@ class Entry:
         return None if pair is None else pair[0]
 
     @property
+    def effort(self) -> Effort:
+        """What the attack spends on an image, by its own account."""
+        return Effort.recorded(
+            self.facts.traits if self.facts else None, (self.spec.get("attack") or {}).get("params", {})
+        )
+
+    @property
+    def whole(self) -> bool:
+        """Whether it has met every example that the suite asks for, in however many repeats."""
+        return self.done or (self.accuracy is not None and self.n >= self.wanted)
+
+    @property
     def spec(self) -> Mapping[str, Any]:
         """What the cell's digest is made of; empty where it was refused."""
         return self.facts.spec if self.facts else {}
@@ -191,6 +211,39 @@ class Entry:
         """The suite's names for the cell's parts, which are unique there; of another suite's cell its id as well."""
         names = (self.suite, *self.row, self.attack, self.threat_model)
         return (*names, self.elsewhere, self.id or "") if self.elsewhere else names
+
+
+def entries_of(frames: Results, origin: Provenance) -> list[Entry]:
+    """Return an entry per row, of the suites and then of what is related to them."""
+    seen: dict[str, int] = {}
+    found = []
+    records = [*_records(frames.cells), *(_records(frames.related) if len(frames.related) else [])]
+    undefended = {(record["suite"], record["defense"]) for record in records if record["defense_use"] == "none"}
+    oracles = {(record["suite"], record["defense"]) for record in records if record["defense_use"] in ORACLES}
+    traits = {record["id"]: facts.traits or {} for record in records if (facts := origin.cells.get(record["id"]))}
+    pixels = {(record["suite"], record["dataset"]): traits.get(record["id"], {}).get("pixels") for record in records}
+    for position, record in enumerate(records):
+        cell = record["id"]
+        name = cell or f"refused-{position + 1}"
+        seen[name] = seen.get(name, 0) + 1
+        anchor = f"c-{name}" if seen[name] == 1 else f"c-{name}-{seen[name]}"
+        facts = origin.cells.get(cell) if cell else None
+        row = (record["suite"], record["defense"])
+        own = bool(facts and facts.spec["defense"]["params"].get("own_classifier"))
+        oracle = traits.get(cell, {}).get("oracle", row in oracles)
+        flags = {"undefended": row in undefended, "oracle": oracle, "own_classifier": own}
+        names = ("suite", "dataset", "classifier", "defense", "attack", "threat_model")
+        key = tuple(record[name] for name in (*names, *(("elsewhere", "id") if record.get("elsewhere") else ())))
+        size = pixels[record["suite"], record["dataset"]]
+        found.append(entry_of(record, anchor, facts, pixels=size, notes=frames.notes.get(key), **flags))
+    return found
+
+
+def _records(cells: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows with None for what pandas writes as not-a-number."""
+    columns = [column.astype(object).where(column.notna(), None).tolist() for _, column in cells.items()]
+    names = [str(name) for name in cells]
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def entry_of(

@@ -11,7 +11,7 @@ import numpy as np
 
 from harness.store.tallies import decide
 from reports.statistics import p_values
-from reports.worst_case import WorstCase, worst_case
+from reports.worst_case import ADVISED, ENOUGH, WorstCase, worst_case
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -139,6 +139,14 @@ class Evidence:
         """Return the smallest verdict of some cells per place; at least one of them."""
         least: Shares = np.fmin.reduce([self.verdicts(entry, decision) for entry in entries])
         return least
+
+    @property
+    def too_few(self) -> str:
+        """Why the repeats do not carry a rank, or nothing: the strongest attack cannot be told from the luckiest."""
+        enough = sum(entry.repeats >= ENOUGH for entry in self.counted)
+        if self.random is False or enough > 1 or self.repeats < 2:
+            return ""
+        return f"judged by {self.repeats} repeats, too few to rank a random defense by; raise `repeats` to {ADVISED}"
 
     def worst_case(self, decision: str | None = None) -> WorstCase:
         """Return what is left over clean input and all attacks; at least one of them.

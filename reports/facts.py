@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from harness.core.minimum import MINIMA
 from reports import numbers
 
 if TYPE_CHECKING:
@@ -138,8 +139,14 @@ LEGEND = (
         "sign-flip tests (of verdicts 0 and 1: McNemar's), and of estimated worst cases by Student's test of the "
         "examples' differences, with what is uncertain about the strongest attack added. Such a test of two rows finds "
         "the difference that stands below the board in 80 % of cases, if they disagree as often as neighbours do. "
-        "A defense whose adaptive attacks are not finished is not ranked, since "
-        "an attack that does not know of a defense says little about it.",
+        "A row is ranked when it has met the minimum that its suite names; one that has not stands apart, with what it "
+        "lacks, since beside a row that was attacked harder its figure says nothing.",
+    ),
+    (
+        "minimum",
+        " ".join(f"{one.sentence}." for one in MINIMA.values())
+        + " Attacks of any suite count that were made on the row itself, with fresh randomness, on all its examples; "
+        "what is met beyond them lowers the row and asks nothing of others.",
     ),
     (
         "reference",

@@ -11,6 +11,7 @@ from harness.core.spec import canonical_json
 from reports import numbers
 from reports.facts import DEFENSE
 from reports.labels import Box, Point, place
+from reports.row import Group
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -99,11 +100,13 @@ class Mark:
     """A defense: clean accuracy above, worst case with its interval below, at its cost per image.
 
     Attributes:
+        apart: whether it was attacked less than is asked, so that it cannot be compared with the others.
         leader: where a line from the worst case to a label ends that stands away from it; None if it stands beside.
     """
 
     name: str
     reference: bool
+    apart: bool
     x: float
     clean: float
     worst: float
@@ -146,6 +149,7 @@ class Figure:
 
     Attributes:
         nothing: the place of what costs nothing, left of the logarithms; None where nothing does.
+        apart: the defenses that are drawn apart, since they are not ranked.
         absent: the defenses that are not drawn, since they lack a worst case or the cost.
         unnamed: how many marks, of the lowest worst cases, have no label, since there are too many to be read.
     """
@@ -156,6 +160,7 @@ class Figure:
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
     nothing: Tick | None
+    apart: tuple[str, ...]
     absent: tuple[str, ...]
     unnamed: int
     title: str
@@ -206,6 +211,7 @@ def figure_of(board: Board, origin: Provenance, axis: Axis) -> Figure | None:
         x_ticks=tuple(Tick(scale.x(value), axis.tick(value)) for value in scale.round_numbers()),
         y_ticks=tuple(Tick(size.y(share / 100), str(share)) for share in range(0, 101, 25)),
         nothing=Tick(_NOTHING, axis.tick(0)) if scale.nothing else None,
+        apart=tuple(mark.name for mark in reversed(marks) if mark.apart),
         absent=tuple(row.defense for row, one in zip(board.rows, known, strict=True) if not one),
         unnamed=len(spots) - len(named),
         title=board.title,
@@ -312,6 +318,7 @@ class Spot:
         return Mark(
             name=self.name,
             reference=row.reference,
+            apart=row.group in (Group.BELOW, Group.OTHER),
             x=self.x,
             clean=self.clean,
             worst=self.worst,
@@ -325,6 +332,7 @@ class Spot:
                 f"{self.name}: worst case {row.bound}{numbers.percent(worst.share)} "
                 f"{numbers.interval(worst.low, worst.high)}, clean {numbers.percent(self.known.clean.share)}, "
                 f"{DEFENSE.seconds.of(entry)} and {DEFENSE.evaluations.of(entry)} evaluations per image"
+                + (f"; not ranked: {row.unranked}" if row.group in (Group.BELOW, Group.OTHER) else "")
                 + (f"; flags: {row.warning}" if row.warning else "")
             ),
         )

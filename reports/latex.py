@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from reports import numbers
 from reports.facts import FACTS, IN_SHORT, Fact
+from reports.row import Group
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -59,15 +60,17 @@ def latex(leaderboard: Leaderboard) -> str:
 
 def _board(board: Board) -> str:
     head = ["rank", "defense", "clean", "worst case", *map(str, board.columns), "time", "evaluations"]
-    reference = [row for row in board.rows if row.reference]
     ranked = [row for row in board.rows if not row.reference]
     marks = _marks(board)
-    body = [_row(row, marks) for row in ranked]
-    if ranked and reference:
-        body.append(r"\midrule")
-    body += [_row(row, marks) for row in reference]
+    body: list[str] = []
+    for block in board.blocks:
+        body += [r"\midrule"] if body else []
+        if block.group in (Group.BELOW, Group.OTHER):
+            body.append(_line([rf"\multicolumn{{{len(head)}}}{{l}}{{\emph{{{escaped(block.title)}}}}}"]))
+        body += [_row(row, marks) for row in block.rows]
     notes = [f"{board.resolution[0].upper()}{board.resolution[1:]}."] if board.resolution else []
-    notes += [f"{row.defense}: {row.unranked}." for row in ranked if row.unranked]
+    notes += [f"{board.minimum.sentence}."] if board.below else []
+    notes += [f"{row.defense}: {row.unranked}{_lacking(row)}." for row in ranked if row.unranked]
     notes += [
         f"* {row.defense}: {row.caveat}; rows beside it may have been attacked harder." for row in ranked if row.caveat
     ]
@@ -76,7 +79,19 @@ def _board(board: Board) -> str:
     notes += [f"{_reason(entry)}." for entry in board.notes]
     notes += [f"{mark}: {name} ({_where(board, name)})." for name, mark in marks.items()]
     caption = f"{board.title}. Accuracy in per cent with its 95 % Wilson interval; time and evaluations per image."
-    return _table(head, body, " ".join([caption, *notes]), left=2)
+    table = _table(head, body, " ".join([caption, *notes]), left=2)
+    lines = board.additions.text.splitlines()
+    return "\n".join(
+        [
+            table,
+            *(["% add to the suite, so that all rows are ranked:"] if lines else []),
+            *(f"% {one}" for one in lines),
+        ]
+    )
+
+
+def _lacking(row: Row) -> str:
+    return f"; it lacks {row.missing}" if row.missing else ""
 
 
 def _certified(certified: Certified) -> str:

@@ -5,32 +5,31 @@ from __future__ import annotations
 import gc
 import math
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
+from harness.core.minimum import MINIMA, USUAL
 from harness.store.frames import Results, results
 from harness.store.provenance import Provenance, SuiteFacts, provenance
 from harness.store.published import Reference, published
+from harness.suite.reread import reread
 from reports.certified import Certified, certified
 from reports.contents import Content, contents
-from reports.entry import Entry, entry_of
+from reports.entry import Entry, entries_of
 from reports.evidence import Evidence, State
 from reports.numbers import percent, radius
-from reports.row import Column, Row, Worst
+from reports.row import Block, Column, Group, Row, Worst
+from reports.shortfall import Additions, additions, lacks_of
 from reports.statistics import detectable, neighbours, places
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    import pandas as pd
-
+    from harness.core.minimum import Lack, Minimum
     from harness.store.tallies import Shares
+    from harness.suite.reread import Reread
     from reports.attention import Study
     from reports.evidence import Flag
-
-
-#: defenses that are shown the clean image, where their traits were not recorded
-ORACLES = frozenset({"amv-oracle"})
 
 
 @dataclass(frozen=True)
@@ -39,6 +38,8 @@ class Board:
 
     Attributes:
         published: figures from elsewhere on the same dataset and budget, whatever their classifier; never ranked.
+        minimum: what a row has to have met to be ranked.
+        additions: what to add to the suite so that every row has met it.
         examples: that the worst cases are over; 0 without any.
         detectable: the smallest difference of two worst cases that so many examples show; None where none is shown.
     """
@@ -52,6 +53,8 @@ class Board:
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     published: tuple[Reference, ...] = ()
+    minimum: Minimum = MINIMA[USUAL]
+    additions: Additions = field(default_factory=Additions)
     examples: int = 0
     detectable: float | None = None
 
@@ -64,6 +67,23 @@ class Board:
     def budget(self) -> str:
         """Name the budget."""
         return "clean input only" if self.norm is None or self.eps is None else f"{self.norm} {radius(self.eps)}"
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """The rows in their groups, none of which is empty: no two of different groups may be compared."""
+        titles = {
+            Group.RANKED: "",
+            Group.BELOW: f"not ranked: attacked less than {self.minimum.name} asks",
+            Group.OTHER: "not ranked",
+            Group.REFERENCE: "no defense: the reference",
+        }
+        found = ((group, tuple(row for row in self.rows if row.group is group)) for group in Group)
+        return tuple(Block(group, titles[group], rows) for group, rows in found if rows)
+
+    @property
+    def below(self) -> tuple[Row, ...]:
+        """The rows that were attacked less than is asked."""
+        return tuple(row for row in self.rows if row.group is Group.BELOW)
 
     @property
     def resolution(self) -> str:
@@ -182,13 +202,14 @@ def leaderboard(
     frames: Results, origin: Provenance, references: Sequence[Reference] = (), decision: str | None = None
 ) -> Leaderboard:
     """Arrange frames into boards; nothing is left out, whatever its status."""
-    entries = _entries(frames, origin)
+    entries = entries_of(frames, origin)
     sections: list[Section] = []
     for facts in origin.suites:
         mine = [entry for entry in entries if entry.suite == facts.name and not entry.elsewhere]
         related = [entry for entry in entries if entry.suite == facts.name and entry.elsewhere]
         applied = replace(facts, decision=decision or facts.decision)
-        boards = _boards(mine, related, frames.shares, applied.decision, f"b{len(sections) + 1}")
+        asked = reread(facts.text)
+        boards = _boards(mine, related, frames.shares, applied.decision, f"b{len(sections) + 1}", asked)
         beside = tuple(replace(board, published=_beside(board, references, origin)) for board in boards)
         homeless = tuple(one for one in mine if not one.clean and not one.certified and one.norm is None)
         sections.append(
@@ -216,55 +237,32 @@ def _beside(board: Board, references: Sequence[Reference], origin: Provenance) -
     )
 
 
-def _entries(frames: Results, origin: Provenance) -> list[Entry]:
-    """Return an entry per row, of the suites and then of what is related to them."""
-    seen: dict[str, int] = {}
-    found = []
-    records = [*_records(frames.cells), *(_records(frames.related) if len(frames.related) else [])]
-    undefended = {(record["suite"], record["defense"]) for record in records if record["defense_use"] == "none"}
-    oracles = {(record["suite"], record["defense"]) for record in records if record["defense_use"] in ORACLES}
-    traits = {record["id"]: facts.traits or {} for record in records if (facts := origin.cells.get(record["id"]))}
-    pixels = {(record["suite"], record["dataset"]): traits.get(record["id"], {}).get("pixels") for record in records}
-    for position, record in enumerate(records):
-        cell = record["id"]
-        name = cell or f"refused-{position + 1}"
-        seen[name] = seen.get(name, 0) + 1
-        anchor = f"c-{name}" if seen[name] == 1 else f"c-{name}-{seen[name]}"
-        facts = origin.cells.get(cell) if cell else None
-        row = (record["suite"], record["defense"])
-        own = bool(facts and facts.spec["defense"]["params"].get("own_classifier"))
-        oracle = traits.get(cell, {}).get("oracle", row in oracles)
-        flags = {"undefended": row in undefended, "oracle": oracle, "own_classifier": own}
-        names = ("suite", "dataset", "classifier", "defense", "attack", "threat_model")
-        key = tuple(record[name] for name in (*names, *(("elsewhere", "id") if record.get("elsewhere") else ())))
-        size = pixels[record["suite"], record["dataset"]]
-        found.append(entry_of(record, anchor, facts, pixels=size, notes=frames.notes.get(key), **flags))
-    return found
-
-
-def _records(cells: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the rows with None for what pandas writes as not-a-number."""
-    columns = [column.astype(object).where(column.notna(), None).tolist() for _, column in cells.items()]
-    names = [str(name) for name in cells]
-    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
-
-
 def _boards(
     entries: Sequence[Entry],
     related: Sequence[Entry],
     shares: Mapping[tuple[str, ...], Shares],
     decision: str,
     prefix: str,
+    asked: Reread,
 ) -> list[Board]:
     """Return the boards in order of appearance."""
     boards: list[Board] = []
     for content in contents(entries, related):
         listed = {(e.attack, e.threat_model): Column(e.attack, e.threat_model, e.knowledge) for e in content.attacked}
         columns, anchor = tuple(listed.values()), f"{prefix}-{len(boards) + 1}"
-        rows = _rows(content, columns, shares, decision, anchor)
+        rows = _rows(content, columns, shares, decision, anchor, asked.minimum)
         at = (content.dataset, content.classifier, content.norm, content.eps)
-        boards.append(_resolved(Board(anchor, entries[0].suite, *at, columns, rows)))
+        board = Board(anchor, entries[0].suite, *at, columns, rows, minimum=asked.minimum)
+        boards.append(_resolved(_completed(board, entries, asked)))
     return boards
+
+
+def _completed(board: Board, cells: Sequence[Entry], asked: Reread) -> Board:
+    """Return a board with what would have to be added to the suite so that all its rows are ranked."""
+    if not board.below or board.norm is None or board.eps is None:
+        return board
+    where = (board.dataset, board.classifier, board.norm, board.eps)
+    return replace(board, additions=additions(board.below, cells, asked, where))
 
 
 def _resolved(board: Board) -> Board:
@@ -277,13 +275,19 @@ def _resolved(board: Board) -> Board:
 
 
 def _rows(
-    content: Content, columns: Sequence[Column], shares: Mapping[tuple[str, ...], Shares], decision: str, anchor: str
+    content: Content,
+    columns: Sequence[Column],
+    shares: Mapping[tuple[str, ...], Shares],
+    decision: str,
+    anchor: str,
+    minimum: Minimum,
 ) -> tuple[Row, ...]:
-    """Return the rows: ranked ones by worst case, then those without a rank, the reference last."""
+    """Return the rows, group by group and within them by worst case."""
     rows = [_row(name, mine, columns, shares, decision) for name, mine in content.rows().items()]
     worst = _worst(rows, anchor)
-    rows = [_standing(row, one) for row, one in zip(rows, worst, strict=True)]
-    rows.sort(key=lambda row: (row.reference, bool(row.unranked), -row.worst.accuracy.share if row.worst else 1.0))
+    rows = [_standing(row, one, minimum, content.norm) for row, one in zip(rows, worst, strict=True)]
+    groups = list(Group)
+    rows.sort(key=lambda row: (groups.index(row.group), -row.worst.accuracy.share if row.worst else 1.0))
     return tuple(_placed(rows))
 
 
@@ -311,7 +315,6 @@ def _row(
         clean=next(iter(mine.clean), None),
         attacked=tuple(met.get((one.attack, one.threat_model)) for one in columns),
         worst=None,
-        adaptive=False,
         rank=None,
         unranked="",
         transferred=tuple(mine.transferred),
@@ -327,20 +330,26 @@ def _judged(entries: Sequence[Entry], shares: Mapping[tuple[str, ...], Shares]) 
     return tuple(entry for entry in entries if entry.key in shares and (entry.done or entry.elsewhere))
 
 
-def _standing(row: Row, worst: Worst | None) -> Row:
+def _standing(row: Row, worst: Worst | None, minimum: Minimum, norm: str | None) -> Row:
     """Tell a row its worst case, and why it cannot be ranked if it cannot."""
-    adaptive = any(entry.adaptive for entry in row.evidence.attacks)
+    lacks: tuple[Lack, ...] = ()
     if row.reference:
         unranked = "reference"
     elif any(entry.oracle for entry in row.entries):
         unranked = "analysis only: it is shown the clean image"
-    elif not adaptive:
-        unranked = "no finished adaptive attack"
-    elif row.unfinished:
-        unranked = f"{row.unfinished} of {len(row.wanted)} cells unfinished"
+    elif norm is None:
+        unranked = "no attack in the suite"
     else:
-        unranked = "" if worst else "clean input refused or not in the suite"
-    return replace(row, worst=worst, adaptive=adaptive, unranked=unranked)
+        lacks = lacks_of(row.evidence, (entry for entry in row.attacked if entry), minimum, norm)
+        if row.unfinished:
+            unranked = f"{row.unfinished} of {len(row.wanted)} cells unfinished"
+        elif lacks:
+            unranked = f"attacked less than {minimum.name} asks"
+        elif row.evidence.too_few:
+            unranked = row.evidence.too_few
+        else:
+            unranked = "" if worst else "clean input refused or not in the suite"
+    return replace(row, worst=worst, unranked=unranked, lacks=lacks)
 
 
 def _worst(rows: Sequence[Row], anchor: str) -> list[Worst | None]:

@@ -14,6 +14,7 @@ from reports.facts import DECISIONS, FACTS, IN_SHORT, LEGEND
 from reports.judging import judged
 from reports.meanings import COMPARED, MEANINGS, STATES
 from reports.prices import FORWARD, THROUGH, forward, prices, through
+from reports.row import Group
 from reports.transfer import matrices
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def _section(section: Section, studies: Sequence[Study]) -> list[str]:
     for board in section.boards:
         blocks += [
             f"### {escaped(board.title)}",
-            board_table(board),
+            *_blocks(board),
             *_notes(board),
             *_published(board),
             *_flags(board),
@@ -86,8 +87,22 @@ def _study(study: Study) -> list[str]:
     return blocks
 
 
-def board_table(board: Board) -> str:
-    """Return one board: a row per defense."""
+def _blocks(board: Board) -> list[str]:
+    """Return a board's rows, a table for those that may be compared: the ranked with the reference, then the others."""
+    found = [board_table(board, [row for row in board.rows if row.group in (Group.RANKED, Group.REFERENCE)])]
+    for block in board.blocks:
+        if block.group in (Group.BELOW, Group.OTHER):
+            found += [f"#### {_sentence(block.title)}", board_table(board, block.rows)]
+        if block.group is Group.BELOW:
+            found.append("\n".join(f"- {escaped(f'{row.defense} lacks {row.missing}')}" for row in block.rows))
+            found.append(f"{escaped(board.minimum.sentence)}.")
+        if block.group is Group.BELOW and board.additions.text:
+            found += ["Add to the suite, so that all of them are ranked:", f"```yaml\n{board.additions.text}\n```"]
+    return found
+
+
+def board_table(board: Board, rows: Iterable[Row]) -> str:
+    """Return a row per defense."""
     head = [
         "rank",
         "defense",
@@ -98,15 +113,15 @@ def board_table(board: Board) -> str:
         "evaluations per image",
         "flags",
     ]
-    rows = []
-    for row in board.rows:
+    lines = []
+    for row in rows:
         cells = [escaped(_standing(row)), escaped(row.defense), _accuracy(row.clean)]
         cells.append(_worst(row, row.worst) if row.worst else numbers.NOTHING)
         cells += map(_accuracy, row.attacked)
         cells += [fact.of(row.clean) if row.clean else numbers.NOTHING for fact in IN_SHORT]
         cells.append(escaped(row.warning) or numbers.NOTHING)
-        rows.append(cells)
-    return table(map(escaped, head), rows, left=2)
+        lines.append(cells)
+    return table(map(escaped, head), lines, left=2)
 
 
 def certified_table(certified: Certified) -> str:

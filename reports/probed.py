@@ -9,7 +9,7 @@ import numpy as np
 
 from harness.core.spec import digest_of
 from harness.store.tallies import decide
-from reports.leaderboard import ORACLES
+from reports.entry import ORACLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -1,4 +1,7 @@
-"""The leaderboard as files of RobustBench's ``model_info``: ``<dataset>/<norm>/<Model>.json``."""
+"""The leaderboard as files of RobustBench's ``model_info``: ``<dataset>/<norm>/<Model>.json``.
+
+What was attacked less than its suite's minimum asks lies apart: ``not-ranked/<dataset>/<norm>/<Model>.json``.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from harness.core.spec import digest_of
 from harness.core.threat import BALLS
 from reports.numbers import radius
+from reports.row import Group
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,6 +23,9 @@ if TYPE_CHECKING:
     from reports.leaderboard import Board, Leaderboard, Section
     from reports.row import Row
 
+#: folder of what was attacked less than is asked
+APART = "not-ranked"
+
 #: longest name of a folder or file, ending aside
 _LONGEST = 100
 
@@ -27,12 +34,14 @@ def model_info(leaderboard: Leaderboard) -> dict[str, str]:
     """Return the text of each file by its path under ``model_info``.
 
     A row is there if it is ranked, or if it is the classifier without a defense, and all its cells are finished; in
-    the ball of a norm, that is: its cards know no other threat.
+    the ball of a norm, that is: its cards know no other threat. One that was attacked less than its suite's minimum
+    asks is there too, in a folder apart, which no table of RobustBench reads.
     ``clean_acc``, ``autoattack_acc`` and ``external`` are in per cent, as text, as RobustBench has them:
 
     - ``external``, there the best known evaluation, is the worst case per example over all attacks of the row;
     - ``autoattack_acc`` is there only where AutoAttack was run on the defense as a whole;
-    - ``unreliable`` is said where a row was attacked less than others, or where a flag warns of a weak attack;
+    - ``unreliable`` is said where a row was attacked less than others or than is asked, or where a flag warns of a weak
+      attack;
     - what a measurement does not tell (title, authors, venue, link) is left empty.
     """
     rows = [
@@ -40,7 +49,7 @@ def model_info(leaderboard: Leaderboard) -> dict[str, str]:
         for section in leaderboard.sections
         for board in section.boards
         for row in board.rows
-        if board.norm in BALLS and row.worst and not row.unfinished and (row.rank or row.reference)
+        if board.norm in BALLS and row.worst and not row.unfinished and row.group is not Group.OTHER
     ]
     places = [_place(board, row, leaderboard.provenance) for _, board, row in rows]
     taken = Counter(place.casefold() for place in places)
@@ -60,7 +69,8 @@ def safe(name: str) -> str:
 
 def _place(board: Board, row: Row, origin: Provenance) -> str:
     """Return the path of a row's file without its ending."""
-    return f"{safe(_dataset(board, row, origin))}/{safe(str(board.norm))}/{safe(f'{row.defense}_{board.classifier}')}"
+    place = f"{safe(_dataset(board, row, origin))}/{safe(str(board.norm))}/{safe(f'{row.defense}_{board.classifier}')}"
+    return f"{APART}/{place}" if row.group is Group.BELOW else place
 
 
 def _dataset(board: Board, row: Row, origin: Provenance) -> str:
@@ -97,7 +107,8 @@ def _card(section: Section, board: Board, row: Row, origin: Provenance) -> dict[
         card["autoattack_acc"] = _percent(min(auto))
     if row.worst:
         card["external"] = _percent(row.worst.accuracy.share)
-    return {**card, "unreliable": bool(row.caveat or _warnings(row)), "footnote": _footnote(section, row)}
+    unreliable = bool(row.lacks or row.caveat or _warnings(row))
+    return {**card, "unreliable": unreliable, "footnote": _footnote(section, row)}
 
 
 def _whole(entry: Entry, row: Row, origin: Provenance) -> bool:
@@ -123,7 +134,8 @@ def _footnote(section: Section, row: Row) -> str:
         f"external is the worst case per example over clean input, {attacks}."
     )
     flags = f"flags: {row.warning}" if row.warning else ""
-    return " ".join([said, *(f"{one[0].upper()}{one[1:]}." for one in (row.caveat, row.remark, flags) if one)])
+    below = f"not ranked, {row.unranked}: it lacks {row.missing}" if row.lacks else ""
+    return " ".join([said, *(f"{one[0].upper()}{one[1:]}." for one in (below, row.caveat, row.remark, flags) if one)])
 
 
 def _warnings(row: Row) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from reports.numbers import percent
 from reports.trust import FOLLOWED, flags_of
 
 if TYPE_CHECKING:
+    from harness.core.minimum import Lack
     from reports.entry import Accuracy, Entry
     from reports.evidence import Flag
     from reports.worst_case import WorstCase
@@ -54,6 +56,15 @@ class Worst:
         return f"\N{GREATER-THAN OR EQUAL TO} {percent(self.smallest)}" if self.case.estimated else ""
 
 
+class Group(StrEnum):
+    """Where a row stands on its board; in this order."""
+
+    RANKED = "ranked"
+    BELOW = "below the minimum"
+    OTHER = "not ranked"
+    REFERENCE = "reference"
+
+
 @dataclass(frozen=True)
 class Row:
     """A defense on a board.
@@ -64,9 +75,9 @@ class Row:
         attacked: an entry per column of the board; None where the suite has no such cell.
         worst: None until clean input and at least one attack are measured. While cells are unfinished it is an
             upper bound: another attack can only lower it.
-        adaptive: whether an attack that knows of the defense is finished.
         rank: place by worst case, from 1, see ``reports.statistics.places``; None where the row cannot be ranked.
         unranked: why not.
+        lacks: what it has not met of the minimum that its suite asks for, once the suite's own cells are finished.
         tied: the defenses that share the place: the numbers cannot tell their group's first from them.
         p: of the comparison that gave the row its place, corrected; None without one.
         transferred: cells whose examples were crafted on something else; they count for the worst case.
@@ -81,9 +92,9 @@ class Row:
     clean: Entry | None
     attacked: tuple[Entry | None, ...]
     worst: Worst | None
-    adaptive: bool
     rank: int | None
     unranked: str
+    lacks: tuple[Lack, ...] = ()
     tied: tuple[str, ...] = ()
     p: float | None = None
     transferred: tuple[Entry, ...] = ()
@@ -106,6 +117,20 @@ class Row:
     def unfinished(self) -> int:
         """How many of those can be measured and have not been, or not wholly."""
         return sum(entry.unfinished for entry in self.wanted)
+
+    @property
+    def group(self) -> Group:
+        """Where it stands: among the ranked, those attacked less than is asked, those that cannot be ranked."""
+        if self.reference:
+            return Group.REFERENCE
+        if not self.unranked:
+            return Group.RANKED
+        return Group.BELOW if self.lacks else Group.OTHER
+
+    @property
+    def missing(self) -> str:
+        """What it has not met of the minimum, in words; or nothing."""
+        return "; ".join(lack.sentence for lack in self.lacks)
 
     @cached_property
     def flags(self) -> tuple[Flag, ...]:
@@ -137,15 +162,16 @@ class Row:
 
     @property
     def caveat(self) -> str:
-        """Why the row was attacked less than others on its board, or nothing: a refused attack lowers no number.
+        """Why the row was attacked less than others that are ranked, or nothing: a refused attack lowers no number.
 
         One that knows no more than another that is finished is not missed: a defense without signs has none to smooth.
+        What is not ranked says what it lacks.
         """
         best = max((FOLLOWED.get(str(entry.knowledge), 0) for entry in self.evidence.knowing), default=0)
         refused = sorted(
             {str(one.knowledge) for one in self.attacked if one and one.status == "skipped" and _more(one, best)}
         )
-        return f"not attacked in {', '.join(refused)}: refused" if refused and not self.reference else ""
+        return f"not attacked in {', '.join(refused)}: refused" if refused and self.group is Group.RANKED else ""
 
     @property
     def remark(self) -> str:
@@ -162,6 +188,19 @@ class Row:
     def standing(self) -> str:
         """The rank, or why there is none."""
         return self.place or self.unranked
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows of a board that stand together.
+
+    Attributes:
+        title: what sets them apart; empty for those that are ranked.
+    """
+
+    group: Group
+    title: str
+    rows: tuple[Row, ...]
 
 
 def _more(entry: Entry, best: int) -> bool:

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from reports import numbers
 from reports.facts import IN_SHORT
+from reports.row import Group
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -59,9 +60,12 @@ def _caption(board: Board) -> Text:
         caption.append(f"; {board.unfinished} of {len(board.entries)} cells unfinished", "yellow")
     if board.resolution:
         caption.append(f"\n{board.resolution}")
+    if board.below:
+        caption.append(f"\n{board.minimum.sentence}")
     for row in board.rows:
         if row.unranked and not row.reference:
             caption.append(f"\n{row.defense} is not ranked: {row.unranked}")
+            caption.append(f"; it lacks {row.missing}" if row.missing else "")
         if row.remark:
             caption.append(f"\n{row.defense} {row.remark}")
         if row.caveat:
@@ -74,6 +78,8 @@ def _caption(board: Board) -> Text:
     for entry in board.notes:
         if entry.reason:
             caption.append(f"\n{entry.defense}, {entry.attack} {entry.threat_model}: {entry.state}: {entry.reason}")
+    if board.additions.text:
+        caption.append(f"\nadd to the suite, so that all of them are ranked:\n{board.additions.text}")
     return caption
 
 
@@ -91,10 +97,12 @@ def _table(board: Board, columns: slice) -> Table:
         table.add_column(
             Text(f"{column.attack}\n{column.threat_model}"), justify="right", overflow="fold", min_width=max(9, width)
         )
-    for row in board.rows:
-        if row.reference:
-            table.add_section()
-        table.add_row(*_name(row), *(_sums(row) if first else ()), *map(_accuracy, row.attacked[columns]))
+    for block in board.blocks:
+        table.add_section()
+        if block.title and block.group is not Group.REFERENCE:
+            table.add_row("", Text(block.title, "italic"))
+        for row in block.rows:
+            table.add_row(*_name(row), *(_sums(row) if first else ()), *map(_accuracy, row.attacked[columns]))
     return table
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
+from harness.core.minimum import Effort
 from harness.core.threat import BALLS, Norm
 
 if TYPE_CHECKING:
@@ -204,6 +205,9 @@ class Attack(Component, Protocol):
 
     It may have ``norms: ClassVar[tuple[Norm, ...]]``, the norms of threat models that it serves; without it those are
     the balls, ``Linf``, ``L2`` and ``L1``. It is never asked about another: ``refusal`` says why.
+
+    It may have a property ``effort: Effort``, what it spends on an image; without it its options ``steps``, ``eot`` and
+    ``n_queries`` say so. A row that met attacks of less effort than its suite's minimum asks is not ranked.
     """
 
     def __init__(self, options: Any) -> None: ...
@@ -226,6 +230,12 @@ def norms_of(attack: Attack) -> tuple[Norm, ...]:
     """Return the norms of threat models that an attack serves."""
     serves: tuple[Norm, ...] = getattr(attack, "norms", BALLS)
     return serves
+
+
+def effort_of(attack: Attack, params: Mapping[str, Any]) -> Effort:
+    """Return what an attack spends on an image: what it says, else what its options say by the names they have."""
+    told: Effort | None = getattr(attack, "effort", None)
+    return Effort.of(params) if told is None else told
 
 
 def refusal(attack: Attack, setting: Setting) -> str | None:
@@ -322,6 +332,7 @@ __all__ = [
     "Split",
     "Traits",
     "Victim",
+    "effort_of",
     "norms_of",
     "own_classifier",
     "refusal",

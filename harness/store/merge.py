@@ -206,11 +206,15 @@ class _Source:
             insert_new(self.here, table, values)
 
     def _traits(self) -> None:
-        """Tell the traits of cells that were recorded here before there were any, where they are known there."""
-        unknown = set(self.here.scalars(select(CellRow.digest).where(CellRow.traits.is_(None))))
+        """Tell the traits of cells that were recorded here before all of them were, where they are known there."""
+        known = {row.digest: row.traits or {} for row in self.here.execute(select(CellRow.digest, CellRow.traits))}
         which = CellRow.digest == bindparam("which")
         for rows in _stream(self.there, select(CellRow.digest, CellRow.traits).where(CellRow.traits.is_not(None))):
-            told = [{"which": row.digest, "told": row.traits} for row in rows if row.digest in unknown]
+            told = [
+                {"which": row.digest, "told": {**row.traits, **known[row.digest]}}
+                for row in rows
+                if row.traits.keys() - known.get(row.digest, row.traits).keys()
+            ]
             if told:
                 self.here.execute(update(CellRow).where(which).values(traits=bindparam("told")), told)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from harness.core.cell import CLEAN, Cell, Labels
-from harness.core.contracts import DataCard, Setting, refusal
+from harness.core.contracts import DataCard, Setting, effort_of, refusal
 from harness.core.spec import Spec
 from harness.core.threat import Knowledge
 from harness.store.store import Member
@@ -108,7 +108,8 @@ class Grid:
             return Member(labels, None, random, reason, threat)
         cell = self._cell(labels, threat)
         self.problems += self._other_data(cell)
-        return Member(labels, cell, random, traits=_traits(defense.built, self._card(labels.dataset)))
+        attack = self.shelf.attacks[source_of(labels)[0]] if attacked else None
+        return Member(labels, cell, random, traits=_traits(defense.built, self._card(labels.dataset), attack))
 
     def _cell(self, labels: Labels, threat: ThreatModel | None) -> Cell:
         shelf = self.shelf
@@ -208,12 +209,13 @@ class Grid:
                 yield self.document.problem(("evaluation", "n_examples"), sentence)
 
 
-def _traits(defense: Any, card: DataCard) -> dict[str, Any]:
-    """Return what reports want to know of a defense and its images without building either; see ``CellRow``."""
+def _traits(defense: Any, card: DataCard, attack: Resolved | None) -> dict[str, Any]:
+    """Return what reports want to know of a defense, its images and an attack unbuilt; see ``CellRow``."""
     traits = defense.traits
     followed = [Knowledge.FULL.value] if traits.differentiable else []
     followed += [Knowledge.SMOOTH.value] if hasattr(defense, "smoothed") else []
-    return {**vars(traits), "knowledge": followed, "pixels": math.prod(card.shape)}
+    spent = {} if attack is None else {"effort": vars(effort_of(attack.built, attack.spec.params))}
+    return {**vars(traits), "knowledge": followed, "pixels": math.prod(card.shape), **spent}
 
 
 def _mode_refusal(name: str, defense: Any, setting: Setting, attack: Any) -> str | None:

@@ -268,6 +268,12 @@ class Evaluation(_Schema):
     )
     shard_size: int = Field(64, ge=1, description="examples that are scheduled, recorded and retried together")
     seed: int = Field(0, ge=0, description="seed of every draw of attacks and defenses")
+    minimum: Literal["purifier-1", "field-1"] = Field(
+        "purifier-1",
+        description="what a row has to have met to be ranked: a gradient attack with the strongest knowledge that its "
+        "defense allows, and one without gradients; purifier-1: 20 steps with 4 draws, 200 queries; field-1: 200 steps "
+        "with 20 draws, 5000 queries; applied when reading",
+    )
 
 
 class ProbeOptions(_Schema):

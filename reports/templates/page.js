@@ -1,7 +1,6 @@
-// Sortable columns: the page says all without them. A reference line stands in the foot and stays there, and a line
-// of flags stays below its row.
+// Sortable columns: the page says all without them. A reference line stands in the foot and stays there, a line of
+// flags stays below its row, and rows stay in their block.
 document.querySelectorAll("table.sortable").forEach((table) => {
-  const body = table.tBodies[0];
   const value = (row, place) => {
     const cell = row.cells[place];
     if (!cell) return -Infinity;
@@ -19,12 +18,14 @@ document.querySelectorAll("table.sortable").forEach((table) => {
       const down = head.getAttribute("aria-sort") === "ascending";
       heads.forEach((one) => one.removeAttribute("aria-sort"));
       head.setAttribute("aria-sort", down ? "descending" : "ascending");
-      const below = new Map();
-      [...body.rows].forEach((row) => row.classList.contains("beside") && below.set(row.previousElementSibling, row));
-      const rows = [...body.rows].filter((row) => !row.classList.contains("beside"));
-      rows.sort((a, b) => compare(value(a, place), value(b, place)));
-      if (down) rows.reverse();
-      body.append(...rows.flatMap((row) => (below.has(row) ? [row, below.get(row)] : [row])));
+      [...table.tBodies].forEach((body) => {
+        const below = new Map();
+        [...body.rows].forEach((row) => row.classList.contains("beside") && below.set(row.previousElementSibling, row));
+        const rows = [...body.rows].filter((row) => !["beside", "heading"].some((one) => row.classList.contains(one)));
+        rows.sort((a, b) => compare(value(a, place), value(b, place)));
+        if (down) rows.reverse();
+        body.append(...rows.flatMap((row) => (below.has(row) ? [row, below.get(row)] : [row])));
+      });
     });
   });
 });

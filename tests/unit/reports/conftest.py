@@ -25,6 +25,9 @@ THREATS = {
 }
 
 
+#: what an attack spends that meets the usual minimum all by itself, as AutoAttack does
+ENOUGH = {"steps": 20, "eot": 4, "queries": 200}
+
 #: what one image takes if a test does not say otherwise: of a defense, and of an attack whose memory nobody watched
 USUAL = Cost(1, 0.5, 11, 10, 10, peak_memory=12_300_000, batch_size=4)
 CRAFT = Cost(1, 2.0, 20, 20)
@@ -76,7 +79,10 @@ class Bench:
         ``cost`` is that of the defense, ``attack`` that of the attack if there is one, each for one image.
         """
         cell = self.cell(defense, threat, **options)
-        self.members.append(Member(cell.labels, cell, random=cell.defense.use != "none"))
+        random = cell.defense.use != "none"
+        told = Traits(random=random, differentiable=False, oracle=cell.defense.use == "amv-oracle")
+        traits = {**vars(told), "knowledge": [], "pixels": 64, **({"effort": ENOUGH} if threat else {})}
+        self.members.append(Member(cell.labels, cell, random=random, traits=traits))
         if correct:
             self.measure(cell, correct, cost, attack)
         return cell
@@ -189,6 +195,7 @@ class Trial:
     repeats: int = 1
     decision: str = "mean"
     weights: str = "a" * 64
+    text: str = "suite: toy\n"
     members: list[Member] = field(default_factory=list)
     measured: list[tuple[Cell, Done]] = field(default_factory=list)
 
@@ -210,12 +217,13 @@ class Trial:
         params: dict[str, Any] | None = None,
         notes: dict[str, Any] | None = LOOKED,
         backwards: int = 20,
+        effort: dict[str, int] | None = ENOUGH,
         **options: Any,
     ) -> Cell:
         """Add an attack, whose threat model is called by its knowledge, and by its radius where that is not 0.2.
 
         ``right``: how many examples it leaves right, those of the first places; a text has a word of digits for each,
-        a digit for each repeat. None if it was not run.
+        a digit for each repeat. None if it was not run. ``effort`` is what was recorded of what it spends.
         """
         title = "-".join([threat, *([f"{eps:g}"] if eps != 0.2 else []), *(["fixed"] if fixed else [])])
         labels = ((f"{attack}{FROM}{source}" if source else attack), title)
@@ -227,7 +235,13 @@ class Trial:
             **({"source_classifier": CLASSIFIER, "source_defense": other} if source else {}),
         }
         cost = replace(CRAFT, backwards=backwards)
-        return self._add(defense, right, USUAL, *labels, crafted=cost, notes=notes, fixed=fixed, **parts, **options)
+        told = {"crafted": cost, "notes": notes, "fixed": fixed, "effort": effort}
+        return self._add(defense, right, USUAL, *labels, **told, **parts, **options)
+
+    @staticmethod
+    def follows(*knowledge: str) -> dict[str, Any]:
+        """Return the traits of a defense of which an attacker can follow so much."""
+        return {**TRAITS, "knowledge": list(knowledge)}
 
     def certify(self, defense: str = "pure", right: int = 20) -> Cell:
         """Add a certificate."""
@@ -244,6 +258,7 @@ class Trial:
         random: bool = True,
         fixed: bool = False,
         traits: dict[str, Any] | None = TRAITS,
+        effort: dict[str, int] | None = None,
         recipe: Spec | None = None,
         **parts: Any,
     ) -> Cell:
@@ -260,7 +275,8 @@ class Trial:
             labels=Labels("digits", "cnn", defense, *labels),
         )
         random = random and not fixed
-        self.members.append(Member(cell.labels, cell, random, traits=traits))
+        told = {**traits, "effort": effort} if traits and effort else traits
+        self.members.append(Member(cell.labels, cell, random, traits=told))
         if right is not None:
             words = right.split() if isinstance(right, str) else ["1"] * right + ["0"] * (self.n_examples - right)
             words = [word * self.repeats if random and len(word) == 1 else word for word in words]
@@ -273,7 +289,7 @@ class Trial:
         """Write the suite into the database; return its path."""
         store = Store.open(str(self.path), create=True)
         rules = (self.decision, self.n_examples, self.repeats, 50)
-        store.declare(Declaration(self.name, "A toy", "suite: toy\n", *rules, tuple(self.members)))
+        store.declare(Declaration(self.name, "A toy", self.text, *rules, tuple(self.members)))
         for cell, found in self.measured:
             places = {outcome.place for outcome in found.outcomes}
             repeats = {outcome.repeat for outcome in found.outcomes}
