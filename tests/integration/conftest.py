@@ -50,9 +50,7 @@ class Bench:
         return [sys.executable, "-P", "-m", "harness.cli", *words]
 
     def purebench(self, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            self.command(*words), env=self.environment, capture_output=True, text=True, timeout=500, check=False
-        )
+        done = subprocess.run(self.command(*words), env=self.environment, capture_output=True, text=True, check=False)
         assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 

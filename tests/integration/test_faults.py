@@ -253,7 +253,7 @@ def test_a_folder_that_is_mounted_read_only_is_one_sentence(tiny_bench: type[Ben
         pytest.skip("mounting a folder read-only is not allowed here")
     for _ in ("absent", "there"):
         command = [*sealed, *bench.command("run", TINY, "--db", str(bench.db))]
-        said = subprocess.run(command, env=bench.environment, capture_output=True, text=True, timeout=100, check=False)
+        said = subprocess.run(command, env=bench.environment, capture_output=True, text=True, check=False)
         assert said.returncode == 2, said.stderr
         assert len(said.stderr.splitlines()) == 1
         assert "choose" in said.stderr
