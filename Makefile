@@ -1,9 +1,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 KILLS ?= 100
+BUSY ?= 16
 READY := .venv/.ready
 
-.PHONY: quickstart test test-all chaos check setup clean
+# a processor that can do less, and so adds in other orders; of numpy's abilities, those that it found here
+MASK := ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_ENABLE_INSTRUCTIONS=SSE4_2 \
+	OPENBLAS_CORETYPE=Nehalem OMP_NUM_THREADS=1
+FOUND := from numpy._core._multiarray_umath import __cpu_dispatch__ as known, __cpu_features__ as has; \
+	print(*(name for name in known if has[name]))
+
+.PHONY: quickstart test test-masked test-loaded test-all bench chaos check setup clean
 
 quickstart: $(READY)
 	$(BIN)/purebench run quickstart --db out/quickstart.db
@@ -11,6 +18,14 @@ quickstart: $(READY)
 
 test: $(READY)
 	$(BIN)/pytest -n auto --dist loadfile -m "not slow and not benchmark"
+
+# the same on another processor, and beside others that want this one
+test-masked: $(READY)
+	$(MASK) NPY_DISABLE_CPU_FEATURES="`$(BIN)/python -c '$(FOUND)'`" $(MAKE) test
+
+test-loaded: $(READY)
+	@for number in `seq $(BUSY)`; do sh -c 'while :; do :; done' & busy="$$busy $$!"; done; \
+		trap "kill $$busy" EXIT INT TERM; $(MAKE) test
 
 test-all: $(READY)
 	$(BIN)/pytest -m "not benchmark"

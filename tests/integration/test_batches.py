@@ -15,13 +15,13 @@ import pytest
 from attacks.pgd import PGD
 from harness.artifacts import Folder
 from harness.core.cell import Shard
-from harness.core.job import Evaluate, Terms, Train
+from harness.core.job import Evaluate, Terms
 from harness.core.result import MEASURES
 from harness.run import work
 from harness.suite.load import read_suite
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from harness.core.cell import Cell
     from harness.core.result import Outcome
@@ -53,19 +53,19 @@ def suite() -> Suite:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Folder:
-    """Where the networks are that a cell has needed."""
-    return Folder(tmp_path_factory.mktemp("trained"))
+def trained(
+    suite: Suite, tmp_path_factory: pytest.TempPathFactory, with_networks: Callable[[Suite, Path], None]
+) -> Folder:
+    """Where the networks are."""
+    folder = Folder(tmp_path_factory.mktemp("trained"))
+    with_networks(suite, folder.root)
+    return folder
 
 
-def do(job: Train | Evaluate, folder: Folder, terms: Terms | None = None) -> Sequence[Outcome]:
-    """Do a job after all that it needs; a quick version of what the scheduler does."""
-    if isinstance(job, Evaluate):
-        for recipe in job.cell.recipes():
-            if not folder.has("weights", recipe.digest):
-                do(Train(recipe), folder)
-        if job.craft is not None:
-            work.do(job.craft, folder, terms or Terms(), lambda share: None)
+def do(job: Evaluate, folder: Folder, terms: Terms | None = None) -> Sequence[Outcome]:
+    """Do a job after the attack that it needs; a quick version of what the scheduler does."""
+    if job.craft is not None:
+        work.do(job.craft, folder, terms or Terms(), lambda share: None)
     return work.do(job, folder, terms or Terms(), lambda share: None).outcomes
 
 

@@ -8,16 +8,25 @@ import pandas as pd
 import pytest
 
 import harness
+from harness.suite.load import load_suite
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from conftest import Bench
 
+    from harness.suite.suite import Suite
+
 
 @pytest.fixture(scope="module")
-def certified(tiny_bench: type[Bench], tmp_path_factory: pytest.TempPathFactory) -> Bench:
+def certified(
+    tiny_bench: type[Bench],
+    tmp_path_factory: pytest.TempPathFactory,
+    with_networks: Callable[[Suite, Path], None],
+) -> Bench:
     bench = tiny_bench.at(tmp_path_factory.mktemp("certified"))
+    with_networks(load_suite(str(bench.suites / "tiny-certified.yaml")), bench.home)
     bench.run("tiny-certified", "--workers", "2")
     return bench
 

@@ -17,11 +17,15 @@ from harness.core.errors import UserError
 from harness.store.adversarial import export_adversarial
 from harness.store.store import Store
 from harness.store.tables import ResultRow
+from harness.suite.load import load_suite
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from conftest import Bench
+
+    from harness.suite.suite import Suite
 
 #: attacks whose examples are replayed, each under its threat model
 REPLAYED = [("pgd", "Linf"), ("stadv", "flow")]
@@ -31,8 +35,13 @@ PLACE, SEEN = ["defense", "place", "repeat"], ["example", "label", "prediction",
 
 
 @pytest.fixture(scope="module")
-def bench(tiny_bench: type[Bench], tmp_path_factory: pytest.TempPathFactory) -> Bench:
+def bench(
+    tiny_bench: type[Bench],
+    tmp_path_factory: pytest.TempPathFactory,
+    with_networks: Callable[[Suite, Path], None],
+) -> Bench:
     made = tiny_bench.at(tmp_path_factory.mktemp("outside"))
+    with_networks(load_suite(str(made.suites / "outside.yaml")), made.home)
     made.run("outside", "--workers", "2")
     return made
 

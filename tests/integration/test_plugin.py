@@ -42,9 +42,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder into which pip has installed the example, without a network."""
     folder = tmp_path_factory.mktemp("site")
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-    done = subprocess.run(
-        [*pip, "--target", str(folder), str(EXAMPLE)], capture_output=True, text=True, timeout=200, check=False
-    )
+    done = subprocess.run([*pip, "--target", str(folder), str(EXAMPLE)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -100,7 +98,6 @@ def test_its_author_can_use_the_contracts(tmp_path: Path) -> None:
         [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)],
         capture_output=True,
         text=True,
-        timeout=200,
         check=False,
         cwd=tmp_path,
     )

@@ -78,7 +78,7 @@ def test_the_order_of_the_jobs_changes_nothing(tiny: Bench, tmp_path: Path) -> N
     pd.testing.assert_frame_equal(found, outcomes(tiny), check_exact=True)
 
 
-@pytest.mark.parametrize("finished_jobs", [9, 30])
+@pytest.mark.parametrize("finished_jobs", [9, 24])  # of 35
 def test_a_killed_run_continues_to_the_same_table(tiny: Bench, tmp_path: Path, finished_jobs: int) -> None:
     bench = type(tiny).at(tmp_path)
     suite = tiny.command("run", str(tiny.suites / "tiny.yaml"), "--db", str(bench.db), "--workers", "2")
@@ -114,8 +114,10 @@ def test_a_killed_worker_costs_nothing_but_time(tiny: Bench, tmp_path: Path) -> 
         lines = []
         for line in driver.stderr:
             lines.append(line)
-            if len(lines) == 3:
-                os.kill(_workers(driver.pid)[0], signal.SIGKILL)
+            # one that had no job is replaced without a word
+            if len(lines) >= 3 and not any("trying again" in said for said in lines):
+                for worker in _workers(driver.pid)[:1]:
+                    os.kill(worker, signal.SIGKILL)
     assert driver.returncode == 0, "".join(lines)
     assert any("trying again" in line for line in lines)
     pd.testing.assert_frame_equal(outcomes(bench), outcomes(tiny), check_exact=True)

@@ -152,8 +152,9 @@ def test_figures_are_those_of_the_flaw(flawed: dict[str, dict[str, Flag]]) -> No
     # a step function has no gradient anywhere, a loud classifier none where it is right
     assert rounded["zero-gradient"].value == 1.0
     assert 0.5 < (saturated["zero-gradient"].value or 0.0) < 1.0
-    # without a gradient nothing moves, so that what is right about clean images stays right without a bound
-    assert saturated["unbounded-not-zero"].value == saturated["zero-gradient"].value
+    # without a gradient nothing moves, so that what is right about clean images stays right without a bound; an image
+    # of 64 may come to where it has none, or leave
+    assert saturated["unbounded-not-zero"].value == pytest.approx(saturated["zero-gradient"].value, abs=0.1)
     assert flawed["voting"]["votes"].value == 3
     assert flawed["mae-pure"]["optimises"].value == 4
 

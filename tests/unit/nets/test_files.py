@@ -19,6 +19,8 @@ from harness.testing.nets import CARD as DIGITS
 CARD = DataCard(shape=(3, 32, 32), n_classes=10, n_test=64, sha256="0" * 64)
 NETS = get_args(files.Net)
 SHA256 = "0" * 64
+#: five of 10,000 images, whose two largest logits may agree to the digits in which processors differ
+FEW = 5e-4
 
 
 def options(**given):
@@ -233,7 +235,7 @@ def test_the_hash_is_a_part_of_the_identity():
     ],
 )
 def test_small_networks_have_the_measured_accuracy(shared, monkeypatch, net, name, accuracy):
-    assert right(shared, monkeypatch, net, name, 10_000) == pytest.approx(accuracy, abs=1e-4)
+    assert right(shared, monkeypatch, net, name, 10_000) == pytest.approx(accuracy, abs=FEW)
 
 
 @pytest.mark.shared
@@ -246,7 +248,7 @@ def test_resnet20_has_the_published_accuracy_on_a_part(shared, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize(("net", "accuracy"), [("resnet20", 0.9173), ("resnet32", 0.9263), ("resnet56", 0.9339)])
 def test_residual_networks_have_the_published_accuracy(shared, monkeypatch, net, accuracy):
-    assert right(shared, monkeypatch, net, f"cifar10-{net}", 10_000) == pytest.approx(accuracy, abs=1e-4)
+    assert right(shared, monkeypatch, net, f"cifar10-{net}", 10_000) == pytest.approx(accuracy, abs=FEW)
 
 
 def right(shared, monkeypatch, net, name, number):

@@ -41,10 +41,12 @@ def told():
             os.kill(os.getpid(), signal.SIGKILL)
         if str(job) == "hang":
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            time.sleep(600)
+            time.sleep(86_400)
         if str(job) == "half":
             progress(0.5)
-            time.sleep(1)
+            patience = iter(range(2400))  # two minutes
+            while not (folder.root / "seen").exists() and next(patience, None) is not None:
+                time.sleep(0.05)
         if str(job) in ("memory", "quit"):
             from harness.run import work
 
@@ -75,9 +77,8 @@ def do(executor, *jobs):
     """Do as many jobs as there are seats; return how they ended, in the order of the jobs."""
     for ticket, job in enumerate(jobs):
         executor.submit(ticket, job, None)
-    found, deadline = [], time.monotonic() + 60
+    found = []
     while len(found) < len(jobs):
-        assert time.monotonic() < deadline, "expected the jobs to end"
         found += executor.wait()[0]
     return sorted(found, key=lambda one: one.ticket)
 
@@ -97,9 +98,10 @@ def test_a_worker_that_dies_between_two_jobs_is_replaced(tmp_path):
     with crew(tmp_path, ONE) as executor:
         pid = do(executor, LOOK)[0].done.environment["pid"]
         worker = psutil.Process(pid)
+        pool = executor.free[0].pool
         worker.kill()
-        worker.wait(10)
-        time.sleep(0.5)  # until its pool has noticed
+        while pool._flags.broken is None:  # until its pool has noticed
+            time.sleep(0.05)
         (after,) = do(executor, LOOK)
     assert after.done.environment["pid"] != pid
 
@@ -124,9 +126,7 @@ def test_the_variables_of_a_seat_reach_its_worker_and_the_one_that_replaces_it(t
 
 def test_a_worker_that_hangs_is_killed_and_the_next_job_runs(tmp_path, store, silent):
     with crew(tmp_path, ONE) as executor:
-        began = time.monotonic()
         tally = run([HANG], store, executor, silent, Limits(timeouts={"train": 0.5}))
-        assert time.monotonic() - began < 60  # and not the 600 s that the job sleeps
     assert [reason for _, reason in tally.failed] == ["given up after 0.5 s, the time limit of train jobs"]
 
 
@@ -148,12 +148,15 @@ def test_progress_is_seen_while_a_job_is_under_way(tmp_path):
         shares = set()
         while 3 in (now := executor.wait()[1]):
             shares.add(now[3])
+            if 0.5 in shares:
+                (tmp_path / "seen").touch()
     assert 0.5 in shares
 
 
 def test_a_job_does_not_fail_because_its_progress_cannot_be_told(tmp_path):
     with crew(tmp_path, ONE) as executor:
         shutil.rmtree(executor.shares.name)
+        (tmp_path / "seen").touch()
         assert do(executor, HALF)[0].done is not None
 
 
@@ -180,15 +183,16 @@ DRIVER = """
 
     def work(job, folder, terms, progress):
         import os, time
-        (folder.root / "pid").write_text(str(os.getpid()))
-        time.sleep(600)
+        (folder.root / "part").write_text(str(os.getpid()))
+        (folder.root / "part").rename(folder.root / "pid")  # which appears whole
+        time.sleep(86_400)
 
     executor = LocalExecutor(Folder(Path(sys.argv[1])), seats("cpu", 1), work)
     executor.submit(1, Train(Spec.of("recipe", "cnn", 1, {})), None)
     while not (Path(sys.argv[1]) / "pid").exists():
         executor.wait()
     print("torch" in sys.modules, flush=True)
-    time.sleep(600)
+    time.sleep(86_400)
 """
 
 
@@ -198,4 +202,4 @@ def test_the_driver_has_no_torch_and_its_workers_end_with_it(tmp_path):
         assert driver.stdout.readline() == "False\n"
         worker = psutil.Process(int((tmp_path / "pid").read_text()))
         driver.send_signal(signal.SIGKILL)
-    worker.wait(10)
+    worker.wait()
