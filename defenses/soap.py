@@ -42,14 +42,15 @@ if TYPE_CHECKING:
 class SOAP:
     """Signed-gradient steps that lower an auxiliary loss, within the radius that lowers it most."""
 
-    version: ClassVar[int] = 1
+    #: 2: its signs can be followed; cells of version 1 are recorded as those of a defense that nothing goes through
+    version: ClassVar[int] = 2
     source: ClassVar[str] = "Shi et al., Online Adversarial Purification, ICLR 2021, section 3"
     inner: ClassVar[tuple[str, ...]] = ("reconstruction",)
 
     class Options(BaseOptions):
         """Units: pixels in [0, 1].
 
-        The authors' code takes 11 radii, 0 to 40/255 by 4/255, with 5 steps of 4/255 in each; as many suit the digits.
+        The defaults are those of the authors' code: 11 radii, 0 to 40/255 by 4/255, with 5 steps of 4/255 in each.
         """
 
         net: Recipe = Field(description="recipe of the auxiliary network: an autoencoder, or a classifier")
@@ -57,8 +58,8 @@ class SOAP:
             "reconstruction", description="the self-supervised loss"
         )
         steps: int = Field(5, ge=1, description="iterations within each radius")
-        step_size: Eps = Field(0.04, description="length of a step in every pixel")
-        eps: Eps = Field(0.2, description="largest radius of the Linf ball around the input")
+        step_size: Eps = Field(4 / 255, description="length of a step in every pixel")
+        eps: Eps = Field(40 / 255, description="largest radius of the Linf ball around the input")
         radii: int = Field(10, ge=1, description="radii that are tried: eps / radii, 2 eps / radii, ..., and no change")
         mask_ratio: Number = Field(
             0.0, ge=0, lt=1, description="reconstruction: share of the patches that is removed; 0 is the error of all"

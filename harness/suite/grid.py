@@ -147,8 +147,8 @@ class Grid:
         if threat.knowledge is Knowledge.SURROGATE and victim not in self.shelf.surrogates:
             best = _strongest(self.shelf.defenses[victim].built)
             return (
-                f"{victim} has no `surrogate` in its entry, so there is nothing cheaper to attack; name the options of a "
-                f"cheaper version there, or use knowledge: {best}"
+                f"{victim} has no `surrogate` in its entry, so there is nothing cheaper to attack; name a cheaper "
+                f"version's options there, or use knowledge: {best}"
             )
         shelf = self.shelf.surrogates if threat.knowledge is Knowledge.SURROGATE else self.shelf.defenses
         attack, defense = self.shelf.attacks[name].built, shelf[victim].built

@@ -65,7 +65,7 @@ def test_without_a_cheaper_version_there_is_nothing_to_attack(modes):
 
 def test_who_has_no_smooth_version_is_told_what_there_is_instead(modes, monkeypatch):
     monkeypatch.delattr(find("defense", "blur").load(), "smoothed")
-    with pytest.raises(UserError, match="blur has no smooth version: .* use knowledge: full"):
+    with pytest.raises(UserError, match=r"blur has no smooth version: .* use knowledge: full"):
         modes("smooth")
     plain = next(one for one in modes("bpda").members if one.cell)
     assert plain.traits["knowledge"] == ["full"]
@@ -75,7 +75,7 @@ def test_who_has_no_smooth_version_is_told_what_there_is_instead(modes, monkeypa
 def test_a_missing_surrogate_points_to_what_can_be_followed(modes, monkeypatch, known, advice):
     blur = find("defense", "blur").load()
     monkeypatch.setattr(blur, "traits", replace(Soft.traits, **known))
-    with pytest.raises(UserError, match=f"blur has no `surrogate` in its entry.* use knowledge: {advice}"):
+    with pytest.raises(UserError, match=rf"blur has no `surrogate` in its entry.* use knowledge: {advice}"):
         modes("surrogate")
     monkeypatch.delattr(blur, "smoothed")
     with pytest.raises(UserError, match=f"use knowledge: {advice if advice == 'full' else 'bpda'}"):
