@@ -42,7 +42,7 @@ class AMVOracle:
         steps: int = Field(150, ge=1, description="iterations")
         step_size: Eps = Field(1 / 255, description="length of a step in every pixel")
         halve_step: bool = Field(True, description="halve the step after half of the iterations")
-        eps: Eps = Field(8 / 255, description="radius of the Linf ball around the input that the result stays in")
+        eps: Eps = Field(0.2, description="radius of the Linf ball around the input that the result stays in")
         mask_ratio: Number = Field(0.5, ge=0, lt=1, description="share of the patches that is removed")
         masks: int = Field(1, ge=1, description="masks whose variations are averaged in a step")
         mask_mode: Literal["fresh", "fixed"] = Field("fresh", description="draw masks anew in each iteration, or once")

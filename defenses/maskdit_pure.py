@@ -70,7 +70,7 @@ class MaskDiTPure:
         steps: int = Field(25, ge=1, description="iterations")
         step_size: Eps = Field(1 / 255, description="length of a step in every pixel")
         halve_step: bool = Field(False, description="halve the step after half of the iterations")
-        eps: Eps = Field(8 / 255, description=EPS)
+        eps: Eps = Field(0.2, description=EPS)
         sigma: Level | tuple[Level, ...] = Field(
             0.2,
             description="standard deviation of the noise, not told by the paper; several are gone through in order, in "
