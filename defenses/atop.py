@@ -6,6 +6,9 @@ trained against a discriminator. The tuning is the recipe's (objective ``atop``)
 recipe that it starts from. Robust figures of theirs that leave the purifier out of the backward pass are BPDA's; ask
 for ``full`` and ``eot``.
 
+The authors' figures in their headlines are that other network's. The recipes that ship tune with a weight of 1 for the
+cross-entropy, where the authors' code and the objective's default have 0.05: see there.
+
 The transforms are told in ``harness.nets.transforms``. ``RT3`` follows figure 2 of the paper: one draw of noise, and
 masks without overlap that cover the image, whose completed patches are put together. How many masks the figures of the
 paper have is not known to us; its pictures and code have four, a ``mask_ratio`` of 1/4.

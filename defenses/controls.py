@@ -55,7 +55,10 @@ class RandomSign:
 
 
 class Noise:
-    """Gaussian noise on every pixel, clipped to [0, 1]; nothing takes it away again."""
+    """Gaussian noise on every pixel, clipped to [0, 1]; nothing takes it away again.
+
+    Cohen et al. have deviations of 0.12, 0.25, 0.5 and 1, do not clip, and train the classifier under the noise.
+    """
 
     version: ClassVar[int] = 1
     source: ClassVar[str] = "the noise of Cohen et al., ICML 2019, without the vote"

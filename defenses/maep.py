@@ -2,9 +2,10 @@
 
 Source: Chen and Lu, "Adversarial Masked Autoencoder Purifier with Defense Transferability", arXiv 2501.16904. The
 training is the recipe's: the L1 distance to the clean image from an attacked one beside the masked reconstruction loss.
-The authors close the gap between masks in training and none at inference by low-rank fine-tuning; patch size, loss
-weights, attack and rank are not known to us, so figures of this class stand for the method, not for their weights.
-Their own figures meet attackers who do not know of the purifier.
+The authors close the gap between masks in training and none at inference by low-rank fine-tuning, which is not here:
+our training purifies without masks from the start (objective ``purify-pixels``). Patch size, loss weights, attack and
+rank are not known to us, so figures of this class stand for the method, not for their weights. Their own figures meet
+attackers who do not know of the purifier.
 """
 
 from __future__ import annotations

@@ -13,6 +13,9 @@ stands apart, so that the classifier is the one that all defenses share:
   mirrored where ``flip`` says so. The recipe may be the suite's own classifier; it was not trained for consistency.
 
 Predicting rotations, the third task of the paper, wants a head of its own and is left out.
+
+Its steps are signs, so ``full`` would follow the identity; ``smooth`` follows the descent of the radius that is kept.
+Which one that is has no derivative, in either.
 """
 
 from __future__ import annotations
@@ -32,20 +35,22 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from harness.core.contracts import Nets
+    from harness.core.threat import Smoothing
     from harness.draws import Draws
 
 
 class SOAP:
     """Signed-gradient steps that lower an auxiliary loss, within the radius that lowers it most."""
 
-    version: ClassVar[int] = 1
+    #: 2: its signs can be followed; cells of version 1 are recorded as those of a defense that nothing goes through
+    version: ClassVar[int] = 2
     source: ClassVar[str] = "Shi et al., Online Adversarial Purification, ICLR 2021, section 3"
     inner: ClassVar[tuple[str, ...]] = ("reconstruction",)
 
     class Options(BaseOptions):
         """Units: pixels in [0, 1].
 
-        The authors' code takes 11 radii, 0 to 40/255 by 4/255, with 5 steps of 4/255 in each; as many suit the digits.
+        The defaults are those of the authors' code: 11 radii, 0 to 40/255 by 4/255, with 5 steps of 4/255 in each.
         """
 
         net: Recipe = Field(description="recipe of the auxiliary network: an autoencoder, or a classifier")
@@ -53,8 +58,8 @@ class SOAP:
             "reconstruction", description="the self-supervised loss"
         )
         steps: int = Field(5, ge=1, description="iterations within each radius")
-        step_size: Eps = Field(0.04, description="length of a step in every pixel")
-        eps: Eps = Field(0.2, description="largest radius of the Linf ball around the input")
+        step_size: Eps = Field(4 / 255, description="length of a step in every pixel")
+        eps: Eps = Field(40 / 255, description="largest radius of the Linf ball around the input")
         radii: int = Field(10, ge=1, description="radii that are tried: eps / radii, 2 eps / radii, ..., and no change")
         mask_ratio: Number = Field(
             0.0, ge=0, lt=1, description="reconstruction: share of the patches that is removed; 0 is the error of all"
@@ -62,8 +67,13 @@ class SOAP:
         crop: Number = Field(0.75, gt=0, le=1, description="consistency: side of the centre that is enlarged")
         flip: bool = Field(False, description="consistency: mirror the centre; not where that changes the class")
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, smoothing: Smoothing | None = None) -> None:
         self.options = options
+        self.smoothing = smoothing
+
+    def smoothed(self, smoothing: Smoothing) -> SOAP:
+        """Return the same defense, through whose signs a gradient can go."""
+        return type(self)(self.options, smoothing)
 
     @property
     def traits(self) -> Traits:
@@ -79,7 +89,10 @@ class SOAP:
         return refuse_full("soap", setting)
 
     def purify(self, x: Tensor, nets: Nets, draws: Draws) -> Tensor:
-        """Return images within ``eps`` of ``x`` with the smallest auxiliary loss of those that were tried."""
+        """Return images within ``eps`` of ``x`` with the smallest auxiliary loss of those that were tried.
+
+        No graph is behind them, unless signs are smoothed.
+        """
         import torch
 
         options = self.options
@@ -87,12 +100,14 @@ class SOAP:
         def loss(at: Tensor, still: Tensor, step: int) -> Tensor:
             return self.loss(at, nets, draws)
 
-        best = x.detach().clone()
+        best = x.detach().clone() if self.smoothing is None else x.clone()
         with torch.no_grad():
             least = self.loss(best, nets, draws)
         for radius in range(1, options.radii + 1):
             eps = options.eps * radius / options.radii
-            found = descend(x, loss, steps=options.steps, step_size=options.step_size, eps=eps)
+            found = descend(
+                x, loss, steps=options.steps, step_size=options.step_size, eps=eps, smoothing=self.smoothing
+            )
             with torch.no_grad():
                 here = self.loss(found, nets, draws)
             better = here < least

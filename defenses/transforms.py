@@ -21,11 +21,17 @@ if TYPE_CHECKING:
     from harness.draws import Draws
 
 
-def _refuse_steps(name: str, setting: Setting) -> str | None:
+def _refuse_steps(name: str, smooth: str, setting: Setting) -> str | None:
+    """Return why a derivative of rounding is no attack, exact or smooth; None where it is not asked for."""
     if setting.threat.knowledge is Knowledge.FULL:
         return (
             f"{name} rounds, and the derivative of a step function is zero almost everywhere, so `full` has no "
             "gradient to follow; use knowledge: bpda"
+        )
+    if setting.threat.knowledge is Knowledge.SMOOTH:
+        return (
+            f"{name} rounds and takes no signs, and the smooth function that stands for rounding is the identity: "
+            f"{smooth}, so `smooth` would only repeat `bpda`; use knowledge: bpda"
         )
     return None
 
@@ -35,6 +41,9 @@ class JPEG:
 
     Pixels are rounded to 8 bits first; colours are kept at half the resolution, as is libjpeg's habit. It works image
     by image on the CPU and is deterministic.
+
+    The best that an attacker is offered is BPDA, by the identity; a differentiable JPEG, whose rounding is a polynomial
+    (Shin and Song 2017), is not here.
     """
 
     version: ClassVar[int] = 1
@@ -54,8 +63,8 @@ class JPEG:
         return Traits(random=False, differentiable=False)
 
     def refuses(self, setting: Setting) -> str | None:
-        """Refuse the exact gradient, which is zero."""
-        return _refuse_steps("jpeg", setting)
+        """Refuse the exact gradient, which is zero, and a smooth one, which is the identity."""
+        return _refuse_steps("jpeg", "through it an image comes back, but for colours of half the resolution", setting)
 
     def purify(self, x: Tensor, nets: Nets, draws: Draws) -> Tensor:
         """Return the images after compression; one or three channels."""
@@ -85,7 +94,7 @@ class BitDepth:
     class Options(BaseOptions):
         """Bits of a pixel."""
 
-        bits: int = Field(3, ge=1, le=8, description="bits per pixel; the paper takes 1 for MNIST, 5 for CIFAR-10")
+        bits: int = Field(5, ge=1, le=8, description="bits per pixel; the paper takes 1 for MNIST, 5 for CIFAR-10")
 
     def __init__(self, options: Options) -> None:
         self.options = options
@@ -96,8 +105,8 @@ class BitDepth:
         return Traits(random=False, differentiable=False)
 
     def refuses(self, setting: Setting) -> str | None:
-        """Refuse the exact gradient, which is zero."""
-        return _refuse_steps("bit-depth", setting)
+        """Refuse the exact gradient, which is zero, and a smooth one, which is the identity."""
+        return _refuse_steps("bit-depth", "through it an image comes back as it was", setting)
 
     def purify(self, x: Tensor, nets: Nets, draws: Draws) -> Tensor:
         """Return the images in fewer levels."""
@@ -106,7 +115,11 @@ class BitDepth:
 
 
 class Blur:
-    """Gaussian blur, with the image mirrored at its edges."""
+    """Gaussian blur, with the image mirrored at its edges.
+
+    The paper takes the median of windows of 2 x 2 or 3 x 3, and means of alike patches: ours is linear, and its width
+    is no one's but ours.
+    """
 
     version: ClassVar[int] = 1
     source: ClassVar[str] = "Xu et al., Feature Squeezing, NDSS 2018, smoothing, with a Gaussian for the median"

@@ -123,7 +123,8 @@ def components_table(kind: str, components: Sequence[ComponentInfo]) -> Table:
 
 def _flags(one: ComponentInfo) -> list[str]:
     traits = vars(one.traits) if one.traits else {}
-    return [name.replace("_", " ") for name, holds in traits.items() if holds is True]
+    flags = [name.replace("_", " ") for name, holds in traits.items() if holds is True]
+    return [*flags, "smooth signs"] if one.smooth else flags
 
 
 def components_markdown(kind: str, components: Sequence[ComponentInfo]) -> str:

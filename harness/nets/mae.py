@@ -233,7 +233,7 @@ class MAE(Trunk):
         found: Reconstruction,
         x: Tensor,
         where: Literal["masked", "visible", "all"] = "masked",
-        units: Literal["own", "raw", "normalised"] = "own",
+        units: Literal["own", "raw", "normalised", "standardised"] = "own",
         detach_target: bool = False,
     ) -> Tensor:
         """Return the mean squared error of a reconstruction, per image ``(B,)``.
@@ -243,11 +243,17 @@ class MAE(Trunk):
             x: the images ``(B, C, H, W)`` that it should have predicted.
             where: the patches that count.
             units: ``raw``: pixels of [0, 1], whatever the net's mean and deviation; ``normalised``: each true patch's
-                own mean is taken off and its deviation divided by; ``own``: what the net was trained to predict.
+                own mean is taken off and its deviation divided by; ``own``: whichever of both the net was trained to
+                predict; ``standardised``: the loss of He et al.'s code, pixels over their channel's deviation, but as
+                ``own`` where targets are normalised.
             detach_target: let no gradient pass through the target, nor through its mean and deviation.
         """
         true = self.patchify(x.detach() if detach_target else x)
-        guess, units = found.patches, self.targets if units == "own" else units
+        guess = found.patches
+        if units == "own" or (units == "standardised" and self.targets == "normalised"):
+            units = self.targets
+        if units == "standardised":
+            guess, true = self.standardise(guess), self.standardise(true)
         if self.targets == "normalised" and units == "raw":
             guess = self.unstandardise(unnormalised(guess, self.standardise(true)))
         if units == "normalised":

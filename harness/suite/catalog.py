@@ -47,6 +47,7 @@ class ComponentInfo:
         options: what can be set.
         source: the paper that it comes from, where it says so.
         traits: of a defense with default options; None otherwise, or where it cannot be built without more.
+        smooth: whether a defense has smooth signs for an attacker to follow.
         fault: why it cannot be used; empty where it can.
     """
 
@@ -58,6 +59,7 @@ class ComponentInfo:
     source: str = ""
     traits: Traits | None = None
     fault: str = ""
+    smooth: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,8 @@ def _component(entry: registry.Entry) -> ComponentInfo:
     listed = tuple(_option(name, item, name in options.recipe_fields()) for name, item in options.model_fields.items())
     traits = _traits(component, options) if entry.kind == "defense" else None
     source = str(getattr(component, "source", ""))
-    return ComponentInfo(entry.kind, entry.name, summary, entry.origin, listed, source, traits)
+    smooth = entry.kind == "defense" and hasattr(component, "smoothed")
+    return ComponentInfo(entry.kind, entry.name, summary, entry.origin, listed, source, traits, smooth=smooth)
 
 
 def _traits(component: Any, options: type[Options]) -> Traits | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from harness.core.cell import CLEAN, Cell, Labels
 from harness.core.contracts import DataCard, Setting, effort_of, refusal
 from harness.core.spec import Spec
-from harness.core.threat import Knowledge
+from harness.core.threat import Knowledge, Norm, ThreatModel
 from harness.store.store import Member
 from harness.suite.matrix import source_of
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from harness.core.errors import Problem
-    from harness.core.threat import ThreatModel
     from harness.suite.components import Resolved
     from harness.suite.schema import Block, Evaluation, Metrics
     from harness.suite.source import Document, Path
@@ -147,8 +146,10 @@ class Grid:
         name, _, victim = source_of(labels)
         threat = self.shelf.threat_models[labels.threat_model]
         if threat.knowledge is Knowledge.SURROGATE and victim not in self.shelf.surrogates:
+            best = _strongest(self.shelf.defenses[victim].built)
             return (
-                f"{victim} has no `surrogate` in its entry, so there is nothing cheaper to attack; use knowledge: full"
+                f"{victim} has no `surrogate` in its entry, so there is nothing cheaper to attack; name a cheaper "
+                f"version's options there, or use knowledge: {best}"
             )
         shelf = self.shelf.surrogates if threat.knowledge is Knowledge.SURROGATE else self.shelf.defenses
         attack, defense = self.shelf.attacks[name].built, shelf[victim].built
@@ -211,20 +212,34 @@ class Grid:
 
 def _traits(defense: Any, card: DataCard, attack: Resolved | None) -> dict[str, Any]:
     """Return what reports want to know of a defense, its images and an attack unbuilt; see ``CellRow``."""
-    traits = defense.traits
-    followed = [Knowledge.FULL.value] if traits.differentiable else []
-    followed += [Knowledge.SMOOTH.value] if hasattr(defense, "smoothed") else []
+    followed = [knowledge.value for knowledge in _followed(defense, card)]
     spent = {} if attack is None else {"effort": vars(effort_of(attack.built, attack.spec.params))}
-    return {**vars(traits), "knowledge": followed, "pixels": math.prod(card.shape), **spent}
+    return {**vars(defense.traits), "knowledge": followed, "pixels": math.prod(card.shape), **spent}
+
+
+def _followed(defense: Any, card: DataCard) -> list[Knowledge]:
+    """Return what gradients of a defense can be followed, beyond the identity's: those that it has and does not refuse.
+
+    A defense may be refused whoever attacks it, or an attacker whatever its budget; that is not asked here.
+    """
+    has = {Knowledge.FULL: defense.traits.differentiable, Knowledge.SMOOTH: hasattr(defense, "smoothed")}
+    asked = {one: Setting(card, ThreatModel(Norm.LINF, 8 / 255, one), defense.traits) for one in has if has[one]}
+    return [knowledge for knowledge, setting in asked.items() if defense.refuses(setting) is None]
 
 
 def _mode_refusal(name: str, defense: Any, setting: Setting, attack: Any) -> str | None:
     """Return why a gradient mode or fixed randomness cannot be had, or None."""
     knowledge = setting.threat.knowledge
     if knowledge in (Knowledge.FULL, Knowledge.SURROGATE) and not defense.traits.differentiable:
-        return f"{name} is not differentiable by its own account, so `{knowledge}` has no gradient to follow"
+        return (
+            f"{name} is not differentiable by its own account, so `{knowledge}` has no gradient to follow; "
+            f"use knowledge: {_strongest(defense)}"
+        )
     if knowledge is Knowledge.SMOOTH and not hasattr(defense, "smoothed"):
-        return f"{name} has no signs that could be smoothed; use knowledge: {_other_mode(defense)}"
+        return (
+            f"{name} has no smooth version: it moves by no signs, or none that it lets an attacker smooth; "
+            f"use knowledge: {_strongest(defense)}"
+        )
     if setting.threat.fixed and not defense.traits.random:
         return f"{name} draws no random numbers that could be fixed"
     if setting.threat.fixed and not getattr(attack, "by_example", False):
@@ -234,8 +249,13 @@ def _mode_refusal(name: str, defense: Any, setting: Setting, attack: Any) -> str
     return None
 
 
-def _other_mode(defense: Any) -> str:
-    return "full" if defense.traits.differentiable else "bpda"
+def _strongest(defense: Any) -> str:
+    """Return the knowledge by which most of a defense can be followed."""
+    if defense.traits.oracle:
+        return Knowledge.OBLIVIOUS.value
+    if defense.traits.differentiable:
+        return Knowledge.FULL.value
+    return (Knowledge.SMOOTH if hasattr(defense, "smoothed") else Knowledge.BPDA).value
 
 
 def _title(dataset: Spec) -> str:

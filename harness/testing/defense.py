@@ -19,10 +19,11 @@ from harness.core.threat import Knowledge, Norm, ThreatModel
 from harness.draws import Draws
 from harness.nets.joint import parts_of
 from harness.testing.nets import CARD
+from harness.testing.steps import steps_of, whole
 from harness.testing.within import inner_fault, smoothing_fault
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from torch import nn
 
@@ -214,7 +215,7 @@ class DefenseContract:
         )
 
     def test_the_flag_differentiable_is_honest(self) -> None:
-        """True: a gradient arrives, is not zero, and agrees with finite differences. False: none of that does."""
+        """True: a gradient arrives, agrees with finite differences, and is not zero; nor the identity's of signs."""
         says, why = self._gradient_says_something()
         claimed = self.make().traits.differentiable
         assert claimed is says, f"expected traits.differentiable = {says}, since {why}, but the defense says {claimed}"
@@ -330,6 +331,28 @@ class DefenseContract:
         fault = smoothing_fault(self.make(), x, self.nets(), self._draws(len(x)))
         assert fault is None, fault
 
+    def test_signs_have_a_smooth_version(self) -> None:
+        """A method ``smoothed`` shows what signs hide from a gradient.
+
+        The derivative of a sign is zero, so whoever follows it meets less than the defense has to fear. An oracle needs
+        no such method: whoever knows of it is refused. Where a comparison makes the result jump, it may be a sign in
+        other words or not: the method, or a refusal of ``smooth`` that says why there is none.
+        """
+        defense = self.make()
+        if defense.traits.oracle or hasattr(defense, "smoothed"):
+            return
+        found = steps_of(self._exactly(), self.images().double(), self._draws(len(self.images())))
+        if found is None:
+            return
+        assert not found.signs, (
+            f"expected a method smoothed(smoothing) of a defense that moves by signs, got none: {found.how}"
+        )
+        smooth = ThreatModel(Norm.LINF, 0.1, Knowledge.SMOOTH)
+        assert defense.refuses(Setting(CARD, smooth, defense.traits)), (
+            "expected a method smoothed(smoothing) of a defense that moves by steps, or a refusal of the knowledge "
+            f"'smooth' that says why there is none, got neither: {found.how}"
+        )
+
     # ------------------------------------------------------------------ planning
 
     def test_a_refusal_is_a_sentence(self) -> None:
@@ -379,8 +402,17 @@ class DefenseContract:
         if not says and "finite differences" in why:
             exactly, _ = self._gradient_agrees(torch.float64, step=1e-6, within=1e-3)
             if exactly:
-                return True, "a gradient arrives at the input and agrees with finite differences in float64"
-        return says, why
+                says, why = True, "a gradient arrives at the input and agrees with finite differences in float64"
+        if not says:
+            return says, why
+        with torch.no_grad():
+            steps = whole(self._exactly(), self.images().double(), self._draws(len(self.images())))
+        return (True, why) if steps is None else (False, steps.how)
+
+    def _exactly(self) -> Callable[[Tensor], Tensor]:
+        """Return the purifier in float64, built anew in each call."""
+        nets = {role: copy.deepcopy(net).double() for role, net in self.nets().items()}
+        return lambda x: self._call(self.make(), x, nets, self._draws(len(x)))
 
     def _gradient_agrees(self, dtype: torch.dtype, *, step: float, within: float) -> tuple[bool, str]:
         x = self.images().to(dtype)

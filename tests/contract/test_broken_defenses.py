@@ -289,7 +289,82 @@ class Flat(Showing):
         return super().purify(x.detach(), nets, draws) + (x - x.detach())
 
 
+def centred(x, nets):
+    """What the network finds in images without their mean, so that its signs are not the same for all."""
+    return nets["net"]((x - x.mean((1, 2, 3), keepdim=True)).flatten(1)).reshape(x.shape)
+
+
+class Descending(Good):
+    """Moves by signs of a gradient, which an attacker cannot follow, and has no smooth version."""
+
+    traits = Traits(random=False, differentiable=False, optimises=True)
+
+    def refuses(self, setting):
+        return "its signs have no derivative." if setting.threat.knowledge is Knowledge.FULL else None
+
+    def purify(self, x, nets, draws):
+        with torch.enable_grad():
+            at = x.detach().requires_grad_(True)
+            (gradient,) = torch.autograd.grad(centred(at, nets).square().sum(), at)
+        return bounds.clip(x.detach() - 0.05 * self.signs(gradient))
+
+    def signs(self, value):
+        return value.sign()
+
+
+class DescendingByQuotients(Descending):
+    """The same signs, written as quotients."""
+
+    def signs(self, value):
+        return value / value.abs()
+
+
+class DescendingByComparisons(Descending):
+    """The same signs, written as comparisons."""
+
+    def signs(self, value):
+        return torch.where(value > 0, 1.0, -1.0).to(value.dtype)
+
+
+class DescendingRefused(Descending):
+    """Says that there is nothing to smooth."""
+
+    def refuses(self, setting):
+        return "it has no signs." if setting.threat.knowledge is Knowledge.SMOOTH else super().refuses(setting)
+
+
+class SignsWithin(Good):
+    """Smooth but for a sign somewhere in it."""
+
+    def purify(self, x, nets, draws):
+        return bounds.clip(super().purify(x, nets, draws) + 0.02 * torch.sign(centred(x, nets)))
+
+
+class ThroughSigns(Descending):
+    """Claims a gradient, which is the identity's."""
+
+    traits = Traits(random=False, differentiable=True)
+
+    def purify(self, x, nets, draws):
+        return bounds.clip(x + 0.05 * centred(x, nets).sign())
+
+
+class ComparisonsWithin(Good):
+    """Smooth but for a sign in other words somewhere in it."""
+
+    def purify(self, x, nets, draws):
+        up = torch.where(centred(x, nets) > 0, 0.02, -0.02).to(x.dtype)
+        return bounds.clip(super().purify(x, nets, draws) + up)
+
+
 BROKEN = [
+    *((one, "signs_have_a_smooth_version", "moves by signs, got none") for one in (Descending, DescendingByQuotients)),
+    (DescendingByComparisons, "signs_have_a_smooth_version", "the identity's, though what it does"),
+    (DescendingRefused, "signs_have_a_smooth_version", "moves by signs, got none"),
+    (SignsWithin, "signs_have_a_smooth_version", r"jumps where a sign flips \(sign\)"),
+    (ThroughSigns, "signs_have_a_smooth_version", "moves by signs, got none"),
+    (ThroughSigns, "the_flag_differentiable_is_honest", "expected traits.differentiable = False, since its derivative"),
+    (ComparisonsWithin, "signs_have_a_smooth_version", r"got neither: its result jumps where a comparison flips"),
     (Fixed, "the_flag_random_is_honest", "expected traits.random = False"),
     (SecretlyRandom, "the_flag_random_is_honest", "expected traits.random = True"),
     (Unseeded, "the_same_draws_give_the_same_result", "expected the same images"),
@@ -364,10 +439,64 @@ def test_a_broken_defense_fails(defense, test, sentence):
         getattr(contract_of(defense), f"test_{test}")()
 
 
+class Shrinking(Good):
+    """Shrinks what a linear map finds towards zero, as wavelet denoisers do: a sign is in it, and no step."""
+
+    traits = Traits(random=False, differentiable=True)
+
+    def purify(self, x, nets, draws):
+        found = centred(x, nets)
+        return bounds.clip(x - 0.1 * found.sign() * (found.abs() - 0.2).relu())
+
+
+class Bending(Good):
+    """Moves along the gradient of a network of ReLUs, which jumps where they bend: its derivative says something."""
+
+    traits = Traits(random=False, differentiable=True, optimises=True)
+
+    def purify(self, x, nets, draws):
+        with torch.enable_grad():
+            at = x if x.requires_grad else x.detach().requires_grad_(True)
+            hidden = centred(at, nets)
+            value = (hidden.relu() ** 2).sum() + hidden.relu().sum()
+            (gradient,) = torch.autograd.grad(value, at, create_graph=True)
+        found = bounds.clip(x - 1e-3 * gradient)
+        return found if torch.is_grad_enabled() else found.detach()
+
+
+class Choosing(ComparisonsWithin):
+    """Says why there is nothing to smooth."""
+
+    def refuses(self, setting):
+        return "it chooses, once." if setting.threat.knowledge is Knowledge.SMOOTH else None
+
+
+class Coarse(Descending):
+    """Rounds: BPDA's derivative is the smooth one."""
+
+    traits = Traits(random=False, differentiable=False)
+
+    def purify(self, x, nets, draws):
+        return torch.round(15.0 * x) / 15.0
+
+
+class Shifting(Good):
+    """Moves every pixel by lot, whatever the image, and clips: the identity is its derivative indeed."""
+
+    def purify(self, x, nets, draws):
+        return bounds.clip(x + 0.3 * (draws.uniform(*x.shape[1:]) - 0.5).sign().to(x.dtype))
+
+
 @pytest.mark.parametrize("test", TESTS)
 def test_what_they_differ_from_passes(test):
     getattr(contract_of(Good), test)()
     getattr(contract_of(Showing), test)()
+
+
+@pytest.mark.parametrize("defense", [Shrinking, Bending, Choosing, Coarse, Shifting])
+@pytest.mark.parametrize("test", ["signs_have_a_smooth_version", "the_flag_differentiable_is_honest"])
+def test_what_only_looks_like_steps_passes(defense, test):
+    getattr(contract_of(defense), f"test_{test}")()
 
 
 def test_every_test_of_the_contract_is_seen_to_fail():

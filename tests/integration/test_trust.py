@@ -28,7 +28,7 @@ defenses:
   - {name: levelled, use: levelled}
   - {name: voting, use: drowned, params: {votes: 3}}
   - {name: peeking, use: peeking}
-  - {name: mae-pure, use: mae-pure, params: {mae: tiny-mae.yaml, steps: 2, masks: 2}}
+  - {name: mae-pure, use: mae-pure, params: {mae: tiny-mae.yaml, steps: 2, step_size: 0.04, eps: 0.2, masks: 2}}
 attacks:
   - {name: pgd, use: pgd, params: {steps: 20, step_size: 0.02, random_start: false}}
   - {name: one-step, use: pgd, params: {steps: 1, step_size: 0.02, random_start: false}}

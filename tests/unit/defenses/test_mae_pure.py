@@ -48,7 +48,7 @@ ways = st.fixed_dictionaries(
         "ratio_is": st.sampled_from(["removed", "kept"]),
         "masks": st.integers(1, 2),
         "mask_mode": st.sampled_from(["fresh", "fixed"]),
-        "units": st.sampled_from(["own", "raw", "normalised"]),
+        "units": st.sampled_from(["own", "raw", "normalised", "standardised"]),
         "gradient": st.sampled_from(["both", "visible", "target"]),
     }
 )
@@ -90,7 +90,7 @@ def test_a_step_goes_down_the_gradient_by_finite_differences(masks):
     assert torch.allclose(found, x - step * gradient.sign(), rtol=0.0, atol=1e-12)
 
 
-@pytest.mark.parametrize("units", ["own", "raw", "normalised"])
+@pytest.mark.parametrize("units", ["own", "raw", "normalised", "standardised"])
 @pytest.mark.parametrize("targets", ["raw", "normalised"])
 @pytest.mark.parametrize("ratio_is", ["removed", "kept"])
 def test_the_gradient_is_the_loss_own_by_finite_differences(units, targets, ratio_is):
@@ -137,7 +137,7 @@ def test_the_visible_path_moves_visible_patches_alone_and_the_target_path_remove
 def test_the_ratio_is_of_what_is_removed_or_of_what_is_kept():
     for ratio in (0.25, 0.5, 0.75):
         for ratio_is, hidden in (("removed", 16 * ratio), ("kept", 16 - 16 * ratio)):
-            defense = mae_pure(mask_ratio=ratio, ratio_is=ratio_is)
+            defense = mae_pure(mask_ratio=ratio, ratio_is=ratio_is, steps=10)
             mae, seen = tiny_mae(), []
             mae.register_forward_hook(lambda module, inputs, found, seen=seen: seen.append(found.hidden))
             defense.purify(torch.full((2, 1, 8, 8), 0.5), {"mae": mae}, DRAWS.take(slice(0, 2)))
@@ -164,7 +164,7 @@ def test_rmae_pure_is_the_same_algorithm_under_its_own_name(x):
 
 def after(x, **options):
     """Return the images after some steps through one mask, with ball and box out of the way."""
-    far = {"step_size": 0.01, "eps": 1.0, "mask_mode": "fixed"} | options
+    far = {"step_size": 0.01, "eps": 1.0, "mask_mode": "fixed", "halve_step": False} | options
     return mae_pure(**far).purify(x, {"mae": tiny_mae()}, DRAWS)
 
 

@@ -322,6 +322,48 @@ def test_losses_are_what_a_loop_over_patches_gives(x, order, targets, where, uni
         assert float(loss[image]) == pytest.approx(np.mean(errors), rel=1e-4)
 
 
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+
+
+def as_the_authors_have_it(net, x, order, targets):
+    """The loss of He et al.'s code: pixels standardised before anything else, patches with channels innermost."""
+    predicted = []
+    handle = net.predict.register_forward_hook(lambda module, given, found: predicted.append(found))
+    hidden = net(x, order, 0.5).hidden
+    handle.remove()
+    mean, std = (torch.tensor(IMAGENET[name]).to(x).reshape(3, 1, 1) for name in ("mean", "std"))
+    standardised = (x - mean) / std
+    target = torch.einsum("nchpwq->nhwpqc", standardised.reshape(len(x), 3, 3, 2, 4, 2)).reshape(len(x), 12, 12)
+    if targets == "normalised":
+        target = (target - target.mean(-1, keepdim=True)) / (target.var(-1, keepdim=True) + 1e-6) ** 0.5
+    error = ((predicted[0] - target) ** 2).mean(-1)
+    return (error * hidden).sum(1) / hidden.sum(1)
+
+
+@pytest.mark.parametrize("targets", ["raw", "normalised"])
+def test_the_standardised_loss_is_that_of_the_authors_code(x, order, targets):
+    net, at = with_options(targets=targets, **IMAGENET).double(), x.double().requires_grad_(True)
+    wanted = as_the_authors_have_it(net, at, order, targets)
+    (slope,) = torch.autograd.grad(wanted.sum(), at)
+    gradients = {}
+    for units in ("standardised", "own"):
+        loss = net.loss(net(at, order, 0.5), at, units=units)
+        (gradients[units],) = torch.autograd.grad(loss.sum(), at)
+        if units == "standardised" or targets == "normalised":
+            assert torch.allclose(loss, wanted, rtol=1e-9)
+            assert torch.allclose(gradients[units], slope, rtol=1e-6, atol=1e-9 * float(slope.abs().max()))
+    # in pixels, channels have other shares of it
+    alike = torch.nn.functional.cosine_similarity(gradients["own"].flatten(), slope.flatten(), dim=0)
+    assert (float(alike) > 1 - 1e-9) is (targets == "normalised")
+
+
+@pytest.mark.parametrize("targets", ["raw", "normalised"])
+def test_with_one_deviation_for_all_channels_the_standardised_loss_is_a_multiple(x, order, targets):
+    net = with_options(targets=targets)
+    own, standardised = (net.loss(net(x, order, 0.5), x, units=units) for units in ("own", "standardised"))
+    assert torch.allclose(standardised, own * (4.0 if targets == "raw" else 1.0), rtol=1e-5)
+
+
 def test_the_masked_loss_is_the_patch_loss_of_hidden_patches(mae, x, order):
     found = mae(x, order, 0.5)
     one = masked_loss(found.patches, mae.patchify(x), found.hidden)

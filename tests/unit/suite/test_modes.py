@@ -1,5 +1,7 @@
 """Cells beyond the plain ones: cheaper versions, smooth signs, known randomness, examples crafted elsewhere."""
 
+from dataclasses import replace
+
 import pytest
 
 from harness.core.cell import Cell, Shard
@@ -59,6 +61,34 @@ def test_a_surrogate_has_the_other_options_and_is_a_part_of_the_identity(modes):
 def test_without_a_cheaper_version_there_is_nothing_to_attack(modes):
     with pytest.raises(UserError, match="blur has no `surrogate` in its entry"):
         modes("surrogate")
+
+
+def test_who_has_no_smooth_version_is_told_what_there_is_instead(modes, monkeypatch):
+    monkeypatch.delattr(find("defense", "blur").load(), "smoothed")
+    with pytest.raises(UserError, match=r"blur has no smooth version: .* use knowledge: full"):
+        modes("smooth")
+    plain = next(one for one in modes("bpda").members if one.cell)
+    assert plain.traits["knowledge"] == ["full"]
+
+
+@pytest.mark.parametrize(("known", "advice"), [({}, "full"), ({"differentiable": False}, "smooth")])
+def test_a_missing_surrogate_points_to_what_can_be_followed(modes, monkeypatch, known, advice):
+    blur = find("defense", "blur").load()
+    monkeypatch.setattr(blur, "traits", replace(Soft.traits, **known))
+    with pytest.raises(UserError, match=rf"blur has no `surrogate` in its entry.* use knowledge: {advice}"):
+        modes("surrogate")
+    monkeypatch.delattr(blur, "smoothed")
+    with pytest.raises(UserError, match=f"use knowledge: {advice if advice == 'full' else 'bpda'}"):
+        modes("surrogate")
+
+
+def test_what_is_refused_cannot_be_followed(modes, monkeypatch):
+    blur = find("defense", "blur").load()
+    why = {Knowledge.FULL: "no.", Knowledge.SMOOTH: None}
+    monkeypatch.setattr(blur, "refuses", lambda self, setting: why.get(setting.threat.knowledge))
+    told = [member.traits["knowledge"] for member in modes("bpda").members if member.cell]
+    assert told
+    assert all(one == ["smooth"] for one in told)
 
 
 def test_a_surrogate_is_checked_like_any_options(modes):
