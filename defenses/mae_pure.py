@@ -28,7 +28,7 @@ from defenses.attention import orders, variation
 from defenses.descent import descend, refuse_full
 from defenses.inner import expect, looks
 from harness.core.contracts import Setting, Traits
-from harness.options import Eps, Number, Recipe
+from harness.options import Number, Pixels, Recipe
 from harness.options import Options as BaseOptions
 
 if TYPE_CHECKING:
@@ -56,9 +56,9 @@ class MAEPure:
 
         mae: Recipe = Field(description="recipe of the masked autoencoder")
         steps: int = Field(10, ge=1, description="iterations")
-        step_size: Eps = Field(0.04, description="length of a step in every pixel")
+        step_size: Pixels = Field(0.04, gt=0, description="length of a step in every pixel")
         halve_step: bool = Field(False, description="halve the step after half of the iterations (table 13, *)")
-        eps: Eps = Field(0.2, description="radius of the Linf ball around the input that the result stays in")
+        eps: Pixels = Field(0.2, gt=0, description="radius of the Linf ball around the input that the result stays in")
         mask_ratio: Number = Field(0.25, gt=0, lt=1, description="share of the patches that is removed")
         ratio_is: Literal["removed", "kept"] = Field(
             "removed",

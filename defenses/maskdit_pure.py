@@ -24,13 +24,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from defenses.attention import orders
 from defenses.descent import descend, refuse_full
 from defenses.inner import expect, looks
 from harness.core.contracts import Setting, Traits
-from harness.options import Eps, Number, Recipe
+from harness.options import Number, Pixels, Range, Recipe
 from harness.options import Options as BaseOptions
 
 if TYPE_CHECKING:
@@ -40,7 +40,10 @@ if TYPE_CHECKING:
     from harness.core.threat import Smoothing
     from harness.draws import Draws
 
-Level = Annotated[Number, Field(gt=0)]
+#: up to EDM's largest; above the pixels' range little is left of an image
+LEVELS = Range(40.0, "pixels are in [0, 1] and EDM's noise ends at 40", levels=1.0, usual=1 / 40)
+
+Level = Annotated[Number, Field(gt=0), AfterValidator(LEVELS.keep), LEVELS]
 
 
 class MaskDiTPure:
@@ -60,9 +63,9 @@ class MaskDiTPure:
 
         maskdit: Recipe = Field(description="recipe of the masked diffusion transformer")
         steps: int = Field(10, ge=1, description="iterations")
-        step_size: Eps = Field(0.04, description="length of a step in every pixel")
+        step_size: Pixels = Field(0.04, gt=0, description="length of a step in every pixel")
         halve_step: bool = Field(False, description="halve the step after half of the iterations")
-        eps: Eps = Field(0.2, description="radius of the Linf ball around the input that the result stays in")
+        eps: Pixels = Field(0.2, gt=0, description="radius of the Linf ball around the input that the result stays in")
         sigma: Level | tuple[Level, ...] = Field(
             0.2, description="standard deviation of the noise; several are gone through in order, in equal shares"
         )
