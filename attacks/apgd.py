@@ -11,6 +11,7 @@ from attacks.candidates import REEVALUATE, Candidates
 from attacks.library import PACKAGE, Calls, quiet, seeded
 from attacks.losses import MEANING, few_targets, margin, too_few
 from harness.core.threat import Norm
+from harness.options import Number
 from harness.options import Options as BaseOptions
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class APGD:
         steps: int = Field(100, ge=5, description="gradient steps of a restart")
         restarts: int = Field(1, ge=1, description="fresh starts, of what is not misclassified yet; for each target")
         eot: int = Field(1, ge=1, description="fresh draws of a random defense that a gradient is averaged over")
-        rho: float = Field(0.75, gt=0, lt=1, description="share of steps that must make progress, else it is halved")
+        rho: Number = Field(0.75, gt=0, lt=1, description="share of steps that must make progress, else it is halved")
         shrink: bool = Field(True, description="in L1 only: begin with budgets of 3 eps and 2 eps")
         reevaluate: int = Field(20, ge=1, description=REEVALUATE)
 

@@ -9,6 +9,7 @@ from pydantic import Field
 from attacks.candidates import REEVALUATE, Candidates
 from attacks.library import PACKAGE, Calls, sealed, seeded
 from attacks.losses import few_targets
+from harness.options import Number
 from harness.options import Options as BaseOptions
 
 if TYPE_CHECKING:
@@ -39,9 +40,9 @@ class FAB:
             1, ge=1, description="starts of what is not misclassified yet: the image, then random ones"
         )
         eot: int = Field(1, ge=1, description="fresh draws of a random defense whose logits are averaged")
-        alpha_max: float = Field(0.1, ge=0, le=1, description="largest share of the projection from the clean image")
-        eta: float = Field(1.05, ge=1, description="how far beyond the boundary a projection goes")
-        beta: float = Field(0.9, gt=0, lt=1, description="how far a point that fools is drawn back to the clean image")
+        alpha_max: Number = Field(0.1, ge=0, le=1, description="largest share of the projection from the clean image")
+        eta: Number = Field(1.05, ge=1, description="how far beyond the boundary a projection goes")
+        beta: Number = Field(0.9, gt=0, lt=1, description="how far a point that fools is drawn back to the clean image")
         reevaluate: int = Field(20, ge=1, description=REEVALUATE)
 
     def __init__(self, options: Options) -> None:

@@ -12,13 +12,13 @@ A smallest perturbation ends where the victim begins to err, so a random one is 
 from __future__ import annotations
 
 import importlib.util
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
 from attacks.library import sealed, seeded
 from harness.core.threat import Norm
-from harness.options import Number
+from harness.options import InNorm, Number
 from harness.options import Options as BaseOptions
 
 if TYPE_CHECKING:
@@ -49,7 +49,9 @@ class DDN:
         """The authors' defaults."""
 
         steps: int = Field(100, ge=1, description="gradient steps")
-        init_eps: Number = Field(1.0, gt=0, description="radius of the ball to begin with")
+        init_eps: Annotated[Number, InNorm(step=False)] = Field(
+            1.0, gt=0, description="radius of the ball to begin with"
+        )
         gamma: Number = Field(0.05, gt=0, lt=1, description="share by which it grows and shrinks")
         extend: bool = Field(False, description=EXTEND)
 
@@ -132,7 +134,7 @@ class DeepFool:
 
         steps: int = Field(50, ge=1, description="steps at most")
         candidates: int = Field(10, ge=2, description="classes, the likeliest ones, whose boundaries are looked at")
-        overshoot: Number = Field(0.02, ge=0, description="share by which a boundary is overstepped")
+        overshoot: Number = Field(0.02, ge=0, le=1, description="share by which a boundary is overstepped")
         extend: bool = Field(False, description=EXTEND)
 
     def __init__(self, options: Options) -> None:
@@ -173,7 +175,7 @@ class BrendelBethge:
         """The authors' defaults."""
 
         steps: int = Field(1000, ge=1, description="steps along the boundary")
-        lr: Number = Field(1e-3, gt=0, description="radius of the trust region, as a share of the number of pixels")
+        lr: Number = Field(1e-3, gt=0, le=1, description="radius of the trust region, as a share of all pixels")
         lr_decay: Number = Field(0.5, gt=0, le=1, description="factor by which it shrinks, 20 times in all")
         overshoot: Number = Field(1.1, ge=1, le=2, description="how far a step goes: 1: to the boundary")
         momentum: Number = Field(0.8, ge=0, lt=1, description="weight of earlier normals of the boundary")

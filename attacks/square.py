@@ -13,6 +13,7 @@ from pydantic import Field
 from attacks.candidates import REEVALUATE, Candidates
 from attacks.library import PACKAGE, Calls, seeded
 from harness.core.threat import Norm
+from harness.options import Number
 from harness.options import Options as BaseOptions
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Square:
         n_queries: int = Field(5000, ge=1, description="most queries of an image, of each restart")
         restarts: int = Field(1, ge=1, description="fresh starts, of what is not misclassified yet")
         eot: int = Field(1, ge=1, description="draws of a random defense whose logits answer a query, averaged")
-        p_init: float = Field(0.8, gt=0, le=1, description="share of the pixels that the first squares cover")
+        p_init: Number = Field(0.8, gt=0, le=1, description="share of the pixels that the first squares cover")
         rescale: bool = Field(False, description="shrink the squares by the share of the queries, not by their number")
         loss: Literal["margin", "ce"] = Field("margin", description="what is lowered: margin, or raised: cross-entropy")
         reevaluate: int = Field(20, ge=1, description=REEVALUATE)

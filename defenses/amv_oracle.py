@@ -15,7 +15,7 @@ from pydantic import Field
 from defenses.attention import Layers, orders, variation
 from defenses.descent import descend
 from harness.core.contracts import Setting, Traits
-from harness.options import Eps, Number, Recipe
+from harness.options import Number, Pixels, Recipe
 from harness.options import Options as BaseOptions
 
 if TYPE_CHECKING:
@@ -40,9 +40,9 @@ class AMVOracle:
 
         mae: Recipe = Field(description="recipe of the masked autoencoder")
         steps: int = Field(150, ge=1, description="iterations")
-        step_size: Eps = Field(1 / 255, description="length of a step in every pixel")
+        step_size: Pixels = Field(1 / 255, gt=0, description="length of a step in every pixel")
         halve_step: bool = Field(True, description="halve the step after half of the iterations")
-        eps: Eps = Field(0.2, description="radius of the Linf ball around the input that the result stays in")
+        eps: Pixels = Field(0.2, gt=0, description="radius of the Linf ball around the input that the result stays in")
         mask_ratio: Number = Field(0.5, ge=0, lt=1, description="share of the patches that is removed")
         masks: int = Field(1, ge=1, description="masks whose variations are averaged in a step")
         mask_mode: Literal["fresh", "fixed"] = Field("fresh", description="draw masks anew in each iteration, or once")

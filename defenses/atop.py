@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from harness.core.contracts import Setting, Traits
-from harness.options import Number, Recipe
+from harness.options import Number, Pixels, Recipe
 from harness.options import Options as BaseOptions
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class AToP:
             lt=1,
             description="share of the patches that a mask removes; RT3: at most, so as to cover all",
         )
-        sigma: Number = Field(0.25, ge=0, description="standard deviation of the noise; RT1 has none")
+        sigma: Pixels = Field(0.25, ge=0, description="standard deviation of the noise; RT1 has none")
         patch: int | None = Field(
             None, ge=1, description="side of the squares that masks are made of, in pixels; default: the net's patches"
         )

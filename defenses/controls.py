@@ -8,8 +8,8 @@ from pydantic import Field
 
 from harness.core.contracts import Setting, Traits
 from harness.core.threat import Norm
-from harness.options import Eps, Number
 from harness.options import Options as BaseOptions
+from harness.options import Pixels
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,7 +31,9 @@ class RandomSign:
     class Options(BaseOptions):
         """Units: pixels in [0, 1]."""
 
-        eps: Eps = Field(0.2, description="size of the change in every pixel; that of the purifier it is compared with")
+        eps: Pixels = Field(
+            0.2, gt=0, description="size of the change in every pixel; that of the purifier it is compared with"
+        )
 
     def __init__(self, options: Options) -> None:
         self.options = options
@@ -66,7 +68,7 @@ class Noise:
     class Options(BaseOptions):
         """Units: pixels in [0, 1]."""
 
-        sigma: Number = Field(0.1, gt=0, description="standard deviation of the noise before clipping")
+        sigma: Pixels = Field(0.1, gt=0, description="standard deviation of the noise before clipping")
 
     def __init__(self, options: Options) -> None:
         self.options = options

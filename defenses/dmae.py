@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from harness.core.contracts import Setting, Traits
-from harness.options import Number, Recipe
+from harness.options import Number, Pixels, Recipe
 from harness.options import Options as BaseOptions
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class DMAE:
         """Units: pixels in [0, 1]."""
 
         dmae: Recipe = Field(description="recipe of the denoising masked autoencoder")
-        sigma: Number = Field(0.25, ge=0, description="standard deviation of the noise; that of training, by default")
+        sigma: Pixels = Field(0.25, ge=0, description="standard deviation of the noise; that of training, by default")
         mask_ratio: Number = Field(0.0, ge=0, lt=1, description="share of the patches that is removed at inference")
 
     def __init__(self, options: Options) -> None:

@@ -29,7 +29,7 @@ from defenses.guidance import PATH, Path, gradient, refuse_detached
 from defenses.inner import expect
 from defenses.reverse import N_STEPS, refuse_strides
 from harness.core.contracts import Setting, Traits
-from harness.options import Eps, Number, Recipe
+from harness.options import Number, Pixels, Recipe
 from harness.options import Options as BaseOptions
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class GDMP:
         rounds: int = Field(4, ge=1, description="rounds; all are pulled towards the input of the first")
         guide: Literal["mse", "ssim"] = Field("mse", description="squared error, or structural similarity")
         guide_scale: Number = Field(60_000.0, ge=0, description="strength of the guidance; 0 is none")
-        eps: Eps = Field(8 / 255, description="size of the attack that the strength is tuned to, Linf")
+        eps: Pixels = Field(8 / 255, gt=0, description="size of the attack that the strength is tuned to, Linf")
         path: Path = Field("attached", description=PATH)
 
         @model_validator(mode="after")

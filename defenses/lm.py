@@ -18,8 +18,8 @@ from pydantic import Field, model_validator
 from defenses.guidance import Path, refuse_detached
 from defenses.inner import expect, looks
 from harness.core.contracts import Setting, Traits
-from harness.options import Number, Recipe
 from harness.options import Options as BaseOptions
+from harness.options import Recipe, SignedPixels
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,9 +40,9 @@ class LM:
 
         unet: Recipe = Field(description="recipe of the noise-predicting U-Net")
         steps: int = Field(5, ge=1, description="of Adam")
-        lr: Number = Field(0.1, gt=0, description="of Adam")
-        sigma_min: Number = Field(0.4, gt=0, description="least deviation of the noise")
-        sigma_max: Number = Field(0.6, gt=0, description="greatest deviation of the noise")
+        lr: SignedPixels = Field(0.1, gt=0, description="of Adam")
+        sigma_min: SignedPixels = Field(0.4, gt=0, description="least deviation of the noise")
+        sigma_max: SignedPixels = Field(0.6, gt=0, description="greatest deviation of the noise")
         path: Path = Field("attached", description="an attacker's gradient goes through the steps, or stops")
 
         @model_validator(mode="after")

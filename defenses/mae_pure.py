@@ -38,7 +38,7 @@ from defenses.descent import descend, refuse_full
 from defenses.inner import expect, looks
 from defenses.tables import EPS, PAPER, PaperDataset, with_row
 from harness.core.contracts import Setting, Traits
-from harness.options import Eps, Number, Recipe
+from harness.options import Number, Pixels, Recipe
 from harness.options import Options as BaseOptions
 
 if TYPE_CHECKING:
@@ -69,9 +69,9 @@ class MAEPure:
         mae: Recipe = Field(description="recipe of the masked autoencoder")
         paper: PaperDataset = Field("cifar10", exclude=True, description=PAPER)
         steps: int = Field(150, ge=1, description="iterations")
-        step_size: Eps = Field(1 / 255, description="length of a step in every pixel")
+        step_size: Pixels = Field(1 / 255, gt=0, description="length of a step in every pixel")
         halve_step: bool = Field(True, description="halve the step after half of the iterations (table 13, *)")
-        eps: Eps = Field(0.2, description=EPS)
+        eps: Pixels = Field(0.2, gt=0, description=EPS)
         mask_ratio: Number = Field(0.25, gt=0, lt=1, description="share of the patches that is removed")
         ratio_is: Literal["removed", "kept"] = Field(
             "removed",

@@ -28,14 +28,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from defenses.attention import orders
 from defenses.descent import descend, refuse_full
 from defenses.inner import expect, looks
 from defenses.tables import EPS, PAPER, PaperDataset, with_row
 from harness.core.contracts import Setting, Traits
-from harness.options import Eps, Number, Recipe
+from harness.options import Number, Pixels, Range, Recipe
 from harness.options import Options as BaseOptions
 
 if TYPE_CHECKING:
@@ -45,7 +45,10 @@ if TYPE_CHECKING:
     from harness.core.threat import Smoothing
     from harness.draws import Draws
 
-Level = Annotated[Number, Field(gt=0)]
+#: up to EDM's largest; above the pixels' range little is left of an image
+LEVELS = Range(40.0, "pixels are in [0, 1] and EDM's noise ends at 40", levels=1.0, usual=1 / 40)
+
+Level = Annotated[Number, Field(gt=0), AfterValidator(LEVELS.keep), LEVELS]
 
 
 class MaskDiTPure:
@@ -68,9 +71,9 @@ class MaskDiTPure:
         maskdit: Recipe = Field(description="recipe of the masked diffusion transformer")
         paper: PaperDataset = Field("cifar10", exclude=True, description=PAPER)
         steps: int = Field(25, ge=1, description="iterations")
-        step_size: Eps = Field(1 / 255, description="length of a step in every pixel")
+        step_size: Pixels = Field(1 / 255, gt=0, description="length of a step in every pixel")
         halve_step: bool = Field(False, description="halve the step after half of the iterations")
-        eps: Eps = Field(0.2, description=EPS)
+        eps: Pixels = Field(0.2, gt=0, description=EPS)
         sigma: Level | tuple[Level, ...] = Field(
             0.2,
             description="standard deviation of the noise, not told by the paper; several are gone through in order, in "

@@ -16,8 +16,8 @@ from pydantic import Field
 
 from defenses.dmae import one_pass
 from harness.core.contracts import Setting, Traits
-from harness.options import Number, Recipe
 from harness.options import Options as BaseOptions
+from harness.options import Pixels, Recipe
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -36,7 +36,7 @@ class NIMMAE:
         """Units: pixels in [0, 1]."""
 
         nim: Recipe = Field(description="recipe of the autoencoder of noisy images")
-        sigma: Number = Field(
+        sigma: Pixels = Field(
             70 / 255, ge=0, description="standard deviation of the noise; the authors' script has 0, 70/255 and 140/255"
         )
         statistics: Literal["input", "noisy"] = Field(

@@ -24,8 +24,8 @@ from pydantic import Field
 from defenses.guidance import Path, refuse_detached
 from defenses.inner import expect, looks
 from harness.core.contracts import Setting, Traits
-from harness.options import Number, Recipe
 from harness.options import Options as BaseOptions
+from harness.options import Recipe, SignedPixels
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,9 +54,9 @@ class ScoreOpt:
 
         unet: Recipe = Field(description="recipe of the noise-predicting U-Net")
         optimised: Literal["image", "noise"] = Field("image", description="ScoreOpt-O, or ScoreOpt-N")
-        sigma: Number = Field(0.25, gt=0, description="deviation of the noise")
+        sigma: SignedPixels = Field(0.25, gt=0, description="deviation of the noise")
         steps: int = Field(20, ge=1, description="of Adam")
-        lr: Number = Field(0.01, gt=0, description="of Adam")
+        lr: SignedPixels = Field(0.01, gt=0, description="of Adam")
         path: Path = Field(
             "attached", description="an attacker's gradient goes through the steps, or stops as in the authors' code"
         )

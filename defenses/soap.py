@@ -28,7 +28,7 @@ from defenses.descent import descend, refuse_full
 from defenses.inner import expect
 from harness.core.contracts import Setting, Traits
 from harness.core.errors import UserError
-from harness.options import Eps, Number, Recipe
+from harness.options import Number, Pixels, Recipe
 from harness.options import Options as BaseOptions
 
 if TYPE_CHECKING:
@@ -58,8 +58,8 @@ class SOAP:
             "reconstruction", description="the self-supervised loss"
         )
         steps: int = Field(5, ge=1, description="iterations within each radius")
-        step_size: Eps = Field(4 / 255, description="length of a step in every pixel")
-        eps: Eps = Field(40 / 255, description="largest radius of the Linf ball around the input")
+        step_size: Pixels = Field(4 / 255, gt=0, description="length of a step in every pixel")
+        eps: Pixels = Field(40 / 255, gt=0, description="largest radius of the Linf ball around the input")
         radii: int = Field(10, ge=1, description="radii that are tried: eps / radii, 2 eps / radii, ..., and no change")
         mask_ratio: Number = Field(
             0.0, ge=0, lt=1, description="reconstruction: share of the patches that is removed; 0 is the error of all"

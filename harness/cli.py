@@ -12,12 +12,15 @@ import traceback
 from enum import StrEnum
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 from rich.console import Console
 
 from harness.core.errors import UserError
+
+if TYPE_CHECKING:
+    from harness.suite.suite import Suite
 
 FAILED, MISTAKE, BUG, INTERRUPTED = 1, 2, 3, 130
 
@@ -83,6 +86,7 @@ def validate(suite: SuiteArgument) -> None:
     from harness.suite.load import load_suite
 
     checked = load_suite(suite)
+    _doubts(checked)
     _out().print(f"{checked.name}: {len(checked.cells)} cells, {checked.evaluation.n_examples} examples each")
 
 
@@ -105,6 +109,7 @@ def plan(
     from harness.suite.plan import make_plan
 
     checked = load_suite(suite)
+    _doubts(checked)
     made = make_plan(checked, Store.peek(db), Folder.default(), only=only, limit=limit)
     _out().print(screen.plan_table(made))
     for line in screen.plan_jobs(made):
@@ -409,6 +414,14 @@ def import_(
 
     found = import_published(url, files)
     _out().print(f"{found.new} figures new, {found.known} were there", highlight=False)
+
+
+def _doubts(suite: Suite) -> None:
+    """Say what is odd about a suite."""
+    from harness.run.progress import warn
+
+    for doubt in suite.doubts:
+        warn(_err(), doubt)
 
 
 def _out() -> Console:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,19 @@ class Norm(StrEnum):
 
 #: the norms whose budget is a ball around the clean image, which ``harness.bounds`` measures and projects onto
 BALLS = (Norm.LINF, Norm.L2, Norm.L1)
+
+
+def diameter(norm: Norm, shape: tuple[int, int, int]) -> float:
+    """Return how far an image can be from another: no budget says more than one of that size.
+
+    Args:
+        norm: what measures it: a ball's, in pixels of [0, 1]; the longest way within an image, in pixels, for a flow;
+            the greatest severity, for a corruption.
+        shape: channels, height and width of the images.
+    """
+    values = math.prod(shape)
+    longest = float(max(shape[1:]) - 1) or 1.0
+    return {Norm.LINF: 1.0, Norm.L2: math.sqrt(values), Norm.L1: float(values), Norm.FLOW: longest}.get(norm, 5.0)
 
 
 class Knowledge(StrEnum):

@@ -11,6 +11,7 @@ from pydantic import Field
 from harness.core.contracts import DataCard, Split
 from harness.core.errors import UserError
 from harness.options import Options as BaseOptions
+from harness.options import Seed
 
 TOTAL = 1797
 
@@ -24,7 +25,7 @@ class Digits:
         """How the images are split into a part to train on and a part to evaluate on."""
 
         n_test: int = Field(500, ge=1, le=TOTAL - 1, description="images kept for evaluation")
-        split_seed: int = Field(0, ge=0, description="seed of the permutation that makes the split")
+        split_seed: Seed = Field(0, description="seed of the permutation that makes the split")
 
     def __init__(self, options: Options) -> None:
         self.options = options

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from harness.core.errors import UserError
 from harness.data.files import data_folder
 from harness.nets.sizes import IMAGENET
-from harness.options import Number
+from harness.options import Deviation, Grey
 from harness.options import Options as BaseOptions
 
 if TYPE_CHECKING:
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
     from harness.core.contracts import DataCard, Nets
 
-Channels = tuple[Number, Number, Number]
+Channels = tuple[float, float, float]
+Greys = tuple[Grey, Grey, Grey]
+Deviations = tuple[Deviation, Deviation, Deviation]
 
 #: what all these networks take
 SHAPE = (3, 32, 32)
@@ -149,8 +151,10 @@ class FromFile:
         net: Net = Field(description="architecture; resnet20 to resnet56 are those of He et al. for CIFAR-10")
         file: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*\.safetensors$", description="name, without a folder")
         sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="hash of the file")
-        mean: Channels | None = Field(None, description="of pixels in [0, 1]; by default that of the published weights")
-        std: Channels | None = Field(None, description="of pixels in [0, 1]; by default that of the published weights")
+        mean: Greys | None = Field(None, description="of pixels in [0, 1]; by default that of the published weights")
+        std: Deviations | None = Field(
+            None, description="of pixels in [0, 1]; by default that of the published weights"
+        )
 
         @model_validator(mode="before")
         @classmethod
@@ -161,12 +165,6 @@ class FromFile:
                 return given  # which is refused for the right reason
             told = {key: value for key, value in given.items() if value is not None}
             return dict(zip(("mean", "std"), NORMALISATION[net], strict=True)) | told
-
-        @model_validator(mode="after")
-        def _dividing(self) -> FromFile.Options:
-            if any(value <= 0 for value in self.std or ()):
-                raise ValueError(f"expected a std greater than 0 in every channel, got {self.std}")
-            return self
 
     def __init__(self, options: Options) -> None:
         self.options = options

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from harness.options import Eps, Number, Options
+from harness.options import Deviation, Grey, Number, Options
 
 #: mean and standard deviation of ImageNet's pixels in [0, 1], by channel
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -25,10 +25,10 @@ class ResNetSize(Options):
 
     use: Literal["resnet"]
     depth: int = Field(20, ge=8, description="layers: 6 n + 2 with n blocks in each of three stages; 20, 32, 44, 56")
-    mean: tuple[Number, ...] = Field(
+    mean: tuple[Grey, ...] = Field(
         IMAGENET[0], min_length=1, description="subtracted from pixels in [0, 1], per channel or for all"
     )
-    std: tuple[Eps, ...] = Field(IMAGENET[1], min_length=1, description="what pixels are divided by then")
+    std: tuple[Deviation, ...] = Field(IMAGENET[1], min_length=1, description="what pixels are divided by then")
 
     @field_validator("depth")
     @classmethod
@@ -63,8 +63,8 @@ class MAESize(Options):
     targets: Literal["raw", "normalised"] = Field(
         "raw", description="predict pixels, or pixels minus their patch's mean over its standard deviation"
     )
-    mean: tuple[Number, ...] = Field((0.5,), min_length=1, description="subtracted from pixels, per channel or for all")
-    std: tuple[Eps, ...] = Field((0.5,), min_length=1, description="what pixels are divided by then")
+    mean: tuple[Grey, ...] = Field((0.5,), min_length=1, description="subtracted from pixels, per channel or for all")
+    std: tuple[Deviation, ...] = Field((0.5,), min_length=1, description="what pixels are divided by then")
     norm_eps: Number = Field(
         1e-5, gt=0, description="added to the variance in the blocks' layer norms; the authors' code: 1e-6"
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from harness.artifacts import Folder
 from harness.core.errors import UserError
 from harness.run.devices import seats
-from harness.run.progress import watcher
+from harness.run.progress import warn, watcher
 from harness.run.scheduler import Executor, Limits, Tally, run
 from harness.run.stopping import Stop
 from harness.store.database import file_of, networked
@@ -87,6 +87,8 @@ def launch(
         KeyboardInterrupt: if the run was stopped before its end.
     """
     checked = load_suite(suite)
+    for doubt in checked.doubts:
+        warn(console, doubt)
     folder = Folder.default()
     make_plan(checked, None, folder, only=only, limit=limit)  # a mistake in the arguments writes nothing
     store = Store.open(db, create=True)
@@ -134,10 +136,8 @@ def _warn_of_network(store: Store, console: Console) -> None:
     path = file_of(store.engine.url)
     kind = networked(path) if path is not None else None
     if kind is not None:
-        console.print(
-            f"warning: {path} is on a network file system ({kind}), where SQLite's locks and write-ahead log are not "
+        warn(
+            console,
+            f"{path} is on a network file system ({kind}), where SQLite's locks and write-ahead log are not "
             "safe; keep the database on a local disk, or take PostgreSQL for several machines",
-            style="yellow",
-            highlight=False,
-            soft_wrap=True,
         )

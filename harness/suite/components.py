@@ -11,7 +11,7 @@ from harness.core import registry
 from harness.core.contracts import Setting, Traits, refusal
 from harness.core.errors import Problem, UserError, nearest
 from harness.core.spec import Spec
-from harness.suite import shipped
+from harness.suite import ranges, shipped
 from harness.suite.sentences import check
 from harness.suite.source import Document, Path, parse
 from harness.training.recipe import RecipeFile
@@ -28,11 +28,13 @@ class Resolved:
         spec: the identity.
         built: the component with its options.
         path: where the entry stands in the suite file.
+        options: as they were given, checked.
     """
 
     spec: Spec
     built: Any
     path: Path
+    options: Any = None
 
 
 def build(spec: Spec) -> Any:
@@ -72,11 +74,13 @@ class Resolver:
     Attributes:
         folder: what paths of recipes start from; those in a recipe start from the recipe's own.
         problems: in the order met; a recipe that is named twice is read, and complained about, once.
+        remarks: on the numbers that were given; mistakes among them are problems too.
     """
 
     def __init__(self, folder: FilePath) -> None:
         self.folder = folder
         self.problems: list[Problem] = []
+        self.remarks = ranges.Remarks()
         self._recipes: dict[str, Spec | None] = {}
         self._reading: dict[str, str] = {}
 
@@ -110,6 +114,11 @@ class Resolver:
         self.problems += problems
         if options is None:
             return None
+        remarks = list(ranges.remarks(options))
+        if kind != "attack":  # whose lengths depend on the threat models that it meets
+            remarks += ranges.lengths(options)
+        if not self.remarks.note(remarks, document, (*path, *at)):
+            return None
         try:
             built = component(options)
             beside: dict[str, Any] = {"content": built.card.sha256} if kind == "dataset" else {}
@@ -126,7 +135,7 @@ class Resolver:
         if len(found) < len(parts):
             return None
         identity = {**options.model_dump(mode="json", exclude=set(options.recipe_fields())), **beside}
-        return Resolved(Spec.of(kind, use, component.version, identity, found, label), built, path)
+        return Resolved(Spec.of(kind, use, component.version, identity, found, label), built, path, options)
 
     def recipe(self, text: str, document: Document, path: Path, folder: FilePath | None = None) -> Spec | None:
         """Resolve the recipe that the option at ``path`` names; None after noting what is wrong."""
@@ -178,7 +187,7 @@ class Resolver:
             role: self.recipe(named, document, (role,), FilePath(str(file)).parent)
             for role, named in recipe.roles.items()
         }
-        if dataset is None:
+        if dataset is None or not self._in_range(recipe, dataset, document):
             return None
         if recipe.attack is not None:
             parts["attack"] = self._opponent(recipe, dataset, document)
@@ -186,6 +195,17 @@ class Resolver:
         if len(found) < len(parts) or not self._fit(recipe, dataset, found, document):
             return None
         return recipe.spec({"dataset": dataset.spec, **found})
+
+    def _in_range(self, recipe: RecipeFile, dataset: Resolved, document: Document) -> bool:
+        """Whether the sizes in a recipe, and the budget that it trains under, are within their ranges."""
+        sound = self.remarks.note(ranges.remarks(recipe), document, ())
+        if recipe.threat_model is None:
+            return sound
+        threat, shape = recipe.threat_model.threat, dataset.built.card.shape
+        found = ranges.budget(threat.eps, threat.norm, shape, check=False)
+        sound = self.remarks.note(found, document, ("threat_model", "params")) and sound
+        steps = ranges.lengths(recipe.objective, threat.norm, shape, threat.eps)
+        return self.remarks.note(steps, document, ("objective",)) and sound
 
     def _opponent(self, recipe: RecipeFile, dataset: Resolved, document: Document) -> Spec | None:
         """Return the attack that a recipe trains against, unless it refuses."""
@@ -195,8 +215,12 @@ class Resolver:
         attack = self.component("attack", told.use, told.params, document, path)
         if attack is None:
             return None
+        card, threat = dataset.built.card, recipe.threat_model.threat
+        steps = ranges.lengths(attack.options, threat.norm, card.shape, threat.eps)
+        if not self.remarks.note(steps, document, (*path, "params")):
+            return None
         through = recipe.threat_model.params.knowledge == "full"
-        setting = Setting(dataset.built.card, recipe.threat_model.threat, Traits(random=through, differentiable=True))
+        setting = Setting(card, threat, Traits(random=through, differentiable=True))
         reason = refusal(attack.built, setting)
         if reason is not None:
             sentence = f"expected an attack that can be trained against, got {told.use}: {reason.rstrip('.')}"

@@ -13,15 +13,17 @@ from harness.suite import shipped
 from harness.suite.components import Resolver, read_file
 from harness.suite.families import is_family, members, spelled_out, tied
 from harness.suite.grid import Grid, Shelf, probe_spec
-from harness.suite.matrix import label_problems, points
+from harness.suite.matrix import label_problems, points, source_of
+from harness.suite.ranges import budget, lengths
 from harness.suite.schema import AXES, THREAT_PARAMS, Block, Evaluation, Metrics, SuiteFile, ThreatParams
 from harness.suite.sentences import check, salvage
 from harness.suite.source import Document, Path, parse
 from harness.suite.suite import Suite
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
+    from harness.core.cell import Labels
     from harness.core.spec import Spec
     from harness.core.threat import ThreatModel
     from harness.store.store import Member
@@ -56,7 +58,8 @@ def read_suite(text: str, source: str, folder: FilePath) -> Suite:
     problems = [*document.problems, *problems, *draft.problems]
     if problems or file is None:
         raise UserError(sorted(dict.fromkeys(problems), key=_place))
-    return Suite(file.name, file.title, text, source, file.evaluation, file.metrics, file.execution, members)
+    doubts = tuple(sorted(dict.fromkeys(draft.doubts), key=_place))
+    return Suite(file.name, file.title, text, source, file.evaluation, file.metrics, file.execution, members, doubts)
 
 
 def _place(problem: Problem) -> tuple[str, int]:
@@ -85,7 +88,12 @@ class _Draft:
     @property
     def problems(self) -> list[Problem]:
         """All that goes beyond the schema."""
-        return [*self.own, *self.resolver.problems, *self.grid_problems]
+        return [*self.own, *self.resolver.problems, *self.resolver.remarks.problems, *self.grid_problems]
+
+    @property
+    def doubts(self) -> list[Problem]:
+        """What is odd and no mistake."""
+        return self.resolver.remarks.doubts
 
     def members(self) -> tuple[Member, ...]:
         """Check everything beyond the schema and return the members that can be made."""
@@ -96,9 +104,26 @@ class _Draft:
         blocks = self._blocks()
         names = {axis: self.names.get(axis, []) for axis in AXES}
         grid = Grid(shelf, evaluation, probe, self.document)
-        members = grid.members(points(blocks, names), blocks)
+        asked = points(blocks, names)
+        members = grid.members(asked, blocks)
         self.grid_problems = grid.problems
+        self._in_range(shelf, asked)
         return members
+
+    def _in_range(self, shelf: Shelf, asked: Iterable[Labels]) -> None:
+        """Hold budgets, and the steps of attacks, against the images that they meet."""
+        remarks = self.resolver.remarks
+        paths = {entry["name"]: (*path, "params") for path, entry in self._entries("threat_models")}
+        for labels in asked:
+            threat, data = shelf.threat_models.get(labels.threat_model), shelf.datasets.get(labels.dataset)
+            if threat is None or data is None:
+                continue
+            shape = data.built.card.shape
+            sound = remarks.note(budget(threat.eps, threat.norm, shape), self.document, paths[labels.threat_model])
+            attack = shelf.attacks.get(source_of(labels)[0])
+            if attack is not None and sound:
+                steps = lengths(attack.options, threat.norm, shape, threat.eps)
+                remarks.note(steps, self.document, (*attack.path, "params"))
 
     def _names(self, axis: str) -> list[str]:
         return list(dict.fromkeys(entry["name"] for _, entry in self._entries(axis)))
@@ -172,9 +197,14 @@ class _Draft:
             sentence = f"expected a norm, one of {', '.join(known)}, under `use`, got {use!r}"
             remedy = nearest(use, known)
             self.own.append(self.document.problem(at, sentence, remedy if "?" in remedy else ""))
-        budget, problems = check(THREAT_PARAMS.get(use, ThreatParams), params, self.document, (*path, "params"))
+        told, problems = check(THREAT_PARAMS.get(use, ThreatParams), params, self.document, (*path, "params"))
         self.own += problems
-        return budget.threat(Norm(use)) if budget is not None and use in known else None
+        if told is None or use not in known:
+            return None
+        threat = told.threat(Norm(use))
+        if threat.norm is Norm.LINF:  # whose range is the same for all images
+            self.resolver.remarks.note(budget(threat.eps, threat.norm, (1, 1, 1)), self.document, (*path, "params"))
+        return threat
 
     def _probe(self) -> Spec | None:
         metrics = salvage(Metrics, self.data.get("metrics", {}))

@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 from harness.core import registry
 from harness.core.errors import UserError
 from harness.core.threat import Knowledge, Norm, Smoothing, ThreatModel
-from harness.options import Eps, Number, Options
+from harness.options import Eps, Number, Options, Seed
 from harness.suite import shipped
 
 #: plural axis, as entries are listed -> singular, as one point names them; in the order of a cell's labels
@@ -259,7 +259,7 @@ class Evaluation(_Schema):
     """How much is measured, and which random numbers are drawn."""
 
     n_examples: int = Field(ge=1, description="test images: the first so many of a seeded permutation")
-    subset_seed: int = Field(0, ge=0, description="seed of that permutation")
+    subset_seed: Seed = Field(0, description="seed of that permutation")
     repeats: int = Field(1, ge=1, description="fresh evaluations of a random defense, apart from the attack's EOT")
     decision: Literal["mean", "any", "majority"] = Field(
         "mean",
@@ -267,7 +267,7 @@ class Evaluation(_Schema):
         "majority: right if more than half are; applied when reading",
     )
     shard_size: int = Field(64, ge=1, description="examples that are scheduled, recorded and retried together")
-    seed: int = Field(0, ge=0, description="seed of every draw of attacks and defenses")
+    seed: Seed = Field(0, description="seed of every draw of attacks and defenses")
     minimum: Literal["purifier-1", "field-1"] = Field(
         "purifier-1",
         description="what a row has to have met to be ranked: a gradient attack with the strongest knowledge that its "
@@ -314,9 +314,9 @@ class Metrics(_Schema):
 class Timeouts(_Schema):
     """Seconds after which a job is given up."""
 
-    train: float = Field(21600, gt=0, description="of training a network")
-    craft: float = Field(21600, gt=0, description="of crafting the adversarial examples of a shard")
-    evaluate: float = Field(21600, gt=0, description="of evaluating a shard")
+    train: Number = Field(21600, gt=0, description="of training a network")
+    craft: Number = Field(21600, gt=0, description="of crafting the adversarial examples of a shard")
+    evaluate: Number = Field(21600, gt=0, description="of evaluating a shard")
 
 
 class Execution(_Schema):

@@ -42,6 +42,9 @@ _KINDS = {
     "none_required": "nothing",
 }
 
+#: those that a text has in the place of a number
+_NUMERIC = {"int_type", "int_parsing", "float_type", "float_parsing"}
+
 #: error types about a bound: the words, and the name of the bound in the error's context
 _BOUNDS = {
     "greater_than": ("a number greater than {}", "gt"),
@@ -58,6 +61,10 @@ _BOUNDS = {
 
 #: what strict checking adds: texts and truth values that would pass for numbers and the like
 _COERCED = {"int_type", "float_type", "string_type"}
+
+
+#: what some readers of YAML take for a number: zeros in front, colons, underscores, other bases
+_NUMERAL = re.compile(r"[-+]?[0-9][0-9_:.]*|0[xob][0-9a-fA-F_]+")
 
 
 @dataclass(frozen=True)
@@ -197,7 +204,9 @@ def _translate(model: type[BaseModel], data: Any, error: ErrorDetails) -> _Compl
         expected = _KINDS[kind]
     else:
         expected = re.sub(r"^Input should be ", "", error["msg"])
-    return _Complaint(path, f"expected {expected}, got {got}", expected)
+    numeral = kind in _NUMERIC and isinstance(error["input"], str) and _NUMERAL.fullmatch(error["input"].strip())
+    remedy = "write the number in decimal, without zeros in front and without quotes" if numeral else ""
+    return _Complaint(path, f"expected {expected}, got {got}", expected, remedy)
 
 
 def _choice(path: Path, expected: str, got: Any) -> _Complaint:

@@ -22,19 +22,35 @@ MOST_VALUES = 100_000
 _PREFIX = "tag:yaml.org,2002:"
 _PLAIN = {_PREFIX + kind for kind in ("str", "int", "float", "bool", "null")}
 _MERGE = _PREFIX + "merge"
-# YAML 1.2 reads these as numbers, PyYAML's YAML 1.1 as text
-_EXPONENT = re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$")
+
+#: what plain words are read as, where all versions of YAML and all people agree; everything else is text
+_MEANINGS = {
+    "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    "int": (r"[-+]?(0|[1-9][0-9]*)", "-+0123456789"),
+    "float": (
+        r"[-+]?(0|[1-9][0-9]*)(\.[0-9]*)?([eE][-+]?[0-9]+)?|[-+]?\.[0-9]+([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)"
+        r"|\.(nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
+    "merge": (r"<<", "<"),
+}
+
+#: beyond the largest integer, either way, that everything behind can hold; its digits with the sign
+_LARGEST, _DIGITS = 2**63, 20
 
 
 class _Loader(yaml.SafeLoader):
-    """Scalars are text, numbers, true, false and null; dates and ``=`` are text."""
+    """Scalars are text, numbers, true, false and null.
+
+    Dates, ``yes`` and ``on``, ``010`` (8 or 10?), ``2:30`` (150?) and ``1_000`` are text, which an option that wants
+    something else refuses.
+    """
 
 
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in pairs if tag not in (_PREFIX + "timestamp", _PREFIX + "value")]
-    for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(_PREFIX + "float", _EXPONENT, list("-+.0123456789"))
+_Loader.yaml_implicit_resolvers = {}
+for _kind, (_form, _first) in _MEANINGS.items():
+    _Loader.add_implicit_resolver(_PREFIX + _kind, re.compile(rf"(?:{_form})\Z"), list(_first))
 
 
 def dotted(path: Path) -> str:
@@ -116,12 +132,18 @@ class _Walk:
                 )
             )
             return None
-        try:
-            return self.loader.construct_object(node)
-        except (ValueError, KeyError, yaml.YAMLError):
-            kind = node.tag.replace(_PREFIX, "!!", 1)
-            self.refused.append(self.problem(node, path, f"expected a value of type {kind}, got {node.value[:60]!r}"))
+        kind = node.tag.removeprefix(_PREFIX)
+        form = _MEANINGS.get(kind, (r"(?s).*",))[0]
+        if re.fullmatch(form, node.value) is None:  # a tag may promise what the text is not
+            self.refused.append(self.problem(node, path, f"expected a value of type !!{kind}, got {node.value[:60]!r}"))
             return None
+        if kind == "int" and (len(node.value) > _DIGITS or abs(int(node.value)) >= _LARGEST):
+            sentence = f"expected an integer between -2^63 and 2^63, got {node.value[:60]}"
+            self.refused.append(
+                self.problem(node, path, sentence, "write a smaller one, or a real number such as 1e20")
+            )
+            return None
+        return self.loader.construct_object(node)
 
     def mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
         merged: dict[str, Any] = {}

@@ -9,6 +9,7 @@ from harness.core.cell import Cell, Shard
 from harness.store.store import Declaration, Member
 
 if TYPE_CHECKING:
+    from harness.core.errors import Problem
     from harness.suite.schema import Evaluation, Execution, Metrics
 
 
@@ -25,6 +26,7 @@ class Suite:
         metrics: what is measured besides correctness and cost.
         execution: what a job may take.
         members: the points of the grid in order, impossible ones included.
+        doubts: what is odd about the file and no mistake, for a person to look at.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Suite:
     metrics: Metrics
     execution: Execution
     members: tuple[Member, ...]
+    doubts: tuple[Problem, ...] = ()
 
     @property
     def cells(self) -> tuple[Cell, ...]:

@@ -14,7 +14,7 @@ from harness.core.spec import Spec
 from harness.core.threat import Knowledge, Norm, ThreatModel
 from harness.nets.foreign import refuse_file
 from harness.nets.sizes import NetSize
-from harness.options import Eps, Number, Options, Recipe
+from harness.options import Eps, Number, Options, Pixels, Recipe, Seed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,7 +41,7 @@ class DenoiseMaskedObjective(Options):
 
     use: Literal["denoise-masked"]
     mask_ratio: Number = Field(0.25, ge=0, lt=1, description="share of the patches that is removed")
-    sigma: Number = Field(0.25, gt=0, description="standard deviation of the noise, pixels in [0, 1]")
+    sigma: Pixels = Field(0.25, gt=0, description="standard deviation of the noise, pixels in [0, 1]")
 
 
 class DiffuseObjective(Options):
@@ -77,7 +77,7 @@ class PurifyClassifyObjective(Options):
     visible: Literal["kept", "decoded"] = Field(
         "kept", description="visible patches: as they came in, or from the decoder, which then has to learn them"
     )
-    sigma: Number = Field(
+    sigma: Pixels = Field(
         0.1,
         ge=0,
         description="standard deviation of the noise before the attack; a diffusion transformer adds it itself, after",
@@ -98,16 +98,16 @@ class NoisyImageObjective(Options):
     """Noisy image modelling (You et al. 2023): nothing is masked, the clean image is predicted from a noisy one."""
 
     use: Literal["noisy-image"]
-    sigma: Number | None = Field(None, gt=0, description="one standard deviation for all images; default: Gamma")
+    sigma: Pixels | None = Field(None, gt=0, description="one standard deviation for all images; default: Gamma")
     gamma_shape: int = Field(25, ge=1, description="the deviation of an image is drawn from Gamma(shape, scale)")
-    gamma_scale: Number = Field(3 / 255, gt=0, description="scale of that distribution, pixels in [0, 1]")
+    gamma_scale: Pixels = Field(3 / 255, gt=0, description="scale of that distribution, pixels in [0, 1]")
 
 
 class ClassifyPurifiedObjective(Options):
     """Fine-tunes a classifier on the output of a frozen denoiser (You et al. 2023, fine-tuning)."""
 
     use: Literal["classify-purified"]
-    sigma_max: Number = Field(30 / 255, ge=0, description="the noise of an image has a deviation below this, uniform")
+    sigma_max: Pixels = Field(30 / 255, ge=0, description="the noise of an image has a deviation below this, uniform")
     label_smoothing: Number = Field(0.1, ge=0, lt=1, description="share of the label spread over all classes")
 
 
@@ -130,7 +130,7 @@ class SmoothClassifyObjective(Options):
     """A classifier to be smoothed: noisy cross-entropy with consistency (Jeong and Shin 2020; Wu et al. 2023)."""
 
     use: Literal["smooth-classify"]
-    sigma: Number = Field(0.25, gt=0, description="standard deviation of the noise, pixels in [0, 1]")
+    sigma: Pixels = Field(0.25, gt=0, description="standard deviation of the noise, pixels in [0, 1]")
     noises: int = Field(2, ge=1, description="noisy copies of an image; consistency takes two or more")
     consistency: Number = Field(2.0, ge=0, description="weight (lambda) of the divergence of copies from their average")
     entropy: Number = Field(0.5, ge=0, description="weight (eta) of the entropy of that average")
@@ -161,7 +161,7 @@ class AToPObjective(Options):
     mask_ratio: Number = Field(
         0.25, gt=0, lt=1, description="share of the patches that a mask removes; RT3: at most, so as to cover all"
     )
-    sigma: Number = Field(0.25, ge=0, description="standard deviation of the noise, pixels in [0, 1]; RT1 has none")
+    sigma: Pixels = Field(0.25, ge=0, description="standard deviation of the noise, pixels in [0, 1]; RT1 has none")
     patch: int | None = Field(
         None, ge=1, description="side of the squares that masks are made of, in pixels; default: the net's patches"
     )
@@ -316,7 +316,7 @@ class TrainingPlan(BaseModel):
     optimiser: OptimiserOptions = Field(default_factory=OptimiserOptions, description="AdamW and its schedule")
     steps: int = Field(ge=0, description="optimiser steps; 0 leaves the network untrained, a negative control")
     batch_size: int = Field(128, ge=1, description="images of a step")
-    seed: int = Field(0, ge=0, description="seed of the first weights, the batches, the masks, the noise, the attack")
+    seed: Seed = Field(0, description="seed of the first weights, the batches, the masks, the noise, the attack")
     threat_model: ThreatEntry | None = Field(None, description="budget of the attack that is trained against")
 
 

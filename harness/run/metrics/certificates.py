@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from harness.options import Number
+from harness.options import Number, Pixels
 from harness.options import Options as BaseOptions
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class RandomisedSmoothing:
     class Options(BaseOptions):
         """Units: pixels in [0, 1]."""
 
-        sigma: Number = Field(gt=0, description="standard deviation of the noise; that which the base has learned")
+        sigma: Pixels = Field(gt=0, description="standard deviation of the noise; that which the base has learned")
         n0: int = Field(100, ge=1, description="noisy copies that choose the class")
         n: int = Field(10000, ge=1, description="noisy copies that bound its probability; they limit the radius too")
         alpha: Number = Field(0.001, gt=0, lt=0.5, description="probability that a radius is too large, per image")

@@ -113,6 +113,59 @@ def test_scalars_are_what_people_mean():
     }
 
 
+#: what YAML 1.1 takes for something else than what is written, or 1.2 for something else than 1.1
+SURPRISES = ["010", "+010", "007.5", "2:30", "1:30:00.5", "1_000", "0b11", "0o10", "0x1F", "2020-01-01", "="]
+WORDS = ["yes", "Yes", "no", "NO", "on", "Off"]
+
+
+@pytest.mark.parametrize("text", [*SURPRISES, *WORDS])
+def test_what_versions_of_yaml_read_differently_is_the_text_that_is_written(text):
+    assert parse(f"a: {text}\n{text}: b\n", "x").data == {"a": text, text: "b"}
+
+
+@pytest.mark.parametrize("text", SURPRISES)
+@pytest.mark.parametrize(("key", "kind"), [("repeats: 3", "an integer"), ("eps: 8/255", "a number")])
+def test_and_never_passes_for_a_number(complaints, suite_text, text, key, kind):
+    told = complaints(suite_text.replace(key, f"{key.partition(':')[0]}: {text}", 1))[0]
+    assert f"expected {kind}, got {text!r}" in told
+    if text[-1].isdigit() and text.count("-") < 2:
+        assert "; write the number in decimal, without zeros in front and without quotes" in told
+
+
+@pytest.mark.parametrize("text", WORDS)
+def test_nor_for_true_or_false(complaints, suite_text, text):
+    (told,) = complaints(suite_text.replace("steps: 5", f"random_start: {text}"))
+    assert told.endswith(f"attacks[0].params.random_start: expected true or false, got {text!r}")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1e-3", 1e-3), ("1E3", 1e3), ("+12", 12), ("-0.5", -0.5), (".5", 0.5), ("1.", 1.0), ("True", True), ("~", None)],
+)
+def test_what_everybody_reads_alike_is_what_it_says(text, value):
+    found = parse(f"a: {text}\n", "x").data["a"]
+    assert (found, type(found)) == (value, type(value))
+
+
+@pytest.mark.parametrize("key", ["seed", "subset_seed", "n_examples", "repeats", "shard_size"])
+@pytest.mark.parametrize("value", [str(2**63), "1" + 30 * "0", f"-{2**70}", 5000 * "7"], ids=len)
+def test_an_integer_beyond_63_bits_is_a_sentence(complaints, suite_text, key, value):
+    lines = [line for line in suite_text.splitlines() if not line.startswith(f"  {key}:")]
+    (told,) = complaints("\n".join([*lines, f"  {key}: {value}"]) + "\n")
+    assert f"evaluation.{key}: expected an integer between -2^63 and 2^63, got " in told
+    assert len(told) < 300
+
+
+@pytest.mark.parametrize("value", ["1e19", "1e300"])
+def test_a_real_number_of_that_size_is_no_integer_either(complaints, suite_text, value):
+    (told,) = complaints(f"{suite_text}  seed: {value}\n")
+    assert "evaluation.seed: expected an integer of ordinary size, got 1e+" in told
+
+
+def test_the_largest_seed_is_one(read, suite_text):
+    assert read(f"{suite_text}  seed: {2**63 - 1}\n").cells[0].seed == 2**63 - 1
+
+
 def test_mappings_can_be_merged_and_own_keys_win():
     document = parse("base: &b {x: 1, y: 2}\nmore:\n  <<: *b\n  y: 3\n", "x")
     assert document.data["more"] == {"x": 1, "y": 3}
