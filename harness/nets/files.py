@@ -40,6 +40,9 @@ NORMALISATION: dict[str, tuple[Channels, Channels]] = {
     "marabou-large": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
 }
 
+#: the least standard deviation that pixels in [0, 1] are divided by: that of networks which want bytes is 1/255
+LEAST = 0.003
+
 #: how far figures may differ that were written with five digits
 ROUNDING = 1e-4
 
@@ -163,9 +166,12 @@ class FromFile:
             return dict(zip(("mean", "std"), NORMALISATION[net], strict=True)) | told
 
         @model_validator(mode="after")
-        def _dividing(self) -> FromFile.Options:
-            if any(value <= 0 for value in self.std or ()):
-                raise ValueError(f"expected a std greater than 0 in every channel, got {self.std}")
+        def _of_pixels(self) -> FromFile.Options:
+            """Refuse figures that no pixels in [0, 1] have: of bytes, or of pixels that were divided twice."""
+            for name, values, least in (("mean", self.mean or (), 0.0), ("std", self.std or (), LEAST)):
+                if any(not least <= value <= 1.0 for value in values):
+                    wanted = f"expected a {name} of pixels in [0, 1], {least:g} to 1 in every channel, got {values}"
+                    raise ValueError(f"{wanted}; divide figures of bytes by 255" if max(values) > 1.0 else wanted)
             return self
 
     def __init__(self, options: Options) -> None:

@@ -1,10 +1,12 @@
 """Classifiers from files: toys with random weights, and the published weights on real images."""
 
 import hashlib
+import re
 from typing import get_args
 
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors.torch import save
 
 from harness.core.contracts import DataCard
@@ -74,6 +76,37 @@ def test_another_normalisation_can_be_asked_for(place):
     given = options(net="cnn-a", sha256=place(save(made.state_dict())), mean=(0.5, 0.5, 0.5), std=("1/4", 0.25, 0.25))
     x = torch.rand(4, 3, 32, 32)
     torch.testing.assert_close(FromFile(given).load({}, CARD)(x), made((x - 0.5) / 0.25))
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (
+            {"mean": (125.3, 123.0, 113.9)},
+            r"expected a mean of pixels in \[0, 1\], 0 to 1 .*; divide figures of bytes by 255",
+        ),
+        (
+            {"std": (63.0, 62.1, 66.7)},
+            r"expected a std of pixels in \[0, 1\], 0.003 to 1 .*; divide figures of bytes by 255",
+        ),
+        ({"mean": (0.5, 0.5, 114)}, r"got \(0.5, 0.5, 114.0\); divide"),
+        ({"mean": (-0.1, 0.5, 0.5)}, r"expected a mean .*, got \(-0.1, 0.5, 0.5\)$"),
+        ({"std": (0, 0.5, 0.5)}, r"expected a std .*, got \(0.0, 0.5, 0.5\)$"),
+        ({"std": (-0.2, 0.5, 0.5)}, r"expected a std .*, got \(-0.2, 0.5, 0.5\)$"),
+        ({"std": (0.25 / 255, 0.25, 0.25)}, r"expected a std of pixels"),
+        ({"mean": (float("nan"), 0.5, 0.5)}, r"finite number"),
+    ],
+)
+def test_a_normalisation_in_another_unit_is_refused_when_it_is_written(given, sentence):
+    with pytest.raises(ValidationError) as caught:
+        options(**given)
+    (problem,) = caught.value.errors()
+    assert re.search(sentence, problem["msg"])
+
+
+def test_pixels_from_minus_one_to_one_and_bytes_may_be_what_a_network_wants():
+    options(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    options(mean=(0, 0, 0), std=("1/255", "1/255", "1/255"))
 
 
 STATED = "mean=0.5,0.4,0.3;std=0.25,0.2,0.1"
