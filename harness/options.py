@@ -115,8 +115,8 @@ SignedPixels = Annotated[Number, AfterValidator(SIGNED_PIXELS.keep), SIGNED_PIXE
 #: a grey level or colour of pixels in [0, 1]
 Grey = Annotated[Number, Field(ge=0), AfterValidator(PIXELS.keep)]
 
-#: what such pixels are divided by
-Deviation = Annotated[Number, Field(gt=0), AfterValidator(PIXELS.keep)]
+#: what such pixels are divided by; networks that want bytes have 1/255, and less was divided twice
+Deviation = Annotated[Number, Field(gt=0.003), AfterValidator(PIXELS.keep)]
 
 #: the largest seed: what a database, and every source of random numbers, can hold
 LARGEST = 2**63 - 1

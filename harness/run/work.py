@@ -24,6 +24,7 @@ from harness.nets.mae import MAE
 from harness.run.environment import environment
 from harness.run.evaluate import Batch, Judge
 from harness.run.gauge import Gauge
+from harness.run.look import MORE, images, load, look_at
 from harness.run.meter import Meter
 from harness.run.metrics.attention import Probe
 from harness.run.sources import code_of
@@ -136,14 +137,22 @@ def networks(spec: Spec, folder: Folder, used: dict[str, Artifact]) -> dict[str,
 
 
 class Bench:
-    """The networks of one job, loaded once, with a meter on each and the hashes of their weights."""
+    """The data and networks of one job, loaded once and looked at, with a meter on each network and their hashes.
+
+    Attributes:
+        seen: what the look at the classifiers says of them, by name: in what share of how many images; mostly nothing.
+    """
 
     def __init__(self, cell: Cell, folder: Folder, terms: Terms) -> None:
-        self.cell, self.folder = cell, folder
+        self.cell, self.folder, self.at_a_time = cell, folder, terms.batch_size
         self.place = {"device": device_of(terms.device), "dtype": getattr(torch, terms.precision)}
         self.meter = Meter(self.place["device"])
         self.data = dataset(cell.dataset)
+        self.split = load(self.data, "test")
+        # a seeded permutation of the test part, whose prefixes are subsets
+        self.order = np.random.default_rng(cell.subset_seed).permutation(len(self.split.labels))
         self.used: dict[str, Artifact] = {}
+        self.seen: dict[str, tuple[float, int]] = {}
         self.classifier = self._classifier()
         self.meter.attach(self.classifier, purifier=False)
 
@@ -152,8 +161,32 @@ class Bench:
 
     def _classifier(self) -> nn.Module:
         source: Classifier = build(self.cell.classifier)
-        loaded = source.load(self._nets(self.cell.classifier), self.data.card)
-        return loaded.eval().requires_grad_(False).to(**self.place)
+        name = f"classifier {self.cell.labels.classifier}"
+        loaded: object = source.load(self._nets(self.cell.classifier), self.data.card)
+        if not isinstance(loaded, nn.Module):
+            raise UserError(f"{name}: expected a torch.nn.Module from its `load`, got {type(loaded).__name__}")
+        net = loaded.eval().requires_grad_(False).to(**self.place)
+        self._look(net, name)
+        return net
+
+    def _look(self, net: nn.Module, name: str) -> None:
+        """Look at a classifier before anything is computed with it.
+
+        Raises:
+            UserError: if it does not keep its word.
+        """
+        rows = self.order[:MORE]
+        x = torch.from_numpy(images(self.data, self.split, rows)).to(**self.place)
+        y = torch.from_numpy(self.split.labels[rows]).to(self.place["device"])
+        try:
+            self.seen |= look_at(net, x, y, self.data.card.n_classes, self.at_a_time)
+        except UserError as error:
+            raise UserError(f"{name}: {error}") from error
+        except Exception as error:
+            if _out_of_memory(error):
+                raise
+            said = f"on images {tuple(x.shape)} it failed with {type(error).__name__}: {error}"
+            raise UserError(f"{name}: expected logits of the dataset's images, but {said}") from error
 
     def defense(self, *, attacker: bool = False) -> tuple[Defense, dict[str, nn.Module], nn.Module]:
         """Build the defense with its networks, each under the meter, and say which classifier stands behind it.
@@ -170,9 +203,11 @@ class Bench:
         own = own_classifier(built, nets)
         for part in {part for net in nets.values() for part in parts_of(net)} - {own}:
             self.meter.attach(part, purifier=True)
-        if own is not None:
-            self.meter.attach(own, purifier=False)
-        return built, nets, self.classifier if own is None else own
+        if own is None:
+            return built, nets, self.classifier
+        self._look(own, f"the classifier of defense {cell.labels.defense}")
+        self.meter.attach(own, purifier=False)
+        return built, nets, own
 
     def probe(self) -> tuple[Probe | None, frozenset[str]]:
         """Build the probe, outside the meter: measuring is not part of anyone's cost."""
@@ -189,15 +224,13 @@ class Bench:
         return Probe(mae, spec.params["mask_ratio"], spec.params["masks"]), names
 
     def batch(self, shard: Shard) -> Batch:
-        """Return a shard's examples: a slice of a seeded permutation of the test part, whose prefixes are subsets."""
-        split = self.data.load("test")
-        order = np.random.default_rng(self.cell.subset_seed).permutation(len(split.labels))
-        rows = order[shard.start : shard.stop]
+        """Return a shard's examples: a slice of the test part in its order."""
+        rows = self.order[shard.start : shard.stop]
         device = self.place["device"]
         return Batch(
-            x=torch.from_numpy(split.images[rows]).to(**self.place),
-            y=torch.from_numpy(split.labels[rows]).to(device),
-            ids=torch.from_numpy(split.ids[rows]).to(device),
+            x=torch.from_numpy(images(self.data, self.split, rows)).to(**self.place),
+            y=torch.from_numpy(self.split.labels[rows]).to(device),
+            ids=torch.from_numpy(self.split.ids[rows]).to(device),
             places=torch.arange(shard.start, shard.stop),
         )
 
@@ -217,7 +250,9 @@ def _train(recipe: Spec, folder: Folder, device: torch.device, progress: Progres
     nets = networks(recipe, folder, used)
     opponent = dict(recipe.parts).get("attack")
     attack: Attack | None = None if opponent is None else build(opponent)
-    trained = train(plan, data.card, data.load("train"), progress, device, nets, attack)
+    split = load(data, "train")
+    images(data, split)
+    trained = train(plan, data.card, split, progress, device, nets, attack)
     about = {
         "recipe": recipe.as_dict(),
         "curve": trained.curve,
@@ -307,7 +342,7 @@ def _evaluate(job: Evaluate, folder: Folder, terms: Terms, progress: Progress) -
         defense_cost=cost,
         attack_cost=attack_cost,
         code=code_of(job.cell),
-        notes=notes,
+        notes=(notes or {}) | bench.seen if bench.seen else notes,
     )
 
 

@@ -1,10 +1,12 @@
 """Classifiers from files: toys with random weights, and the published weights on real images."""
 
 import hashlib
+import re
 from typing import get_args
 
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors.torch import save
 
 from harness.core.contracts import DataCard
@@ -76,6 +78,30 @@ def test_another_normalisation_can_be_asked_for(place):
     given = options(net="cnn-a", sha256=place(save(made.state_dict())), mean=(0.5, 0.5, 0.5), std=("1/4", 0.25, 0.25))
     x = torch.rand(4, 3, 32, 32)
     torch.testing.assert_close(FromFile(given).load({}, CARD)(x), made((x - 0.5) / 0.25))
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"mean": (125.3, 0.5, 0.5)}, r"expected at most 1, since pixels are in \[0, 1\], got 125.3; .* is 125.3/255$"),
+        ({"std": (0.25, 0.25, 63)}, r"expected at most 1, since pixels are in \[0, 1\], got 63; .* is 63/255$"),
+        ({"mean": (-0.1, 0.5, 0.5)}, "greater than or equal to 0"),
+        ({"std": (0, 0.5, 0.5)}, "greater than 0.003"),
+        ({"std": (-0.2, 0.5, 0.5)}, "greater than 0.003"),
+        ({"std": (0.25 / 255, 0.25, 0.25)}, "greater than 0.003"),
+        ({"mean": (float("nan"), 0.5, 0.5)}, r"finite number"),
+    ],
+)
+def test_a_normalisation_in_another_unit_is_refused_when_it_is_written(given, sentence):
+    with pytest.raises(ValidationError) as caught:
+        options(**given)
+    (problem,) = caught.value.errors()
+    assert re.search(sentence, problem["msg"])
+
+
+def test_pixels_from_minus_one_to_one_and_bytes_may_be_what_a_network_wants():
+    options(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    options(mean=(0, 0, 0), std=("1/255", "1/255", "1/255"))
 
 
 STATED = "mean=0.5,0.4,0.3;std=0.25,0.2,0.1"
