@@ -16,6 +16,7 @@ from harness.core.contracts import own_classifier
 from harness.core.errors import UserError
 from harness.core.job import Craft, Evaluate, Job, Terms, Train
 from harness.core.result import Artifact, Cost, Done, Failed, Outcome
+from harness.core.sources import code_of
 from harness.core.threat import Knowledge
 from harness.draws import Draws
 from harness.nets import build_net
@@ -26,7 +27,6 @@ from harness.run.evaluate import Batch, Judge
 from harness.run.gauge import Gauge
 from harness.run.meter import Meter
 from harness.run.metrics.attention import Probe
-from harness.run.sources import code_of
 from harness.run.victim import DefendedVictim, known_draws
 from harness.suite.components import build
 from harness.training.loop import train

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.core.sources import code_of, package_hash, source_hash
 from harness.core.spec import Spec
-from harness.run.sources import code_of, package_hash, source_hash
 
 
 def test_a_library_is_named_with_its_version_and_hash(toy):
