@@ -16,6 +16,7 @@ from harness.core.contracts import own_classifier
 from harness.core.errors import UserError
 from harness.core.job import Craft, Evaluate, Job, Terms, Train
 from harness.core.result import Artifact, Cost, Done, Failed, Outcome
+from harness.core.sources import craft_code, judge_code, training_code, with_craft
 from harness.core.threat import Knowledge
 from harness.draws import Draws
 from harness.nets import build_net
@@ -27,7 +28,6 @@ from harness.run.gauge import Gauge
 from harness.run.look import MORE, images, load, look_at
 from harness.run.meter import Meter
 from harness.run.metrics.attention import Probe
-from harness.run.sources import code_of
 from harness.run.victim import DefendedVictim, known_draws
 from harness.suite.components import build
 from harness.training.loop import train
@@ -244,6 +244,7 @@ class Bench:
 
 
 def _train(recipe: Spec, folder: Folder, device: torch.device, progress: Progress) -> Done:
+    code = training_code(recipe)
     plan = TrainingPlan.model_validate(recipe.params)
     data = dataset(recipe.part("dataset"))
     used: dict[str, Artifact] = {}
@@ -258,6 +259,7 @@ def _train(recipe: Spec, folder: Folder, device: torch.device, progress: Progres
         "curve": trained.curve,
         "environment": environment(str(device)),
         "weights": {item.digest: item.sha256 for item in used.values()},
+        "code": code,
     }
     artifact = folder.save("weights", recipe.digest, _state(trained.net), about, recipe.label)
     return Done(artifacts=(*used.values(), artifact))
@@ -271,6 +273,7 @@ def _craft(job: Craft, folder: Folder, terms: Terms, progress: Progress) -> Done
     cell = job.cell
     if cell.attack is None or cell.threat is None:
         raise ValueError("expected a cell with an attack to craft for")
+    code = craft_code(cell)
     bench = Bench(cell, folder, terms)
     attack: Attack = build(cell.attack)
     oblivious = cell.threat.knowledge is Knowledge.OBLIVIOUS
@@ -294,12 +297,13 @@ def _craft(job: Craft, folder: Folder, terms: Terms, progress: Progress) -> Done
         proposed.append(found.to("cpu", part.x.dtype))
         cost = cost + spent.cost
     weights = {item.digest: item.sha256 for item in bench.weights}
-    about = {"cost": asdict(cost), "weights": weights, "notes": gauge.notes()}
+    about = {"cost": asdict(cost), "weights": weights, "notes": gauge.notes(), "code": code}
     artifact = folder.save("adversarial", job.digest, {"proposed": torch.cat(proposed)}, about, str(job))
     return Done(artifacts=(*bench.weights, artifact), attack_cost=cost)
 
 
 def _evaluate(job: Evaluate, folder: Folder, terms: Terms, progress: Progress) -> Done:
+    code = judge_code(job.cell)
     bench = Bench(job.cell, folder, terms)
     defense, nets, classifier = bench.defense()
     probe, metrics = bench.probe()
@@ -311,6 +315,7 @@ def _evaluate(job: Evaluate, folder: Folder, terms: Terms, progress: Progress) -
         proposed, attack_cost, made = tensors["proposed"].to(**bench.place), Cost(**about["cost"]), (artifact,)
         noted = about.get("notes")
         notes = None if noted is None else {name: tuple(pair) for name, pair in noted.items()}
+        code = with_craft(code, about.get("code", {}))
     judge = Judge(classifier, defense, nets, probe, metrics, bench.meter)
     certificate: Certificate | None = None if job.cell.certificate is None else build(job.cell.certificate)
     repeats = range(job.first_repeat, job.stop_repeat)
@@ -341,7 +346,7 @@ def _evaluate(job: Evaluate, folder: Folder, terms: Terms, progress: Progress) -
         outcomes=tuple(outcomes),
         defense_cost=cost,
         attack_cost=attack_cost,
-        code=code_of(job.cell),
+        code=code,
         notes=(notes or {}) | bench.seen if bench.seen else notes,
     )
 

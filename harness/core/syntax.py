@@ -1,0 +1,441 @@
+"""Syntax: the code behind a name, as a hash over syntax trees that no layout, docstring, comment or file name changes.
+
+What is hashed is a set of items, each with references to others: the one that is named, and what it reaches in its own
+family of modules. An item is told by what it says, never by where it stands, so that a module may be moved or renamed.
+Of purebench itself an item is a definition, since many components share a module; of other packages it is a whole
+module, since nobody knows what else such a module does when it is imported.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from importlib.machinery import ModuleSpec
+
+#: decorators that do nothing but to what they decorate; another one may keep it in a register, where it is found later
+PLAIN = frozenset(
+    [
+        "cache",
+        "cached_property",
+        "classmethod",
+        "contextmanager",
+        "dataclass",
+        "lru_cache",
+        "no_grad",
+        "override",
+        "property",
+        "runtime_checkable",
+        "staticmethod",
+        "total_ordering",
+        "unique",
+        "wraps",
+    ]
+)
+
+#: how far around an item its references are told apart; every item counts by itself, however far away
+ROUNDS = 3
+
+#: fields of a syntax tree that say nothing of what it does
+SILENT = frozenset(("ctx", "kind", "type_comment", "type_ignores"))
+
+_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+
+
+class Key(NamedTuple):
+    """An item: a definition of a module; without a name the whole module, under EFFECTS what importing it does."""
+
+    module: str
+    name: str = ""
+
+
+EFFECTS = "!"
+
+
+class Ref(NamedTuple):
+    """A reference within an item: to another item, and what is taken of it."""
+
+    to: Key
+    taken: str = ""
+
+
+#: what an item says: words, references to other items, and some in no order
+Said = list["str | Ref | frozenset[Ref]"]
+
+
+@dataclass
+class _Module:
+    """A module as it is read.
+
+    Attributes:
+        tree: its statements; None where there is no source.
+        data: what is hashed where there is none.
+        bound: top-level statements by the names that they bind.
+        imported: what local names stand for, anywhere in the module: a module, and a name of it; no name for the module
+            itself, None for one that is named only on the way to a module within it.
+        stars: modules whose names are all taken.
+        effects: top-level statements that do more than to bind a name.
+    """
+
+    tree: ast.Module | None
+    data: bytes = b""
+    bound: dict[str, list[ast.stmt]] = field(default_factory=dict)
+    imported: dict[str, list[tuple[str, str | None]]] = field(default_factory=dict)
+    stars: list[str] = field(default_factory=list)
+    effects: list[ast.stmt] = field(default_factory=list)
+
+
+class Family:
+    """Modules that are read together: those of which ``own`` is true, by their dotted name.
+
+    Args:
+        own: whether a module is one of the family.
+        whole: whether an item is a whole module, rather than a definition.
+    """
+
+    def __init__(self, own: Callable[[str], bool], *, whole: bool) -> None:
+        self._own, self._whole = own, whole
+        self._modules: dict[str, _Module | None] = {}
+        self._said: dict[Key, Said] = {}
+
+    def hash(self, target: str, aside: Sequence[str] = ()) -> str | None:
+        """Return the hash of a target, ``module:name`` or ``module:TABLE[key]``; None where nothing can be read.
+
+        Args:
+            target: what is hashed with all that it reaches.
+            aside: targets that count by their names alone, with what only they reach.
+        """
+        module, _, name = target.partition(":")
+        apart = {Key(*one.split(":")) for one in aside}
+        root = self._root(module, name)
+        if root is None:
+            return None
+        said: dict[Key, Said] = {}
+        waiting = [root]
+        while waiting:
+            key = waiting.pop()
+            if key in said:
+                continue
+            said[key] = [
+                word.to.name if isinstance(word, Ref) and word.to in apart else word for word in self._say(key)
+            ]
+            waiting += [ref.to for word in said[key] if not isinstance(word, str) for ref in _refs(word)]
+            if not self._whole and self._acts(key.module):
+                waiting.append(Key(key.module, EFFECTS))
+        labels = dict.fromkeys(said, "")
+        for _ in range(ROUNDS):
+            labels = {key: _digest([_labelled(word, labels) for word in words]) for key, words in said.items()}
+        return _digest([labels[root], *sorted(labels.values())])
+
+    def _root(self, module: str, name: str) -> Key | None:
+        """Return the item that a target is, wherever it is defined."""
+        found = self._load(module)
+        if found is None or (found.tree is None and not found.data):
+            return None
+        if self._whole or found.tree is None:
+            where = [ref for ref in self._names(module, name) if isinstance(ref, Ref)]
+            return where[0].to if where else Key(module)
+        table, bracket, _ = name.partition("[")
+        where = [ref for ref in self._names(module, table) if isinstance(ref, Ref)]
+        if not where:
+            return None
+        return Key(where[0].to.module, where[0].to.name + name[len(table) :]) if bracket else where[0].to
+
+    # ------------------------------------------------------------------ reading modules
+
+    def _load(self, name: str) -> _Module | None:
+        """Return a module of the family; None where it is none, or is not there."""
+        if name not in self._modules:
+            spec = _spec(name) if self._own(name) else None
+            self._modules[name] = None if spec is None else _read(name, spec)
+        return self._modules[name]
+
+    def _acts(self, name: str) -> bool:
+        """Whether importing a module does more than to bind names."""
+        found = self._load(name)
+        return found is not None and bool(found.effects)
+
+    # ------------------------------------------------------------------ what names stand for
+
+    def _names(self, module: str, name: str, seen: frozenset[Key] = frozenset()) -> list[Ref | str]:
+        """Return what a name in a module stands for: items, whole modules (a Ref without a name), or what is elsewhere.
+
+        Nothing is returned for what is no name of the module's: a local variable or a builtin.
+        """
+        here, key = self._load(module), Key(module, name)
+        if here is None or key in seen:
+            return []
+        found: list[Ref | str] = []
+        if name in here.bound:
+            found.append(Ref(Key(module), f".{name}") if self._whole else Ref(key))
+        for origin, attribute in here.imported.get(name, ()):
+            found += self._member(origin, attribute, seen | {key}) if attribute else [self._module(origin)]
+        for origin in here.stars if not found else ():
+            found += self._names(origin, name, seen | {key})
+        return found
+
+    def _module(self, name: str) -> Ref | str:
+        """Return a module as a reference, or the name of one that is not read."""
+        if self._load(name) is not None:
+            return Ref(Key(name))
+        return "absent" if self._own(name) else name
+
+    def _member(self, module: str, name: str, seen: frozenset[Key] = frozenset()) -> list[Ref | str]:
+        """Return what an attribute of a module stands for."""
+        if self._load(module) is None:
+            return [f"{self._module(module)}.{name}"]
+        found = self._names(module, name, seen)
+        if not found and self._load(f"{module}.{name}") is not None:
+            return [Ref(Key(f"{module}.{name}"))]
+        return found or [Ref(Key(module), f".{name}")]
+
+    def _follow(self, module: str, name: str, attributes: list[str]) -> list[tuple[Ref | str, list[str]]]:
+        """Return what a name with attributes stands for, and the attributes that are left."""
+        ends = []
+        for found in self._names(module, name):
+            left, now = list(attributes), [found]
+            while left and isinstance(now[0], Ref) and not now[0].to.name and not now[0].taken:
+                now = self._member(now[0].to.module, left.pop(0))
+            ends += [(end, left) for end in now]
+        return ends
+
+    # ------------------------------------------------------------------ what items say
+
+    def _say(self, key: Key) -> Said:
+        if key not in self._said:
+            self._said[key] = list(self._statements(key))
+        return self._said[key]
+
+    def _statements(self, key: Key) -> Iterator[str | Ref | frozenset[Ref]]:
+        """Yield what an item says; what a module imports belongs to it, whether or not it is spoken of."""
+        here = self._load(key.module)
+        if here is None:
+            return
+        if here.tree is None:
+            yield hashlib.sha256(here.data).hexdigest()
+            return
+        if key.name == EFFECTS:
+            body: Sequence[ast.AST] = here.effects
+        elif not key.name:
+            body = here.tree.body
+            imported = [self._module(origin) for origin in here.stars]
+            for origin, name in (pair for pairs in here.imported.values() for pair in pairs):
+                imported += self._member(origin, name) if name else [self._module(origin)] if name == "" else []
+            yield from sorted({one for one in imported if isinstance(one, str)})
+            yield frozenset(Ref(one.to) for one in imported if isinstance(one, Ref) and one.to != key)
+        else:
+            table, bracket, entry = key.name.partition("[")
+            body = here.bound.get(table, [])
+            if bracket:
+                body = [_entry(body, entry.rstrip("]"))]
+        for statement in body:
+            yield from self._tell(statement, key)
+
+    def _tell(self, node: Any, key: Key) -> Iterator[str | Ref]:
+        """Yield what a node of a syntax tree says, the same in every version of Python."""
+        if isinstance(node, list):
+            yield "["
+            for part in node:
+                if not (isinstance(part, ast.stmt) and _says_nothing(part)):
+                    yield from self._tell(part, key)
+            yield "]"
+        elif isinstance(node, ast.Name | ast.Attribute):
+            yield from self._chain(node, key)
+        elif isinstance(node, ast.Constant):
+            yield f"{type(node.value).__name__} {node.value!r}"
+        elif isinstance(node, ast.stmt) and _says_nothing(node):
+            return
+        elif isinstance(node, ast.AST):
+            yield type(node).__name__
+            for name, value in ast.iter_fields(node):
+                if name in SILENT or value is None or value == []:
+                    continue
+                kept = [one for one in value if one.arg != "description"] if _described(node, name) else value
+                yield name
+                yield from self._tell(kept, key)
+            yield "."
+        else:
+            yield repr(node)
+
+    def _chain(self, node: ast.Name | ast.Attribute, key: Key) -> Iterator[str | Ref]:
+        """Yield what a name with attributes says: what it stands for, if that is known, else itself."""
+        attributes: list[str] = []
+        base: ast.expr = node
+        while isinstance(base, ast.Attribute):
+            attributes.insert(0, base.attr)
+            base = base.value
+        found = []
+        if isinstance(base, ast.Name):
+            found = self._follow(key.module, base.id, attributes)
+            if self._whole:  # a module's own names are its own affair
+                found = [(end, left) for end, left in found if not isinstance(end, Ref) or end.to != Key(key.module)]
+        if not found:
+            if isinstance(base, ast.Name):
+                yield f"name {base.id}"
+            else:
+                yield from self._tell(base, key)
+            yield from (f".{attribute}" for attribute in attributes)
+            return
+        for end, left in found:
+            if isinstance(end, Ref):
+                yield Ref(end.to, ".".join([end.taken, *left]))
+            else:
+                yield ".".join([f"from {end}", *left])
+
+
+def _read(name: str, spec: ModuleSpec) -> _Module:
+    """Read a module: its source, else the file that holds it, else nothing."""
+    source = None
+    try:
+        source = spec.loader.get_source(name) if spec.loader is not None else ""  # type: ignore[attr-defined]
+        tree = None if source is None else ast.parse(source)
+    except (AttributeError, ImportError, OSError, SyntaxError, ValueError):
+        tree = None
+    if tree is None:
+        return _Module(None, _bytes(spec))
+    tree.body = [part for part in tree.body if not _says_nothing(part) or isinstance(part, ast.Import | ast.ImportFrom)]
+    found = _Module(tree)
+    within = name if spec.submodule_search_locations is not None else name.rpartition(".")[0]
+    for node in _walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                top = alias.name.partition(".")[0]
+                if not alias.asname and top != alias.name:
+                    found.imported.setdefault(top, []).append((top, None))
+                found.imported.setdefault(alias.asname or alias.name, []).append((alias.name, ""))
+        elif isinstance(node, ast.ImportFrom):
+            origin = _absolute("." * node.level + (node.module or ""), within)
+            for alias in node.names:
+                if alias.name == "*":
+                    found.stars.append(origin)
+                else:
+                    found.imported.setdefault(alias.asname or alias.name, []).append((origin, alias.name))
+    for statement in tree.body:
+        for bound in _binds(statement):
+            found.bound.setdefault(bound, []).append(statement)
+        if _acts(statement):
+            found.effects.append(statement)
+    return found
+
+
+def _spec(name: str) -> ModuleSpec | None:
+    """Return where a module comes from; None where it is not there, or what it stands in cannot be imported."""
+    try:
+        return importlib.util.find_spec(name)
+    except (Exception, SystemExit):  # a package around it is imported, and may be any code
+        return None
+
+
+def _absolute(name: str, within: str) -> str:
+    try:
+        return importlib.util.resolve_name(name, within)
+    except ImportError:  # a relative import outside a package: it fails when it is run
+        return name
+
+
+def _bytes(spec: ModuleSpec) -> bytes:
+    """Return what stands for a module without a source: its file, without the header of a compiled one."""
+    try:
+        data: bytes = spec.loader.get_data(spec.origin)  # type: ignore[union-attr]
+    except (AttributeError, OSError, TypeError):
+        return b""
+    return data[16:] if str(spec.origin).endswith(".pyc") else data
+
+
+def _walk(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield a tree's nodes in order, but not what is for a type checker alone."""
+    if isinstance(node, ast.If) and _for_types(node):
+        for part in node.orelse:
+            yield from _walk(part)
+        return
+    yield node
+    for child in ast.iter_child_nodes(node):
+        yield from _walk(child)
+
+
+def _for_types(node: ast.If) -> bool:
+    test = node.test
+    return "TYPE_CHECKING" in (getattr(test, "id", None), getattr(test, "attr", None))
+
+
+def _says_nothing(node: ast.stmt) -> bool:
+    """Whether a statement changes nothing by itself: a docstring, an import (whose names are followed), or types."""
+    if isinstance(node, ast.Expr):
+        return isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    return isinstance(node, ast.Import | ast.ImportFrom) or (
+        isinstance(node, ast.If) and _for_types(node) and not node.orelse
+    )
+
+
+def _binds(node: ast.stmt) -> Iterator[str]:
+    """Yield the names that a top-level statement binds."""
+    if isinstance(node, _DEFINITIONS):
+        yield node.name
+        return
+    assigned = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", node)]
+    for part in (part for one in assigned for part in ast.walk(one)):
+        if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store):
+            yield part.id
+        elif isinstance(part, _DEFINITIONS):
+            yield part.name
+
+
+def _acts(node: ast.stmt) -> bool:
+    """Whether a top-level statement does more than to bind names."""
+    if isinstance(node, _DEFINITIONS):
+        return not all(_called(decorator) in PLAIN for decorator in node.decorator_list)
+    if isinstance(node, ast.Assign):
+        return not all(isinstance(target, ast.Name | ast.Tuple) for target in node.targets)
+    if isinstance(node, ast.AnnAssign | ast.AugAssign):
+        return not isinstance(node.target, ast.Name)
+    return not _says_nothing(node)
+
+
+def _called(node: ast.expr) -> str:
+    """Return the last word of what a decorator, or a call, is called."""
+    named = node.func if isinstance(node, ast.Call) else node
+    return str(getattr(named, "attr", getattr(named, "id", "")))
+
+
+def _described(node: ast.AST, name: str) -> bool:
+    """Whether these are the keywords of an option, of which the description is for people."""
+    return isinstance(node, ast.Call) and name == "keywords" and _called(node) == "Field"
+
+
+def _entry(statements: Sequence[ast.stmt], key: str) -> ast.expr:
+    """Return the entry of a literal table.
+
+    Raises:
+        LookupError: if the statements are none, or it has no such entry.
+    """
+    for statement in statements:
+        table = getattr(statement, "value", None)
+        if isinstance(table, ast.Dict):
+            for name, value in zip(table.keys, table.values, strict=True):
+                if isinstance(name, ast.Constant) and name.value == key:
+                    return value
+    raise LookupError(f"expected a literal table with the entry {key!r}")
+
+
+def _refs(word: Ref | frozenset[Ref]) -> Iterator[Ref]:
+    yield from [word] if isinstance(word, Ref) else word
+
+
+def _labelled(word: str | Ref | frozenset[Ref], labels: Mapping[Key, str]) -> str:
+    """Return a word with labels in place of references."""
+    if isinstance(word, str):
+        return word
+    return " ".join(sorted(f"@{labels[ref.to]}{ref.taken}" for ref in _refs(word)))
+
+
+def _digest(words: Sequence[str]) -> str:
+    """Return the hash of some words, so that no two lists of them look alike."""
+    whole = hashlib.sha256()
+    for word in words:
+        whole.update(f"{len(word)} {word}\n".encode(errors="surrogatepass"))
+    return whole.hexdigest()
