@@ -69,13 +69,33 @@ def project(x_adv: Tensor, x: Tensor, eps: float, norm: Norm) -> Tensor:
         case Norm.LINF:
             delta = delta.clamp(-eps, eps)
         case Norm.L2:
-            factor = (eps / size(delta, norm).clamp_min(1e-12)).clamp_max(1.0)
-            delta = delta * _images(factor)
+            length, unit = _length(delta)
+            # a length over eps is shortened to eps, whatever its unit; 0 is left alone
+            shortened = delta / _images(unit) * _images(eps / torch.where(length > 0, length, torch.ones_like(length)))
+            delta = torch.where(_images(length * unit > eps), shortened, delta)
         case Norm.L1:
             delta = _onto_l1(delta, x, eps)
         case _:
             raise _unknown(norm)
     return clip(x + delta)
+
+
+def magnitude(values: Tensor) -> Tensor:
+    """Return for each image the power of 2 at or below its largest entry, ``(B,)``; 1 where all entries are 0.
+
+    Divided by it, the largest entry is from 1 to 2, and nothing is rounded but entries a hundred binary orders below:
+    so the squares of a gradient neither vanish nor overflow, in whatever unit the loss is counted.
+    """
+    largest = values.detach().flatten(1).abs().amax(1)
+    largest = torch.where(largest > 0, largest, torch.ones_like(largest))
+    mantissa, _ = torch.frexp(largest)
+    return largest / (2.0 * mantissa)
+
+
+def _length(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the L2 size of each perturbation or gradient, counted in its magnitude, and that magnitude; ``(B,)``."""
+    unit = magnitude(values)
+    return size(values / _images(unit), Norm.L2), unit
 
 
 def _onto_l1(delta: Tensor, x: Tensor, eps: float) -> Tensor:
@@ -106,13 +126,14 @@ def steepest(gradient: Tensor, norm: Norm) -> Tensor:
     """Return the direction of unit size that raises a linear function most.
 
     The sign in Linf, the normalised gradient in L2, the largest component alone in L1. Where the gradient is zero there
-    is none.
+    is none. However short or long the gradient is, its direction has unit size.
     """
     match norm:
         case Norm.LINF:
             return gradient.sign()
         case Norm.L2:
-            return gradient / _images(size(gradient, norm).clamp_min(1e-12))
+            length, unit = _length(gradient)
+            return gradient / _images(unit) / _images(torch.where(length > 0, length, torch.ones_like(length)))
         case Norm.L1:
             flat = gradient.flatten(1)
             largest = flat.abs().argmax(1, keepdim=True)
