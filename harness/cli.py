@@ -84,10 +84,17 @@ BatchSize = Annotated[
 def validate(suite: SuiteArgument) -> None:
     """Check a suite file; say everything that is wrong with it."""
     from harness.suite.load import load_suite
+    from harness.suite.outlook import outlook
 
     checked = load_suite(suite)
     _doubts(checked)
     _out().print(f"{checked.name}: {len(checked.cells)} cells, {checked.evaluation.n_examples} examples each")
+    below = outlook(checked)
+    if below:
+        said = f"rows that its own attacks will not rank, since {checked.evaluation.minimum} asks for more:"
+        _out().print(said, markup=False, highlight=False, soft_wrap=True)
+    for row in below:
+        _out().print(f"  {row}", markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from harness.core.cell import FROM
 from harness.core.minimum import Effort
 from harness.core.result import MEASURES
+from harness.core.threat import unbounded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -142,7 +142,7 @@ class Entry:
     @property
     def unbounded(self) -> bool:
         """Whether the budget allows to paint every image the same grey, so that nothing should be left."""
-        return self.eps is not None and self.eps >= _grey(self.norm, self.pixels)
+        return unbounded(self.norm, self.eps, self.pixels)
 
     @property
     def check(self) -> bool:
@@ -311,11 +311,3 @@ def entry_of(
         defense_cost=price("defense"),
         attack_cost=price("attack"),
     )
-
-
-def _grey(norm: str | None, pixels: int | None) -> float:
-    """Return the radius within which every image can be made the same grey one, half of the range in each pixel."""
-    if norm == "Linf":
-        return 0.5
-    size = {"L2": math.sqrt, "L1": float}.get(norm or "")
-    return 0.5 * size(pixels) if size and pixels else math.inf

@@ -61,6 +61,10 @@ _PARTS = 4
 #: differences of mean accuracy, in standard errors of one, within which attacks share being chosen
 _BLUR = 0.7
 
+#: how uncertain the figure is beyond its examples, by boards of known truth: so many times the variance of which attack
+#: is the strongest, and so many times that of a mean over examples which are as uncertain as what luck took is large
+_UNSURE, _TAKEN = 2.0, 1.5
+
 #: levels of a smaller probability are left out where the smallest is computed
 _RARE = 1e-3
 
@@ -127,10 +131,13 @@ def worst_case(shares: Shares, repeats: Sequence[int], decision: str = "mean") -
     for part in range(examples.parts):
         mine = examples.part == part
         curves, information = _curves(model, examples.some(~mine if examples.parts > 1 else mine))
-        pulled, origin = _drawn_together(curves, information)
-        shared.append(_doubt(model, curves, origin))
+        pulled, likely = _drawn_together(curves, information)
+        shared.append(_doubt(model, curves, likely))
         found[mine] = _expected(model, examples.some(mine), pulled, curves, rule, len(smallest))
-    return WorstCase(found[examples.pattern], smallest, float(np.mean(shared)), estimated=True)
+    figures = found[examples.pattern]
+    taken = float(figures.mean() - smallest.mean())
+    unsure = _UNSURE * float(np.mean(shared)) + _TAKEN * taken**2 / len(figures)
+    return WorstCase(figures, smallest, unsure, estimated=True)
 
 
 # ---------------------------------------------------------------------- what was seen
@@ -321,7 +328,7 @@ def _curves(model: _Model, examples: _Examples) -> tuple[Shares, Shares]:
 
 
 def _drawn_together(curves: Shares, information: Shares) -> tuple[Shares, Shares]:
-    """Return curves drawn to those that they are not told from, and how probably each is which: ``(attacks, attacks)``.
+    """Return curves drawn to those that they are not told from, and how likely each is which: ``(attacks, attacks)``.
 
     Each is a mean of the curves that were found, by the probability that it is one of them. How many attacks have each
     is what makes all of them most likely (Kiefer and Wolfowitz 1956).
@@ -333,11 +340,12 @@ def _drawn_together(curves: Shares, information: Shares) -> tuple[Shares, Shares
         origin = likely * kinds
         origin = origin / origin.sum(1, keepdims=True)
         kinds = origin.mean(0)
-    return origin @ curves, origin
+    return origin @ curves, likely
 
 
-def _doubt(model: _Model, curves: Shares, origin: Shares) -> float:
-    """Return the variance of the lowest mean accuracy of an attack, where it is not certain which curve each has."""
+def _doubt(model: _Model, curves: Shares, likely: Shares) -> float:
+    """Return the variance of the lowest mean accuracy of an attack, where each has any of the curves by likelihood."""
+    origin = likely / likely.sum(1, keepdims=True)
     means = model._replace(curves=curves).tables(_Slots([1] * len(curves))).right.mean(2) @ model.levels
     order = np.argsort(means)
     above = np.prod(np.clip(1.0 - np.cumsum(origin[:, order], 1), 0.0, 1.0), 0)  # that all lie above the first, ...

@@ -28,6 +28,16 @@ class Norm(StrEnum):
     CORRUPTION = "corruption"
 
 
+def unbounded(norm: str | None, eps: float | None, pixels: int | None) -> bool:
+    """Whether a budget allows to paint every image the same grey: half of the range in each of its ``pixels``."""
+    if eps is None:
+        return False
+    if norm == Norm.LINF:
+        return eps >= 0.5
+    size = {Norm.L2.value: math.sqrt, Norm.L1.value: float}.get(norm or "")
+    return bool(size and pixels) and eps >= 0.5 * size(pixels)  # type: ignore[misc,arg-type]
+
+
 #: the norms whose budget is a ball around the clean image, which ``harness.bounds`` measures and projects onto
 BALLS = (Norm.LINF, Norm.L2, Norm.L1)
 

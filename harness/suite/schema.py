@@ -271,7 +271,7 @@ class Evaluation(_Schema):
     minimum: Literal["purifier-1", "field-1"] = Field(
         "purifier-1",
         description="what a row has to have met to be ranked: a gradient attack with the strongest knowledge that its "
-        "defense allows, and one without gradients; purifier-1: 20 steps with 4 draws, 200 queries; field-1: 200 steps "
+        "defense allows, and one without gradients; purifier-1: 10 steps with 4 draws, 100 queries; field-1: 200 steps "
         "with 20 draws, 5000 queries; applied when reading",
     )
 

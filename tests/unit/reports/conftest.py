@@ -26,7 +26,7 @@ THREATS = {
 
 
 #: what an attack spends that meets the usual minimum all by itself, as AutoAttack does
-ENOUGH = {"steps": 20, "eot": 4, "queries": 200}
+ENOUGH = {"steps": 10, "eot": 4, "queries": 100}
 
 #: what one image takes if a test does not say otherwise: of a defense, and of an attack whose memory nobody watched
 USUAL = Cost(1, 0.5, 11, 10, 10, peak_memory=12_300_000, batch_size=4)

@@ -20,8 +20,8 @@ from reports.robustbench_json import model_info
 from reports.row import Group
 from reports.terminal import leaderboard_tables
 
-GRADIENT = {"steps": 20, "eot": 4, "queries": 0}
-SEARCH = {"steps": 0, "eot": 1, "queries": 200}
+GRADIENT = {"steps": 10, "eot": 4, "queries": 0}
+SEARCH = {"steps": 0, "eot": 1, "queries": 100}
 NOTHING = {"steps": 0, "eot": 1, "queries": 0}
 
 TEXT = """
@@ -29,7 +29,7 @@ name: toy
 datasets: [{name: digits, use: digits}]
 classifiers: [{name: cnn, use: recipe, params: {recipe: digits-cnn}}]
 defenses: [{name: pure, use: pure}]
-attacks: [{name: pgd, use: pgd, params: {steps: 20, eot: 4}}, {name: pgd-20-eot-4, use: pgd}]
+attacks: [{name: pgd, use: pgd, params: {steps: 20, eot: 4}}, {name: pgd-10-eot-4, use: pgd}]
 threat_models: [{name: full, use: Linf, params: {eps: 0.2, knowledge: full}}]
 matrix: [{}]
 evaluation: {n_examples: 32}
@@ -83,7 +83,7 @@ def test_a_row_that_met_less_stands_apart_whatever_it_leaves(unequal):
     pure, easy, _ = board.rows
     assert (pure.rank, pure.missing) == (1, "")
     assert (easy.rank, easy.place, easy.unranked) == (None, "", "attacked less than purifier-1 asks")
-    assert easy.missing == "a gradient attack with knowledge full of 20 steps with 4 draws each or more"
+    assert easy.missing == "a gradient attack with knowledge full of 10 steps with 4 draws each or more"
     assert easy.worst.accuracy.share > pure.worst.accuracy.share
 
 
@@ -158,7 +158,7 @@ def test_a_deterministic_row_is_asked_for_no_draws(trial):
     made = trial()
     still = {"random": False}
     made.clean(**still)
-    made.attack(right=20, effort={"steps": 20, "eot": 1, "queries": 200}, **still)
+    made.attack(right=20, effort={"steps": 20, "eot": 1, "queries": 100}, **still)
     made.write()
     assert rows_of(made)["pure"].group is Group.RANKED
 
@@ -196,7 +196,7 @@ def test_a_cell_from_before_effort_was_recorded_is_read_by_its_options(trial):
     made = trial()
     made.clean()
     made.attack(right=20, effort=None, params={"steps": 20, "eot": 4})
-    made.attack(right=20, attack="square", threat="bpda", effort=None, params={"n_queries": 200}, backwards=0, notes={})
+    made.attack(right=20, attack="square", threat="bpda", effort=None, params={"n_queries": 100}, backwards=0, notes={})
     made.write()
     assert rows_of(made)["pure"].group is Group.RANKED
 
@@ -223,9 +223,9 @@ def test_a_suite_may_name_a_stricter_minimum(trial):
     board = board_of(made)
     assert board.minimum.name == "field-1"
     assert board.rows[0].missing == (
-        "a gradient attack with knowledge full of 200 steps with 20 draws each or more (pgd full has 20 steps with 4 "
+        "a gradient attack with knowledge full of 200 steps with 20 draws each or more (pgd full has 10 steps with 4 "
         "draws each); an attack without gradients that asks the defense itself 5000 times or more (square bpda asks "
-        "200 times)"
+        "100 times)"
     )
     assert yaml.safe_load(board.additions.text) == {
         "attacks": [
@@ -281,18 +281,18 @@ def test_rows_that_lack_the_same_share_a_line_and_new_names_are_free(trial):
     made.write()
     assert added(made) == {
         "attacks": [
-            # pgd-20-eot-4 is taken in the suite by something else
-            {"name": "pgd-20-eot-4-2", "use": "pgd", "params": {"steps": 20, "eot": 4}},
-            {"name": "square-200", "use": "square", "params": {"n_queries": 200}},
+            # pgd-10-eot-4 is taken in the suite by something else
+            {"name": "pgd-10-eot-4-2", "use": "pgd", "params": {"steps": 10, "eot": 4}},
+            {"name": "square-100", "use": "square", "params": {"n_queries": 100}},
         ],
         "threat_models": [
             {"name": "full-2", "use": "Linf", "params": {"eps": 0.2, "knowledge": "full"}},
             {"name": "smooth", "use": "Linf", "params": {"eps": 0.2, "knowledge": "smooth"}},
         ],
         "matrix": [
-            {"defenses": ["one", "two"], "attacks": ["pgd-20-eot-4-2"], "threat_models": ["full-2"]},
-            {"defenses": ["one", "two"], "attacks": ["square-200"], "threat_models": ["bpda"]},
-            {"defenses": ["signs"], "attacks": ["pgd-20-eot-4-2"], "threat_models": ["smooth"]},
+            {"defenses": ["one", "two"], "attacks": ["pgd-10-eot-4-2"], "threat_models": ["full-2"]},
+            {"defenses": ["one", "two"], "attacks": ["square-100"], "threat_models": ["bpda"]},
+            {"defenses": ["signs"], "attacks": ["pgd-10-eot-4-2"], "threat_models": ["smooth"]},
         ],
     }
 
@@ -303,7 +303,7 @@ def test_where_everything_is_crossed_it_stays_so_without_what_is_added(trial):
     made.attack(right=20, threat="bpda", effort=GRADIENT)
     made.write()
     first, *_ = added(made)["matrix"]
-    assert first == {"attacks": ["pgd", "pgd-20-eot-4"], "threat_models": ["bpda"]}
+    assert first == {"attacks": ["pgd", "pgd-10-eot-4"], "threat_models": ["bpda"]}
 
 
 def test_of_several_classifiers_the_boards_own_is_named(trial):
@@ -408,7 +408,7 @@ def test_latex_has_a_block_of_its_own(unequal):
     assert "\n1 & pure & " in before
     assert "easy & " not in before
     assert "easy & " in after
-    assert r"\multicolumn{8}{l}" in before
+    assert r"\multicolumn{9}{l}" in before
     assert "it lacks a gradient attack with knowledge full" in before
     assert "% matrix:\n%   - {defenses: [easy], attacks: [pgd], threat_models: [full]}" in text
 
