@@ -51,7 +51,8 @@ def test_its_gradient_is_exact_at_frozen_draws(transform, targets):
     inside = (found > 1e-3) & (found < 1 - 1e-3)  # a pixel at an end has a kink
     assert float(inside.double().mean()) > 0.5
     x.requires_grad_(True)
-    assert torch.autograd.gradcheck(lambda at: value(at)[inside], x, eps=1e-5, atol=1e-8, rtol=1e-5)
+    # along one direction: every pixel by itself is seen to in test_gradients
+    assert torch.autograd.gradcheck(lambda at: value(at)[inside], x, eps=1e-5, atol=1e-8, rtol=1e-5, fast_mode=True)
 
 
 @pytest.mark.parametrize(
