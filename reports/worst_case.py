@@ -405,10 +405,11 @@ def _expected(model: _Model, examples: _Examples, pulled: Shares, raw: Shares, r
     found = _smallest(tables, slots, ours.posterior(seen)[0], examples.slot, rule.verdict(tables.right))
 
     # what is expected of each attack where all repeats are known, and where one is put aside
-    by_all = _by_kind(choosing.tables(slots).mean(choosing.tables(slots).right, slots), examples.slot)
+    full = choosing.tables(slots)
+    by_all = _by_kind(full.mean(full.right, slots), examples.slot)
     left, left_choosing = ours.tables(fewer), choosing.tables(fewer)
     expected, choice = left.mean(left.right, fewer), left_choosing.mean(left_choosing.right, fewer)
-    left_logs = np.log(left.slot)
+    left_logs, blur = np.log(left.slot), _blur(slots, examples, n)
     for one in range(len(pulled)):
         there = examples.slot[one] >= 0
         right = np.where(there, slots.right[examples.slot[one]], 0)
@@ -420,7 +421,7 @@ def _expected(model: _Model, examples: _Examples, pulled: Shares, raw: Shares, r
             means[examples.slot < 0] = np.inf
             means[one] = np.where(there, (levels * choice[slot]).sum(1), np.inf)
             mean = (levels * expected[slot]).sum(1)
-            gain = _chosen(means, _blur(slots, examples, n))[one] * rule.slope(one, mean) * (aside - mean)
+            gain = _chosen(means, blur)[one] * rule.slope(one, mean) * (aside - mean)
             found += np.where(there, weight * gain, 0.0)
     return found
 

@@ -52,7 +52,7 @@ class Found(NamedTuple):
         alike: whether a random row with one attack and the same probabilities was split from it.
         other: likewise, with the probabilities of other images.
         fixed: likewise, a deterministic row.
-        moved: by how much one more useless attack moved the figure.
+        moved: by how much one more useless attack moved the figure; on every fourth board, else not a number.
         spread: the standard error of its difference from the other random row.
         low: the mean of the smallest verdicts less the truth.
     """
@@ -101,7 +101,10 @@ def board(seed, point):
     shares = rng.binomial(point.repeats, chances) / point.repeats
     useless = rng.binomial(point.repeats, least**0.5) / point.repeats
     row = worst_case(shares, [point.repeats] * point.attacks, point.decision)
-    more = worst_case(np.vstack([shares, useless]), [point.repeats] * (point.attacks + 1), point.decision)
+    moved = math.nan
+    if seed % 4 == 0:
+        more = worst_case(np.vstack([shares, useless]), [point.repeats] * (point.attacks + 1), point.decision)
+        moved = float(more.verdicts.mean() - row.verdicts.mean())
 
     def single(right):
         verdicts = decide(rng.binomial(point.repeats, right) / point.repeats, point.decision)
@@ -117,7 +120,7 @@ def board(seed, point):
         alike=bool(split[1]),
         other=bool(split[2]),
         fixed=bool(split[3]),
-        moved=float(more.verdicts.mean() - row.verdicts.mean()),
+        moved=moved,
         spread=float(np.sqrt((row.verdicts - rows[2].verdicts).var(ddof=1) / point.examples + row.shared)),
         low=float(row.smallest.mean()) - truth,
     )
@@ -147,7 +150,7 @@ def line(point, found):
         f" examples: bias {100 * found.off.mean():5.2f} (smallest {100 * found.low.mean():6.2f}),"
         f" sd {100 * found.off.std():.2f}, covers {100 * found.covered.mean():5.1f} %,"
         f" splits {100 * found.alike.mean():4.1f} {100 * found.other.mean():4.1f} {100 * found.fixed.mean():4.1f} %,"
-        f" useless {100 * found.moved.mean():5.2f}, detects {100 * detects:.1f}"
+        f" useless {100 * np.nanmean(found.moved):5.2f}, detects {100 * detects:.1f}"
     )
 
 
@@ -163,7 +166,7 @@ def held(point, found):
     assert abs(found.off.mean()) <= 0.01 + error * found.off.std(), line(point, found)
     assert found.covered.mean() >= 1 - chance(0.07), line(point, found)
     assert max(found.alike.mean(), found.other.mean(), found.fixed.mean()) <= split, line(point, found)
-    assert abs(found.moved.mean()) <= 0.005 + error * found.moved.std(), line(point, found)
+    assert abs(np.nanmean(found.moved)) <= 0.005 + 2 * error * np.nanstd(found.moved), line(point, found)
 
 
 @pytest.mark.parametrize("world", WORLDS)
