@@ -116,6 +116,7 @@ class Evidence:
         attacks: what meets the row directly within the board's budget and has verdicts.
         transfers: likewise, crafted on something else.
         checks: cells of fixed randomness within that budget, and of budgets without a bound.
+        plurality: of cells with repeats, by key: whether the label has the most votes of all repeats, 0 or 1 per place.
     """
 
     reference: bool
@@ -125,6 +126,7 @@ class Evidence:
     attacks: tuple[Entry, ...]
     transfers: tuple[Entry, ...]
     checks: tuple[Entry, ...]
+    plurality: Mapping[tuple[str, ...], Shares] = field(default_factory=dict)
 
     def verdicts(self, entry: Entry, decision: str | None = None) -> Shares:
         """Return a cell's verdict per place, 0 to 1; not a number where it was not measured."""

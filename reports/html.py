@@ -17,7 +17,7 @@ from reports.curves import curves_of
 from reports.description import describe, measured
 from reports.facts import ATTACK, DECISIONS, DEFENSE, FACTS, IN_SHORT, LEGEND, groups
 from reports.figures import figures_of
-from reports.judging import judged
+from reports.judging import RULES, judged
 from reports.meanings import COMPARED, MEANINGS, STATES
 from reports.prices import FORWARD, THROUGH, prices
 from reports.scatter import scatters
@@ -69,6 +69,7 @@ def html(leaderboard: Leaderboard) -> str:
             through=THROUGH,
             legend=LEGEND,
             decisions=DECISIONS,
+            rules=RULES,
             meanings=MEANINGS,
             states=STATES,
             compared=COMPARED,

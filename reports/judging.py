@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from harness.store.frames import wilson
 from harness.store.tallies import DECISIONS
 from reports.entry import Accuracy
@@ -16,19 +18,29 @@ if TYPE_CHECKING:
     from reports.leaderboard import Board
 
 
+#: a vote of all repeats, which needs the predictions and not only how many were right
+PLURALITY = "plurality"
+
+#: what one verdict can be made of several repeats by
+RULES = (*DECISIONS, PLURALITY)
+
+
 @dataclass(frozen=True)
 class Judged:
     """A random defense under each rule: accuracy on clean input, and in the worst case.
 
     Attributes:
         repeats: how many fresh evaluations each example had, at most.
+        clean: on clean input, by rule; under ``plurality`` the label has the most votes of all repeats.
+        worst: in the worst case, by rule; under ``plurality`` the smallest of the votes on the attacks. None
+            where votes were not counted.
         smallest: the smallest verdicts that were seen in the worst case, under each rule: lower bounds.
     """
 
     defense: str
     repeats: int
-    clean: Mapping[str, Accuracy]
-    worst: Mapping[str, Accuracy]
+    clean: Mapping[str, Accuracy | None]
+    worst: Mapping[str, Accuracy | None]
     smallest: Mapping[str, float]
 
     def title(self, decision: str) -> str:
@@ -43,10 +55,16 @@ def judged(board: Board) -> list[Judged]:
         evidence = row.evidence
         repeats = max((entry.repeats for entry in evidence.counted), default=0)
         if row.worst and evidence.clean and repeats > 1:
-            clean = {rule: _accuracy(evidence.verdicts(evidence.clean, rule)) for rule in DECISIONS}
+            clean: dict[str, Accuracy | None] = {
+                rule: _accuracy(evidence.verdicts(evidence.clean, rule)) for rule in DECISIONS
+            }
             worst = {rule: evidence.worst_case(rule) for rule in DECISIONS}
-            figures = {rule: case.accuracy for rule, case in worst.items()}
+            figures: dict[str, Accuracy | None] = {rule: case.accuracy for rule, case in worst.items()}
             smallest = {rule: float(case.smallest.mean()) for rule, case in worst.items()}
+            votes = [evidence.plurality.get(entry.key) for entry in (evidence.clean, *evidence.counted)]
+            clean[PLURALITY] = None if votes[0] is None else _accuracy(votes[0])
+            known = [one for one in votes if one is not None]
+            figures[PLURALITY] = _accuracy(np.min(known, axis=0)) if len(known) == len(votes) else None
             found.append(Judged(row.defense, repeats, clean, figures, smallest))
     return found
 

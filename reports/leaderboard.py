@@ -6,7 +6,7 @@ import gc
 import math
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from harness.core.minimum import MINIMA, USUAL
 from harness.store.frames import Results, results
@@ -30,6 +30,14 @@ if TYPE_CHECKING:
     from harness.suite.reread import Reread
     from reports.attention import Study
     from reports.evidence import Flag
+
+
+class Judgements(NamedTuple):
+    """What the repeats of a suite's cells say, by the cell's key, and the rule that makes verdicts of them."""
+
+    shares: Mapping[tuple[str, ...], Shares]
+    plurality: Mapping[tuple[str, ...], Shares]
+    decision: str
 
 
 @dataclass(frozen=True)
@@ -209,7 +217,8 @@ def leaderboard(
         related = [entry for entry in entries if entry.suite == facts.name and entry.elsewhere]
         applied = replace(facts, decision=decision or facts.decision)
         asked = reread(facts.text)
-        boards = _boards(mine, related, frames.shares, applied.decision, f"b{len(sections) + 1}", asked)
+        judged = Judgements(frames.shares, frames.plurality(facts.name), applied.decision)
+        boards = _boards(mine, related, judged, f"b{len(sections) + 1}", asked)
         beside = tuple(replace(board, published=_beside(board, references, origin)) for board in boards)
         homeless = tuple(one for one in mine if not one.clean and not one.certified and one.norm is None)
         sections.append(
@@ -240,8 +249,7 @@ def _beside(board: Board, references: Sequence[Reference], origin: Provenance) -
 def _boards(
     entries: Sequence[Entry],
     related: Sequence[Entry],
-    shares: Mapping[tuple[str, ...], Shares],
-    decision: str,
+    judged: Judgements,
     prefix: str,
     asked: Reread,
 ) -> list[Board]:
@@ -250,7 +258,7 @@ def _boards(
     for content in contents(entries, related):
         listed = {(e.attack, e.threat_model): Column(e.attack, e.threat_model, e.knowledge) for e in content.attacked}
         columns, anchor = tuple(listed.values()), f"{prefix}-{len(boards) + 1}"
-        rows = _rows(content, columns, shares, decision, anchor, asked.minimum)
+        rows = _rows(content, columns, judged, anchor, asked.minimum)
         at = (content.dataset, content.classifier, content.norm, content.eps)
         board = Board(anchor, entries[0].suite, *at, columns, rows, minimum=asked.minimum)
         boards.append(_resolved(_completed(board, entries, asked)))
@@ -277,13 +285,12 @@ def _resolved(board: Board) -> Board:
 def _rows(
     content: Content,
     columns: Sequence[Column],
-    shares: Mapping[tuple[str, ...], Shares],
-    decision: str,
+    judged: Judgements,
     anchor: str,
     minimum: Minimum,
 ) -> tuple[Row, ...]:
     """Return the rows, group by group and within them by worst case."""
-    rows = [_row(name, mine, columns, shares, decision) for name, mine in content.rows().items()]
+    rows = [_row(name, mine, columns, judged) for name, mine in content.rows().items()]
     worst = _worst(rows, anchor)
     rows = [_standing(row, one, minimum, content.norm) for row, one in zip(rows, worst, strict=True)]
     groups = list(Group)
@@ -300,15 +307,13 @@ def _placed(rows: Sequence[Row]) -> Iterator[Row]:
     yield from rows[len(ranked) :]
 
 
-def _row(
-    defense: str, mine: Content, columns: Sequence[Column], shares: Mapping[tuple[str, ...], Shares], decision: str
-) -> Row:
+def _row(defense: str, mine: Content, columns: Sequence[Column], judged: Judgements) -> Row:
     """Return a row that knows neither its worst case nor its rank."""
     met = {(entry.attack, entry.threat_model): entry for entry in mine.attacked}
     reference = any(entry.undefended for entry in (*mine.clean, *mine.attacked, *mine.transferred, *mine.checks))
     direct = [*mine.attacked, *(entry for entry in mine.elsewhere if not entry.transferred)]
     crafted = [*mine.transferred, *(entry for entry in mine.elsewhere if entry.transferred)]
-    judged = [_judged(listed, shares) for listed in (direct, crafted, mine.checks)]
+    clean, *others = (_judged(listed, judged.shares) for listed in (mine.clean, direct, crafted, mine.checks))
     return Row(
         defense=defense,
         reference=reference,
@@ -321,7 +326,9 @@ def _row(
         elsewhere=tuple(mine.elsewhere),
         checks=tuple(mine.checks),
         stale=tuple(mine.stale),
-        evidence=Evidence(reference, decision, shares, next(iter(_judged(mine.clean, shares)), None), *judged),
+        evidence=Evidence(
+            reference, judged.decision, judged.shares, next(iter(clean), None), *others, plurality=judged.plurality
+        ),
     )
 
 

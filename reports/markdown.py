@@ -11,7 +11,7 @@ from reports.attribution import verdicts
 from reports.curves import curves_of
 from reports.description import measured
 from reports.facts import DECISIONS, FACTS, IN_SHORT, LEGEND
-from reports.judging import judged
+from reports.judging import RULES, judged
 from reports.meanings import COMPARED, MEANINGS, STATES
 from reports.prices import FORWARD, THROUGH, forward, prices, through
 from reports.row import Group
@@ -187,13 +187,13 @@ def _judged(board: Board) -> list[str]:
     lines = judged(board)
     if not lines:
         return []
-    head = ["defense", "repeats", *(f"{side}: {rule}" for side in ("clean", "worst case") for rule in DECISIONS)]
+    head = ["defense", "repeats", *(f"{side}: {rule}" for side in ("clean", "worst case") for rule in RULES)]
     head += [f"smallest: {rule}" for rule in DECISIONS]
     rows = [
         [
             escaped(one.defense),
             str(one.repeats),
-            *(_share(side[rule]) for side in (one.clean, one.worst) for rule in DECISIONS),
+            *(_optional(side[rule]) for side in (one.clean, one.worst) for rule in RULES),
             *(numbers.percent(one.smallest[rule]) for rule in DECISIONS),
         ]
         for one in lines
@@ -273,6 +273,10 @@ def _accuracy(entry: Entry | None) -> str:
 
 def _worst(row: Row, worst: Worst) -> str:
     return " ".join(filter(None, (row.bound + _share(worst.accuracy), worst.floor)))
+
+
+def _optional(accuracy: Accuracy | None) -> str:
+    return _share(accuracy) if accuracy else numbers.NOTHING
 
 
 def _share(accuracy: Accuracy) -> str:

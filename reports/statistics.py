@@ -13,7 +13,7 @@ import hashlib
 import math
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -217,7 +217,7 @@ def worst_case_p_values(rows: Sequence[WorstCase]) -> Shares:
     exact = [place for place, row in enumerate(rows) if not row.estimated]
     if exact:
         found[np.ix_(exact, exact)] = p_values(verdicts[exact])
-    for one, other in zip(*np.triu_indices(len(rows), 1), strict=True):
+    for one, other in combinations(range(len(rows)), 2):
         if rows[one].estimated or rows[other].estimated:
             differences = verdicts[one] - verdicts[other]
             spread = math.sqrt(_variance(differences) + rows[one].shared + rows[other].shared)

@@ -96,11 +96,11 @@ class WorstCase:
         """
         n = len(self.verdicts)
         share = min(1.0, max(0.0, round(float(self.verdicts.sum()), 9) / n))
-        alike = n
+        alike = float(n)
         if self.estimated:
             near = (n * share + 2.0) / (n + 4.0)  # no share of some examples is certain to be 0 or 1
             spread = float(self.verdicts.var()) + n * self.shared
-            alike = max(1.0, n * min(1.0, near * (1.0 - near) / spread)) if spread else n
+            alike = max(1.0, n * min(1.0, near * (1.0 - near) / spread)) if spread else alike
         _, low, high = (float(bound) for bound in wilson(share * alike, alike))
         return Accuracy(share, low, high, n)
 
@@ -399,7 +399,7 @@ def _expected(model: _Model, examples: _Examples, pulled: Shares, raw: Shares, r
     """Return what each kind of example adds to the figure: see the module."""
     slots = examples.slots
     ours, choosing = model._replace(curves=pulled), model._replace(curves=raw)
-    tables, fewer = ours.tables(slots), _Slots(slots.repeats - 1)
+    tables, fewer = ours.tables(slots), _Slots((slots.repeats - 1).tolist())
     logs = np.log(tables.slot)
     seen = examples.hot @ logs
     found = _smallest(tables, slots, ours.posterior(seen)[0], examples.slot, rule.verdict(tables.right))

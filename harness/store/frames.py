@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import Select, select
+from sqlalchemy import Select, func, select
 from statsmodels.stats.proportion import proportion_confint
 
 from harness.core.errors import UserError, nearest
@@ -51,6 +51,10 @@ def wilson(score: Any, n: Any, confidence: float = 0.95) -> Interval:
         raise ValueError(f"expected a score between 0 and n >= 1, got {score} of {n}")
     low, high = proportion_confint(score, n, alpha=1 - confidence, method="wilson")
     return Interval(score / n, low, high)
+
+
+#: outcomes of a suite beyond which votes are not counted: it takes about a second for each million
+VOTES = 2_000_000
 
 
 class Results:
@@ -156,6 +160,34 @@ class Results:
         net = self._store.spec_of(cell)["probe"]["parts"]["recipe"]["params"]["net"]
         shape = (*map(len, AMV_AXES.values()), net["decoder_depth"], net["decoder_heads"])
         return np.frombuffer(b"".join(column), "<f4").reshape(len(column), *shape).astype(float)
+
+    def plurality(self, suite: str) -> dict[tuple[str, ...], Shares]:
+        """Return what a vote over all repeats says of each cell of a suite that has several: its verdict per place.
+
+        1 where the label has more votes than any other class, else 0; by the cell's key, as in ``shares``. Only cells
+        whose outcomes are complete have one, and none of a suite that has more than ``VOTES`` outcomes to count.
+        """
+        mine = self._members[(self._members["suite"] == suite) & self._members["random"].eq(True)]
+        mine = mine[mine["cell"].notna() & (mine["wanted_repeats"] > 1)]
+        if mine.empty or (mine["wanted_examples"] * mine["wanted_repeats"]).sum() > VOTES:
+            return {}
+        examples, repeats = (int(mine[name].iloc[0]) for name in ("wanted_examples", "wanted_repeats"))
+        votes = (OutcomeRow.prediction == OutcomeRow.label).label("right")
+        query = (
+            select(ResultRow.cell, OutcomeRow.place, votes, OutcomeRow.prediction, func.count().label("votes"))
+            .join(OutcomeRow, OutcomeRow.result == ResultRow.id)
+            .where(read_results(self._suites), ResultRow.cell.in_(sorted(set(mine["cell"]))))
+            .where(OutcomeRow.place < examples, OutcomeRow.repeat < repeats)
+            .group_by(ResultRow.cell, OutcomeRow.place, OutcomeRow.label, OutcomeRow.prediction)
+        )
+        counted = _frame(self._store, query)
+        most = counted.groupby(["cell", "place", counted["right"].astype(bool)])["votes"].max().unstack(fill_value=0)
+        most = most.reindex(columns=[False, True], fill_value=0)
+        verdicts = (most[True] > most[False]).astype(float)
+        totals = counted.groupby("cell")["votes"].sum()
+        whole = {cell for cell, number in totals.items() if number == examples * repeats}
+        keys = zip(mine["cell"], mine[["suite", *_NAMES]].itertuples(index=False, name=None), strict=True)
+        return {key: verdicts.loc[cell].to_numpy() for cell, key in keys if cell in whole}
 
     def part(self, suite: str, ids: Sequence[str], places: int) -> pd.DataFrame:
         """A row per cell, place and repeat of some cells, as far as the suite asks for them: ``correct`` and metrics.

@@ -127,6 +127,29 @@ def test_all_repeats_must_be_there_for_a_cell_to_be_done(store):
     assert (row["status"], row["accuracy"], row["n_repeats"]) == ("done", 0.75, 2)
 
 
+def test_a_vote_over_the_repeats_wants_more_for_the_label_than_for_any_other_class(store):
+    """Three votes of five are a majority too, two against one, one and one a plurality alone, two each are none."""
+    voted, partly, still = cell("voted"), cell("partly"), cell("still")
+    members = [Member(one.labels, one, random=one is not still) for one in (voted, partly, still)]
+    declare(store, *members, n_examples=4, repeats=5)
+    for what, size, votes in (
+        (voted, 5, [(3, 3, 3, 5, 5), (3, 3, 5, 7, 8), (3, 3, 5, 5, 8), (7, 7, 7, 7, 7)]),
+        (partly, 3, [(3, 3, 3)] * 4),
+        (still, 1, [(3,)] * 4),
+    ):
+        job = Evaluate(what, Shard(0, 0, 4), 0, size)
+        outcomes = tuple(
+            Outcome(place, place, repeat, 3, vote, vote == 3)
+            for place, every in enumerate(votes)
+            for repeat, vote in enumerate(every)
+        )
+        assert store.finish(store.board.claim(job), job, Done(outcomes=outcomes, defense_cost=Cost(4 * size)))
+    (found,) = results(path_of(store)).plurality("toy").items()
+    assert found[0][:4] == ("toy", "digits", "cnn", "voted")
+    assert found[1].tolist() == [1.0, 1.0, 0.0, 0.0]
+    assert results(path_of(store)).shares[found[0]].tolist() == pytest.approx([0.6, 0.4, 0.4, 0.0])
+
+
 def test_a_defense_without_random_draws_needs_one_repeat(store):
     one = cell("fixed")
     declare(store, Member(one.labels, one, random=False), n_examples=2, repeats=5)
