@@ -80,6 +80,14 @@ BatchSize = Annotated[
 ]
 
 
+KeepOldCode = Annotated[
+    bool,
+    typer.Option(
+        "--keep-old-code", help="take what other code made for what the code at hand would make, where you know it is"
+    ),
+]
+
+
 @app.command()
 def validate(suite: SuiteArgument) -> None:
     """Check a suite file; say everything that is wrong with it."""
@@ -103,6 +111,7 @@ def plan(
     db: Database,
     only: Only = None,
     limit: Limit = None,
+    keep_old_code: KeepOldCode = False,
     estimate: Annotated[bool, typer.Option("--estimate", help="time a little of each kind of work")] = False,
     workers: WorkerCount = None,
     devices: Devices = "auto",
@@ -117,7 +126,8 @@ def plan(
 
     checked = load_suite(suite)
     _doubts(checked)
-    made = make_plan(checked, Store.peek(db), Folder.default(), only=only, limit=limit)
+    found = Store.peek(db)
+    made = make_plan(checked, found, Folder.default(), only=only, limit=limit, keep_old_code=keep_old_code)
     _out().print(screen.plan_table(made))
     for line in screen.plan_jobs(made):
         _out().print(line, markup=False, highlight=False)
@@ -125,7 +135,7 @@ def plan(
         return
     from harness.run.estimate import estimate as price
 
-    found = price(
+    priced = price(
         made,
         Folder.default(),
         _err(),
@@ -133,8 +143,8 @@ def plan(
         workers=workers,
         batch_size=batch_size or checked.execution.batch_size,
     )
-    _out().print(screen.estimate_table(found))
-    for line in screen.estimate_lines(found):
+    _out().print(screen.estimate_table(priced))
+    for line in screen.estimate_lines(priced):
         _out().print(line, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -144,6 +154,7 @@ def run(
     db: Database,
     only: Only = None,
     limit: Limit = None,
+    keep_old_code: KeepOldCode = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="show the plan and write nothing")] = False,
     workers: WorkerCount = None,
     devices: Devices = "auto",
@@ -160,13 +171,13 @@ def run(
 ) -> None:
     """Compute what is missing, and nothing else; run it again after an interruption."""
     if dry_run:
-        plan(suite, db, only, limit)
+        plan(suite, db, only, limit, keep_old_code)
         return
     from harness import screen
     from harness.run.launch import Workers, amounts, launch
 
     who = Workers(executor, devices, workers, batch_size, address, amounts(resource or []))
-    tally, made = launch(suite, db, only=only, limit=limit, workers=who, console=_err())
+    tally, made = launch(suite, db, only=only, limit=limit, keep_old_code=keep_old_code, workers=who, console=_err())
     if not made.jobs:
         _out().print(f"nothing to compute: {screen.plan_summary(made)}", highlight=False)
         return
@@ -181,13 +192,14 @@ def run(
 
 @app.command()
 def status(db: Database) -> None:
-    """Show how far each suite has come, what is running and what has failed."""
+    """Show how far each suite has come, what is running, what has failed, and which cells' code has changed since."""
     from harness import screen
+    from harness.store.edited import edited
     from harness.store.standing import standing
 
     found = standing(db)
     _out().print(screen.status_table(found.suites))
-    for line in screen.status_lines(found):
+    for line in (*screen.status_lines(found), *screen.edited_lines(edited(db))):
         _out().print(line, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -345,13 +357,16 @@ def upgrade(url: Url) -> None:
 
 @db_app.command()
 def check(url: Url) -> None:
-    """Compare what a database says of itself with its rows; write nothing."""
+    """Compare what a database says of itself with its rows, and name cells that mended faults could have touched.
+
+    Nothing is written. Exit code 1 if something is damaged, which a cell in doubt is not: its suite can be run again.
+    """
     from harness.artifacts import Folder
     from harness.store.check import check as look
 
     with _err().status("opening") as shown:
         found = look(url, Folder.default(), shown.update)
-    for sentence in found.findings:
+    for sentence in (*found.findings, *found.doubts):
         _out().print(sentence, markup=False, highlight=False, soft_wrap=True)
     if found.findings:
         raise typer.Exit(FAILED)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from harness.doctor import Finding
     from harness.run.estimate import Estimate
     from harness.run.verify import Verified
+    from harness.store.edited import Edited
     from harness.store.standing import Standing, SuiteStanding
     from harness.suite.catalog import ComponentInfo, FileInfo
 
@@ -52,6 +53,8 @@ def plan_table(plan: Plan) -> Table:
 
 def plan_jobs(plan: Plan) -> Iterable[str]:
     """Say which jobs are behind a plan, a line per kind."""
+    for component in plan.unreadable:
+        yield f"the source of {component} cannot be read, so that a change of it goes unnoticed: raise its version then"
     if not plan.jobs:
         yield "nothing to compute: " + plan_summary(plan)
         return
@@ -172,6 +175,14 @@ def status_lines(found: Standing) -> Iterable[str]:
         ending = f"about {duration(left)} left" if left is not None else "too early to say how long it takes"
         yield f"{runs} under way with {found.jobs('running')} jobs: " + ", ".join([*rate, ending])
     yield from found.troubles
+
+
+def edited_lines(found: Sequence[Edited]) -> Iterable[str]:
+    """Say which cells were measured by other code than what is at hand, and what to do."""
+    for one in found:
+        yield f"changed: {one}"
+    if found:
+        yield "the next run measures them anew; with --keep-old-code what is there stays, where you know it is the same"
 
 
 def verified_lines(found: Verified) -> Iterable[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.core.errors import UserError
+from harness.core.reading import spec_of
 from harness.core.registry import TABLES, find
 from harness.core.syntax import Family
 
@@ -36,6 +37,9 @@ UNREADABLE = "unreadable"
 
 #: before a hash over syntax trees; others, in older databases, are over files and cannot be compared
 TREE = "tree:"
+
+#: before the role of code that crafted examples which are judged by other code
+CRAFTED = "crafted_"
 
 #: file beside this one that lists hashes that were shown to give the same results
 EQUAL = "equal_code.txt"
@@ -75,8 +79,14 @@ def with_craft(judged: Mapping[str, str], crafted: Mapping[str, str]) -> dict[st
 
     What both have is told once; where they differ, as of transferred examples, that of the craft is under ``crafted_``.
     """
-    apart = {f"crafted_{role}": code for role, code in crafted.items() if judged.get(role, code) != code}
+    apart = {f"{CRAFTED}{role}": code for role, code in crafted.items() if judged.get(role, code) != code}
     return {**crafted, **judged, **apart}
+
+
+def of_craft(code: Mapping[str, str]) -> dict[str, str]:
+    """Return the code that crafted the examples of an evaluation, from ``with_craft``, and what else that has."""
+    apart = {role.removeprefix(CRAFTED): found for role, found in code.items() if role.startswith(CRAFTED)}
+    return {**code, **apart}
 
 
 def training_code(recipe: Spec) -> dict[str, str]:
@@ -112,6 +122,23 @@ def unlike(recorded: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ..
 def unreadable(code: Mapping[str, str]) -> tuple[str, ...]:
     """Return the roles whose source cannot be read."""
     return tuple(sorted(role for role, found in code.items() if found == UNREADABLE))
+
+
+def called(cell: Cell, roles: Iterable[str]) -> list[str]:
+    """Return roles as people know them: with the registered names of the components."""
+    names = []
+    for role in roles:
+        source = cell.origin() if role.startswith(CRAFTED) else cell
+        part = role.removeprefix(CRAFTED).partition(".")[0].removesuffix("_library")
+        spec: Spec | None = getattr(source, part, None)
+        of = "library of the " if role.endswith("_library") else "network of the " if "." in role else ""
+        names.append(f"{of}{part} {spec.use}" if spec is not None and spec.kind in TABLES else f"{of}{part}")
+    return list(dict.fromkeys(names))
+
+
+def changed_code(cell: Cell, roles: Iterable[str]) -> str:
+    """Say that the code of some roles has changed."""
+    return f"its code has changed since: {', '.join(called(cell, roles))}"
 
 
 def same(one: str, other: str) -> bool:
@@ -207,7 +234,7 @@ def _family(top: str, distribution: str) -> Family:
     if top in ours:
         return Family(lambda module: module.partition(".")[0] in ours, whole=False)
     installed = {top, *_provided(distribution)} - ours
-    spec = importlib.util.find_spec(top) if top else None
+    spec = spec_of(top)
     folder = Path(spec.origin).parent if spec is not None and spec.origin else None
     if folder is not None and spec is not None and spec.submodule_search_locations is not None:
         folder = folder.parent

@@ -70,6 +70,7 @@ def launch(
     console: Console,
     only: str | None = None,
     limit: int | None = None,
+    keep_old_code: bool = False,
     workers: Workers | None = None,
 ) -> tuple[Tally, Plan]:
     """Compute what a suite lacks; return how it went and what had been planned.
@@ -80,6 +81,7 @@ def launch(
         console: where progress is shown.
         only: see ``harness.suite.plan.selection``.
         limit: only the first so many examples.
+        keep_old_code: see ``harness.suite.plan.make_plan``.
         workers: who does the jobs.
 
     Raises:
@@ -96,8 +98,10 @@ def launch(
     with store.hold() as alone:
         store.board.reclaim(alone=alone)
         seen = store.board.seen()
-        made = make_plan(checked, store, folder, only=only, limit=limit)
+        made = make_plan(checked, store, folder, only=only, limit=limit, keep_old_code=keep_old_code)
         store.declare(checked.declaration())
+        store.read(made.versions)
+        store.kept = made.versions if keep_old_code else {}
         store.board.find(made.at_hand)
         if not made.jobs:
             return Tally(), made

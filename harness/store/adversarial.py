@@ -13,10 +13,10 @@ from sqlalchemy import select
 from harness.core.cell import Cell, Shard
 from harness.core.errors import UserError
 from harness.core.job import Craft
+from harness.core.sources import of_craft, unlike
 from harness.core.spec import short
 from harness.core.threat import Norm
 from harness.data.proposals import Proposals, packed
-from harness.store.latest import latest_results
 from harness.store.store import Store
 from harness.store.tables import CellRow, OutcomeRow, ResultRow, WeightsRow
 
@@ -77,7 +77,7 @@ def _proposals(store: Store, cell: Cell, folder: Folder) -> Proposals:
     digest, flows = cell.digest, cell.threat is not None and cell.threat.norm is Norm.FLOW
     ids: list[np.ndarray] = []
     values: list[np.ndarray] = []
-    for start, stop, hashes, examples in _shards(store, digest):
+    for start, stop, hashes, code, examples in _shards(store, digest):
         crafted = Craft(cell.origin(), Shard(0, start, stop)).digest
         tensors, about, _ = folder.load("adversarial", crafted)
         other = [recipe for recipe, sha256 in about["weights"].items() if hashes.get(recipe, sha256) != sha256]
@@ -85,6 +85,12 @@ def _proposals(store: Store, cell: Cell, folder: Folder) -> Proposals:
             raise UserError(
                 f"expected adversarial examples made with the weights of the results of {short(digest)}, got some made "
                 f"with others of {short(other[0])}; run the suite again"
+            )
+        edited = unlike(of_craft(code), about.get("code", {}))
+        if edited:
+            raise UserError(
+                f"expected adversarial examples made by the code of the results of {short(digest)}, got some made by "
+                f"other code of {' and '.join(edited)}; run the suite again"
             )
         proposed = tensors["proposed"].numpy()
         finite = np.isfinite(proposed).reshape(len(proposed), -1).all(1)
@@ -95,18 +101,18 @@ def _proposals(store: Store, cell: Cell, folder: Folder) -> Proposals:
     return Proposals(np.concatenate(ids), np.concatenate(values), flows)
 
 
-def _shards(store: Store, digest: str) -> list[tuple[int, int, dict[str, str], list[int]]]:
-    """Return the shards in which a cell's examples were first measured: places, weights used, examples in order."""
-    newest = select(ResultRow.weights).where(ResultRow.id.in_(latest_results()), ResultRow.cell == digest)
+def _shards(store: Store, digest: str) -> list[tuple[int, int, dict[str, str], dict[str, str], list[int]]]:
+    """Return the shards in which a cell's examples were first measured: places, weights, code, examples in order."""
+    read = select(CellRow.current).where(CellRow.digest == digest)
     query = (
-        select(ResultRow.id, ResultRow.start, ResultRow.stop, WeightsRow.hashes)
+        select(ResultRow.id, ResultRow.start, ResultRow.stop, WeightsRow.hashes, ResultRow.code)
         .join(WeightsRow, WeightsRow.digest == ResultRow.weights)
-        .where(ResultRow.cell == digest, ResultRow.weights.in_(newest), ResultRow.first_repeat == 0)
+        .where(ResultRow.cell == digest, ResultRow.weights.in_(read), ResultRow.first_repeat == 0)
         .order_by(ResultRow.start)
     )
     examples = select(OutcomeRow.example).where(OutcomeRow.repeat == 0).order_by(OutcomeRow.place)
     with store.engine.connect() as connection:
         return [
-            (start, stop, hashes, list(connection.scalars(examples.where(OutcomeRow.result == result))))
-            for result, start, stop, hashes in connection.execute(query).all()
+            (start, stop, hashes, code, list(connection.scalars(examples.where(OutcomeRow.result == result))))
+            for result, start, stop, hashes, code in connection.execute(query).all()
         ]

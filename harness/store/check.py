@@ -14,6 +14,7 @@ from harness.core.cell import Shard
 from harness.core.errors import UserError
 from harness.core.spec import digest_of, short
 from harness.store.aggregates import aggregate, padded
+from harness.store.doubts import doubts
 from harness.store.recording import Rectangle, unmeasured
 from harness.store.snapshot import snapshot
 from harness.store.store import PARTS, Store, cell_spec
@@ -58,10 +59,12 @@ class Checked:
     Attributes:
         counts: how many rows were looked at, by table, and how many files.
         findings: a sentence for everything that is wrong; at most ``MOST`` of a kind, and then how many more.
+        doubts: a sentence for every cell that a fault which has been mended since could have touched.
     """
 
     counts: Mapping[str, int]
     findings: tuple[str, ...]
+    doubts: tuple[str, ...] = ()
 
 
 def check(url: str, folder: Folder, say: Callable[[str], object] = lambda _: None) -> Checked:
@@ -92,9 +95,11 @@ def check(url: str, folder: Folder, say: Callable[[str], object] = lambda _: Non
         for title, look in looks.items():
             say(f"looking at {title}")
             findings += _told(title, look(connection))
+        say("looking for mended faults")
+        doubtful = _doubtful(connection)
         counts = {} if findings else {name: _count(connection, name) for name in ("suites", "cells", "attempts")}
         counts |= {} if findings else {name: _count(connection, name) for name in ("results", "outcomes")}
-    return Checked({**counts, "artifact files": files.seen}, tuple(findings))
+    return Checked({**counts, "artifact files": files.seen}, tuple(findings), doubtful)
 
 
 def _open(url: str) -> Store:
@@ -119,6 +124,14 @@ def _told(title: str, found: Iterator[str]) -> Iterator[str]:
         yield f"{title}: expected rows that can be read, got one that cannot: {type(error).__name__}: {error}"
     if more:
         yield f"{title}: {more} more like these"
+
+
+def _doubtful(connection: Connection) -> tuple[str, ...]:
+    """Return what is in doubt; nothing where rows cannot be read, which is told as damage."""
+    try:
+        return tuple(doubts(connection))
+    except (UserError, ValueError, TypeError, KeyError, AttributeError):
+        return ()
 
 
 def _count(connection: Connection, name: str) -> int:
@@ -156,8 +169,8 @@ def _lost(connection: Connection, child: Column[Any], parent: Column[Any]) -> It
 
 def _digests(connection: Connection) -> Iterator[str]:
     """Compare digests with what they are made of."""
-    for digest, hashes in _stream(connection, select(WeightsRow.digest, WeightsRow.hashes)):
-        yield from _same("weights", digest, hashes)
+    for digest, hashes, code in _stream(connection, select(WeightsRow.digest, WeightsRow.hashes, WeightsRow.code)):
+        yield from _same("weights", digest, hashes if code is None else [hashes, code])
     for digest, facts in _stream(connection, select(EnvironmentRow.digest, EnvironmentRow.facts)):
         yield from _same("environments", digest, facts)
     columns = (ComponentRow.digest, ComponentRow.kind, ComponentRow.use, ComponentRow.version, ComponentRow.spec)

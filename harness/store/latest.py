@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import select
 
 from harness.store.tables import CellRow, MemberRow, ResultRow, SuiteRow
 
@@ -31,15 +31,9 @@ def latest_suites(store: Store) -> dict[str, SuiteRow]:
     return found
 
 
-def latest_results() -> Select[int]:
-    """Return a query of the newest result of each cell: its weights are the ones that are read."""
-    return select(func.max(ResultRow.id)).group_by(ResultRow.cell)
-
-
 def read_results(suites: Sequence[int], others: Sequence[str] = ()) -> Any:
-    """Return the condition that a result is of these suites, or of other cells, and of the weights that are read."""
-    newest = select(ResultRow.cell, ResultRow.weights).where(ResultRow.id.in_(latest_results())).subquery()
-    same = select(newest.c.cell).where(newest.c.cell == ResultRow.cell, newest.c.weights == ResultRow.weights)
+    """Return the condition that a result is of these suites, or of other cells, and one of those that are read."""
+    same = select(CellRow.digest).where(CellRow.digest == ResultRow.cell, CellRow.current == ResultRow.weights)
     mine = select(MemberRow.cell).where(MemberRow.suite_id.in_(suites))
     return (ResultRow.cell.in_(mine) | within(ResultRow.cell, others)) & same.exists()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,7 +15,7 @@ from harness.core.errors import UserError
 from harness.core.result import Cost, Outcome
 from harness.core.spec import short
 from harness.store.database import database_url, file_of, insert_new, lock_of
-from harness.store.recording import Measured, Rectangle, record, remaining
+from harness.store.recording import Measured, Rectangle, counted_under, record, remaining
 from harness.store.snapshot import snapshot
 from harness.store.store import Store
 from harness.store.tables import (
@@ -291,29 +291,36 @@ class _Source:
 
     def _results(self, attempts: Mapping[int, int]) -> tuple[int, int]:
         """Record what is new of the results, as if it had been measured now; return how many results and outcomes."""
-        hashes: dict[str, Any] = dict(self.there.execute(select(WeightsRow.digest, WeightsRow.hashes)).all())
+        sets = {row.digest: row for row in self.there.execute(select(*WeightsRow.__table__.columns))}
+        read: dict[str, Any] = dict(self.there.execute(select(CellRow.digest, CellRow.current)).all())
         results = outcomes = 0
         for rows in _stream(self.there, select(*ResultRow.__table__.columns).order_by(ResultRow.id)):
             for row in rows:
-                whole = Rectangle(row.start, row.stop, row.first_repeat, row.stop_repeat)
-                parts = remaining(self.here, row.cell, row.weights, whole)
+                measured = self._measured(row, sets[row.weights], read=read[row.cell] == row.weights)
+                parts = remaining(self.here, row.cell, counted_under(self.here, measured), measured.rectangle)
                 if parts:
-                    measured = self._measured(row, whole, hashes[row.weights])
-                    outcomes += record(self.here, attempts[row.attempt], measured)
+                    full = replace(measured, outcomes=self._outcomes(row.id))
+                    outcomes += record(self.here, attempts[row.attempt], full)
                     results += len(parts)
         return results, outcomes
 
-    def _measured(self, row: Row[Any], rectangle: Rectangle, weights: Mapping[str, str]) -> Measured:
+    def _outcomes(self, result: int) -> list[Outcome]:
         columns = [column for column in OutcomeRow.__table__.columns if column.name != "result"]
-        found = self.there.execute(select(*columns).where(OutcomeRow.result == row.id))
+        found = self.there.execute(select(*columns).where(OutcomeRow.result == result))
+        return [Outcome(**one._mapping) for one in found]
+
+    def _measured(self, row: Row[Any], counted: Row[Any], *, read: bool) -> Measured:
+        """Return what a result says of itself, without its outcomes."""
         return Measured(
             cell=row.cell,
-            rectangle=rectangle,
-            weights=weights,
-            outcomes=[Outcome(**one._mapping) for one in found],
+            rectangle=Rectangle(row.start, row.stop, row.first_repeat, row.stop_repeat),
+            weights=counted.hashes,
+            outcomes=(),
             defense_cost=_cost(row, "defense"),
             attack_cost=None if row.attack_images is None else _cost(row, "attack"),
             code=row.code,
+            counted=counted.code or {},
+            read=read,
             notes=None if row.notes is None else {name: tuple(pair) for name, pair in row.notes.items()},
         )
 

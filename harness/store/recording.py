@@ -6,9 +6,10 @@ import itertools
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, insert, select, update
 
 from harness.core.result import TOTALS, Cost, Outcome
+from harness.core.sources import unlike
 from harness.core.spec import digest_of
 from harness.store.aggregates import aggregate
 from harness.store.database import insert_new
@@ -47,7 +48,10 @@ class Measured:
 
     Attributes:
         weights: content hash by recipe digest.
-        code: hashes of the source of attack and defense.
+        code: hashes of the code that measured it, by role.
+        counted: the code that it counts under, where that is another; see ``counted_under``.
+        within: the set of weights and code that it was meant to add to, by digest, whatever its own code.
+        read: whether it is what is read of the cell from now on.
         notes: what was noted of the attack, by name: mean and number of what it is the mean of; None if nobody looked.
     """
 
@@ -59,19 +63,21 @@ class Measured:
     attack_cost: Cost | None = None
     code: Mapping[str, str] = field(default_factory=dict)
     notes: Mapping[str, tuple[float, int]] | None = None
+    counted: Mapping[str, str] | None = None
+    within: str | None = None
+    read: bool = True
 
 
 def record(connection: Connection, attempt: int, measured: Measured) -> int:
     """Record what is new of a measurement; return how many outcomes that was.
 
-    What was measured before with the same weights stays and counts; of a measurement that overlaps it, the rest is
-    recorded, with its share of the cost.
+    What was measured before with the same weights and code stays and counts; of a measurement that overlaps it, the
+    rest is recorded, with its share of the cost.
     """
-    weights = digest_of(dict(measured.weights))
-    insert_new(connection, WeightsRow, [{"digest": weights, "hashes": dict(measured.weights)}])
     # two drivers that record the same cell do so one after the other
     connection.execute(select(CellRow.digest).where(CellRow.digest == measured.cell).with_for_update())
     whole, recorded = measured.rectangle, 0
+    weights = counted_under(connection, measured)
     for part in remaining(connection, measured.cell, weights, whole):
         mine = [one for one in measured.outcomes if part.holds(one.place, one.repeat)]
         costs = _columns("defense", _share(measured.defense_cost, part.size, whole.size))
@@ -93,11 +99,35 @@ def record(connection: Connection, attempt: int, measured: Measured) -> int:
             raise RuntimeError("expected the database to number the result")
         connection.execute(insert(OutcomeRow), [{"result": key[0], **vars(outcome)} for outcome in mine])
         recorded += part.size
+    unread = CellRow.current.is_(None) if not measured.read else CellRow.digest == measured.cell
+    connection.execute(update(CellRow).where(CellRow.digest == measured.cell, unread).values(current=weights))
     return recorded
 
 
+def counted_under(connection: Connection, measured: Measured) -> str:
+    """Return the set of weights and code that a measurement counts under, by digest; it is made if it is new.
+
+    It is one that the cell has results of, if there is one of the same weights with code that is equal or was shown to
+    give the same results; or the one that it was meant to add to.
+    """
+    hashes, code = dict(measured.weights), dict(measured.code if measured.counted is None else measured.counted)
+    own = digest_of([hashes, code] if code else hashes)
+    mine = select(ResultRow.weights).where(ResultRow.cell == measured.cell)
+    columns = (WeightsRow.digest, WeightsRow.hashes, WeightsRow.code)
+    there = connection.execute(select(*columns).where(WeightsRow.digest.in_(mine)).order_by(WeightsRow.digest))
+    alike: dict[str, dict[str, str]] = {row.digest: row.code or {} for row in there if row.hashes == hashes}
+    read = connection.scalar(select(CellRow.current).where(CellRow.digest == measured.cell))
+    if measured.within is not None and measured.within in alike:
+        return measured.within
+    for digest in sorted(alike, key=lambda one: (one != read, one != own)):
+        if digest == own or (code and alike[digest] and not unlike(alike[digest], code)):
+            return digest
+    insert_new(connection, WeightsRow, [{"digest": own, "hashes": hashes, "code": code or None}])
+    return own
+
+
 def remaining(connection: Connection, cell: str, weights: str, wanted: Rectangle) -> list[Rectangle]:
-    """Return what of a rectangle has not been measured with a set of weights, as rectangles."""
+    """Return what of a rectangle has not been measured with a set of weights and code, as rectangles."""
     columns = (ResultRow.start, ResultRow.stop, ResultRow.first_repeat, ResultRow.stop_repeat)
     there = select(*columns).where(ResultRow.cell == cell, ResultRow.weights == weights)
     return list(unmeasured(wanted, [Rectangle(*row) for row in connection.execute(there)]))

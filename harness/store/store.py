@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from filelock import Timeout
-from sqlalchemy import Connection, Engine, func, select, update
+from sqlalchemy import Connection, Engine, bindparam, func, select, update
 from sqlalchemy.orm import Session
 
 from harness.core.cell import SPECIAL, Cell, Labels
@@ -40,6 +40,23 @@ PARTS = ("dataset", "classifier", "defense", "attack", "threat", "probe", *SPECI
 
 
 @dataclass(frozen=True)
+class Version:
+    """What results of a cell have in common that count together.
+
+    Attributes:
+        digest: of the set of weights and code; see ``WeightsRow``.
+        weights: content hash by recipe digest.
+        code: hashes of the code by role; None where it is not known.
+        current: whether these are the results that are read.
+    """
+
+    digest: str
+    weights: tuple[tuple[str, str], ...]
+    code: Mapping[str, str] | None = field(compare=False)
+    current: bool
+
+
+@dataclass(frozen=True)
 class Covered:
     """Places ``start`` to ``stop - 1`` of a cell, measured in repeats ``first_repeat`` to ``stop_repeat - 1``."""
 
@@ -47,7 +64,7 @@ class Covered:
     stop: int
     first_repeat: int
     stop_repeat: int
-    weights: tuple[tuple[str, str], ...]
+    version: Version
 
 
 @dataclass(frozen=True)
@@ -91,11 +108,16 @@ class Store:
 
     Laws: results and outcomes are never changed; a retry is a new attempt; an attempt's end is written once, and
     the method answers whether it was this call that wrote it.
+
+    Attributes:
+        board: the jobs.
+        kept: the set of weights and code that results of a cell add to, whatever code measures them; by cell.
     """
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.board = Board(engine)
+        self.kept: dict[str, str] = {}
 
     @classmethod
     def open(cls, text: str, *, create: bool = False) -> Store:
@@ -191,22 +213,16 @@ class Store:
     def covered(self, cells: Iterable[str]) -> dict[str, list[Covered]]:
         """Return what has been measured of each cell, as rectangles of places and repeats."""
         found: dict[str, list[Covered]] = {digest: [] for digest in cells}
+        places = (ResultRow.start, ResultRow.stop, ResultRow.first_repeat, ResultRow.stop_repeat)
+        query = select(ResultRow.cell, ResultRow.weights, *places).order_by(ResultRow.cell, ResultRow.start)
         with self.engine.connect() as connection:
-            hashes = {
-                digest: tuple(sorted(values.items()))
-                for digest, values in connection.execute(select(WeightsRow.digest, WeightsRow.hashes))
-            }
-            query = select(
-                ResultRow.cell,
-                ResultRow.start,
-                ResultRow.stop,
-                ResultRow.first_repeat,
-                ResultRow.stop_repeat,
-                ResultRow.weights,
-            ).order_by(ResultRow.cell, ResultRow.start)
-            for cell, start, stop, first, end, weights in connection.execute(query):
+            sets = {row.digest: row for row in connection.execute(select(*WeightsRow.__table__.columns))}
+            read: dict[str, Any] = dict(connection.execute(select(CellRow.digest, CellRow.current)).all())
+            for cell, weights, start, stop, first, end in connection.execute(query):
                 if cell in found:
-                    found[cell].append(Covered(start, stop, first, end, hashes[weights]))
+                    hashes, code = tuple(sorted(sets[weights].hashes.items())), sets[weights].code
+                    version = Version(weights, hashes, code, read[cell] == weights)
+                    found[cell].append(Covered(start, stop, first, end, version))
         return found
 
     def artifact_hashes(self, kind: str) -> dict[str, set[str]]:
@@ -238,8 +254,16 @@ class Store:
                 return False
             insert_new(connection, ArtifactRow, [{**vars(item), "first_seen": now} for item in done.artifacts])
             if isinstance(job, Evaluate):
-                record(connection, attempt, _measured(job, done))
+                record(connection, attempt, _measured(job, done, self.kept.get(job.cell.digest)))
             return True
+
+    def read(self, versions: Mapping[str, str]) -> None:
+        """Say which results of some cells are read from now on: the digest of their weights and code, by cell."""
+        which = [{"which": cell, "now": version} for cell, version in sorted(versions.items())]
+        if which:
+            with self.engine.begin() as connection:
+                condition = CellRow.digest == bindparam("which")
+                connection.execute(update(CellRow).where(condition).values(current=bindparam("now")), which)
 
 
 def cell_spec(row: CellRow, specs: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
@@ -309,7 +333,7 @@ def _member_row(suite: int, position: int, member: Member) -> dict[str, Any]:
     }
 
 
-def _measured(job: Evaluate, done: Done) -> Measured:
+def _measured(job: Evaluate, done: Done, kept: str | None) -> Measured:
     if done.defense_cost is None:
         raise ValueError("expected an evaluation with the defense's cost")
     return Measured(
@@ -321,4 +345,5 @@ def _measured(job: Evaluate, done: Done) -> Measured:
         attack_cost=done.attack_cost,
         code=done.code,
         notes=done.notes,
+        within=kept,
     )

@@ -51,6 +51,9 @@ class CellRow(Table):
     identity: ``traits`` has those of its contract by name, ``knowledge``, what an attacker can follow through it,
     ``pixels``, the values of an image, and ``effort``, what the attack spends on one. None, or without some of these,
     in cells that were last run before they were recorded.
+
+    ``current`` says which of its results are read, where there are some of different weights or code: those that a run
+    measured last, or found to be of the weights and the code at hand.
     """
 
     __tablename__ = "cells"
@@ -70,6 +73,7 @@ class CellRow(Table):
     subset_seed: Mapped[int]
     random: Mapped[bool]
     traits: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    current: Mapped[str | None] = mapped_column(ForeignKey("weights.digest"))
 
 
 class SuiteRow(Table):
@@ -212,28 +216,35 @@ class ArtifactRow(Table):
 
 
 class WeightsRow(Table):
-    """A set of weights that something was measured with: content hash by recipe digest."""
+    """A set of weights that something was measured with, and the code: what has both in common counts together.
+
+    ``hashes`` has content hashes by recipe digest, ``code`` hashes of sources by role: see ``harness.core.sources``.
+    Code is None where it is not known, as of what was measured before it was kept.
+    """
 
     __tablename__ = "weights"
 
     digest: Mapped[str] = mapped_column(primary_key=True)
     hashes: Mapped[dict[str, Any]]
+    code: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
 
 
 class ResultRow(Table):
     """What a successful attempt measured on some repeats of a shard: costs and aggregates; outcomes have a table.
 
-    A recipe names its checkpoint, but another machine may train other weights from it: results of different
-    weights are kept apart by ``weights``, and the latest weights are what is read.
+    A recipe names its checkpoint, but another machine may train other weights from it, and a component may be edited:
+    results of different weights or code are kept apart by ``weights``, and the cell says which are read.
 
     ``correct`` and ``sums`` say again what the outcomes say, so that a leaderboard need not read millions of
     rows: a bit per place and repeat (place by place, first bit highest, the last byte padded with zeros), and for
     each metric, in the order of the columns of outcomes, its count, sum and sum of squares (doubles, lowest byte
     first; metrics that came later than a result are at the end and missing there). ``purebench db check`` compares them
     with the outcomes.
-    ``code`` holds the hash of the source of attack and defense. ``notes`` is what was seen of the attack as it was
-    made, and what it claimed: by name the mean and the number of what that is the mean of; shown, never judged by. It
-    is None where nobody looked, and empty where there was nothing to see, as of an attack without gradients.
+    ``code`` holds the hashes of the code that measured it, by role. They are others than those that it counts under
+    only where both were shown to give the same results, or somebody said so (``run --keep-old-code``).
+    ``notes`` is what was seen of the attack as it was made, and what it claimed: by name the mean and the number of
+    what that is the mean of; shown, never judged by. It is None where nobody looked, and empty where there was nothing
+    to see, as of an attack without gradients.
     """
 
     __tablename__ = "results"

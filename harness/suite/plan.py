@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 from harness.core.cell import Cell, Labels, Shard
 from harness.core.errors import UserError, nearest
 from harness.core.job import Craft, Evaluate, Job, Train
+from harness.core.sources import called, changed_code, code_of, craft_code, training_code, unlike, unreadable
 from harness.core.spec import Spec, differences, short
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from harness.artifacts import Folder
-    from harness.store.store import Covered, Member, Store
+    from harness.store.store import Covered, Member, Store, Version
     from harness.suite.suite import Suite
 
 
@@ -35,12 +36,16 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Planned:
-    """A member of a suite with its verdict, why, and what is left to evaluate."""
+    """A member of a suite with its verdict, why, and what is left to evaluate.
+
+    ``version`` is the set of weights and code of the results that it goes on from, by digest; None where it begins.
+    """
 
     member: Member
     verdict: Verdict
     reason: str
     evaluations: tuple[Evaluate, ...] = ()
+    version: str | None = None
 
 
 @dataclass(frozen=True)
@@ -50,11 +55,18 @@ class Plan:
     Attributes:
         jobs: in an order that respects what each needs.
         at_hand: jobs that those need and whose files are there.
+        unreadable: components whose source cannot be read, so that a change of it goes unnoticed.
     """
 
     cells: tuple[Planned, ...]
     jobs: tuple[Job, ...]
     at_hand: tuple[Job, ...] = ()
+    unreadable: tuple[str, ...] = ()
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Return, by cell, the set of weights and code that its results go on from, where there is one."""
+        return {one.member.cell.digest: one.version for one in self.cells if one.member.cell and one.version}
 
     def count(self, verdict: Verdict) -> int:
         """Return how many cells have a verdict."""
@@ -92,7 +104,13 @@ def selection(text: str | None) -> Callable[[Labels], bool]:
 
 
 def make_plan(
-    suite: Suite, store: Store | None, folder: Folder, *, only: str | None = None, limit: int | None = None
+    suite: Suite,
+    store: Store | None,
+    folder: Folder,
+    *,
+    only: str | None = None,
+    limit: int | None = None,
+    keep_old_code: bool = False,
 ) -> Plan:
     """Compare what a suite asks for with what is there; nothing is written.
 
@@ -102,6 +120,7 @@ def make_plan(
         folder: where artifacts are.
         only: see ``selection``.
         limit: evaluate only the first so many examples, rounded up to whole shards.
+        keep_old_code: take what other code made for what the code at hand would make: results, batches, networks.
     """
     chosen = selection(only)
     if only and not any(chosen(member.labels) for member in suite.members):
@@ -111,16 +130,17 @@ def make_plan(
     slices = suite.shards
     if limit is not None:
         slices = [shard for shard in slices if shard.start < limit]
-    here = _State(store, folder, suite)
+    here = _State(store, folder, suite, keep_old_code)
     cells = tuple(here.judge(member, chosen(member.labels), slices, suite.repeats(member)) for member in suite.members)
-    return Plan(cells, *_jobs(cells, here))
+    return Plan(cells, *_jobs(cells, here), tuple(sorted(here.unreadable)))
 
 
 class _State:
-    """What is there already: coverage in the store, files in the artifact folder."""
+    """What is there already: coverage in the store, files in the artifact folder; and the code that is at hand."""
 
-    def __init__(self, store: Store | None, folder: Folder, suite: Suite) -> None:
-        self.store, self.folder = store, folder
+    def __init__(self, store: Store | None, folder: Folder, suite: Suite, keep: bool) -> None:
+        self.store, self.folder, self.keep = store, folder, keep
+        self.unreadable: set[str] = set()
         digests = [cell.digest for cell in suite.cells]
         self.covered = store.covered(digests) if store else {}
         self.earlier = store.earlier_members(suite.name) if store else {}
@@ -136,26 +156,30 @@ class _State:
         return self._hashes[recipe]
 
     def _stands(self, recipe: str) -> bool:
-        """Whether what a checkpoint was trained beside is still the same, as far as that is there."""
-        about = self.folder.about("weights", recipe) or {}
-        return all(self.weights(part) in (None, sha256) for part, sha256 in about.get("weights", {}).items())
+        """Whether what a checkpoint was trained beside is still the same, as far as that is there, and its code too.
 
-    def current(self, rows: Iterable[Covered]) -> tuple[list[Covered], bool]:
-        """Return the rows that were measured with the weights that are there now, and whether others were left out."""
-        kept, other = [], False
-        for row in rows:
-            if any(self.weights(recipe) not in (None, sha256) for recipe, sha256 in row.weights):
-                other = True
-            else:
-                kept.append(row)
-        return kept, other
+        One of which it is not known by what code it was trained stands: its weights are known by content.
+        """
+        about = self.folder.about("weights", recipe) or {}
+        if not all(self.weights(part) in (None, sha256) for part, sha256 in about.get("weights", {}).items()):
+            return False
+        if self.keep or "recipe" not in about or "code" not in about:
+            return True
+        return not unlike(about["code"], training_code(Spec.from_dict(about["recipe"])))
+
+    def of_these_weights(self, version: Version) -> bool:
+        """Whether results were measured with the weights that are there now."""
+        return all(self.weights(recipe) in (None, sha256) for recipe, sha256 in version.weights)
 
     def crafted(self, job: Craft) -> bool:
-        """Whether the adversarial batch is there, made against the weights that are there now."""
+        """Whether the adversarial batch is there, made by the code and against the weights that are there now.
+
+        One of which it is not known what made it is of no use: nothing else would tell it from another.
+        """
         about = self.folder.about("adversarial", job.digest)
-        return about is not None and all(
-            self.weights(recipe) == sha256 for recipe, sha256 in about.get("weights", {}).items()
-        )
+        if about is None or any(self.weights(one) != sha256 for one, sha256 in about.get("weights", {}).items()):
+            return False
+        return self.keep or ("code" in about and not unlike(about["code"], craft_code(job.cell)))
 
     def judge(self, member: Member, chosen: bool, slices: list[Shard], repeats: int) -> Planned:
         """Return the verdict on one member."""
@@ -164,22 +188,64 @@ class _State:
             return Planned(member, Verdict.SKIPPED, member.reason or "cannot be run")
         if not chosen:
             return Planned(member, Verdict.SKIPPED, "left out by --only")
-        rows, reweighed = self.current(self.covered.get(cell.digest, []))
+        found = self._going_on(cell)
+        rows = [row for row in self.covered.get(cell.digest, []) if row.version == found.version]
         left = tuple(_missing(cell, rows, slices, repeats))
+        if left and found.uncertain:
+            found = _Found(None, "it was measured before its code was kept, and more of it might be of other code")
+            left = tuple(_missing(cell, [], slices, repeats))
         wanted = sum(shard.size for shard in slices) * repeats
         missing = sum(job.shard.size * (job.stop_repeat - job.first_repeat) for job in left)
+        version = None if found.version is None else found.version.digest
         if not left:
-            return Planned(member, Verdict.DONE, f"{wanted} outcomes are there")
-        if reweighed:
-            return Planned(member, Verdict.STALE, "the weights it was measured with have changed", left)
+            kept = f", though {found.changed}" if found.changed else ""
+            return Planned(member, Verdict.DONE, f"{wanted} outcomes are there{kept}", version=version)
+        if found.version is None and found.changed:
+            return Planned(member, Verdict.STALE, found.changed, left)
         if missing < wanted:
-            return Planned(member, Verdict.RUN, f"{wanted - missing} of {wanted} outcomes are there", left)
+            return Planned(member, Verdict.RUN, f"{wanted - missing} of {wanted} outcomes are there", left, version)
         before = self.earlier.get(member.labels)
         if before is not None and before != cell.digest and self.store is not None:
             changed = ", ".join(differences(self.store.spec_of(before), cell.as_dict()))
             return Planned(member, Verdict.STALE, f"changed since cell {short(before)}: {changed}", left)
         failed = [self.failures[job.digest].reason for job in left if job.digest in self.failures]
         return Planned(member, Verdict.RUN, f"failed before: {failed[0]}" if failed else "not measured yet", left)
+
+    def _going_on(self, cell: Cell) -> _Found:
+        """Return which of a cell's results it goes on from: those of the weights and the code that are at hand."""
+        now = code_of(cell)
+        self.unreadable |= set(called(cell, unreadable(now)))
+        versions = {row.version: None for row in self.covered.get(cell.digest, [])}
+        if not versions:
+            return _Found()
+        fitting = [one for one in versions if self.of_these_weights(one)]
+        if not fitting:
+            return _Found(None, "the weights it was measured with have changed")
+        edited = {one: unlike(one.code or {}, now) for one in fitting}
+        alike = [one for one in fitting if not edited[one]] if not self.keep else fitting
+        if not alike:
+            roles = edited[next((one for one in fitting if one.current), fitting[-1])]
+            return _Found(None, changed_code(cell, roles))
+        best = max(alike, key=lambda one: (not edited[one], one.code is not None, one.current))
+        if self.keep:
+            best = max(alike, key=lambda one: one.current)
+        changed = changed_code(cell, edited[best]) if edited[best] else ""
+        return _Found(best, changed, uncertain=best.code is None and not self.keep)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Which results of a cell it goes on from, if any.
+
+    Attributes:
+        version: what they have in common.
+        changed: why there are none, though the cell has some; or what has changed since, where they are kept.
+        uncertain: whether it is not known by which code they are.
+    """
+
+    version: Version | None = None
+    changed: str = ""
+    uncertain: bool = False
 
 
 def _missing(cell: Cell, rows: list[Covered], slices: list[Shard], repeats: int) -> Iterable[Evaluate]:

@@ -201,7 +201,10 @@ def test_what_is_measured_is_covered_once(url, driver):
     job = evaluation(0, 8, 0, 3)
     attempt = store.board.claim(job, 8)
     assert store.finish(attempt, job, measured(job))
-    assert store.covered([CELL.digest]) == {CELL.digest: [Covered(0, 8, 0, 3, ((WEIGHTS.digest, WEIGHTS.sha256),))]}
+    (covered,) = store.covered([CELL.digest])[CELL.digest]
+    assert covered == Covered(0, 8, 0, 3, covered.version)
+    assert covered.version.weights == ((WEIGHTS.digest, WEIGHTS.sha256),)
+    assert (covered.version.code, covered.version.current) == ({"attack": "c" * 64}, True)
     assert store.artifact_hashes("weights") == {WEIGHTS.digest: {WEIGHTS.sha256}}
     assert store.spec_of(CELL.digest) == CELL.as_dict()
     assert store.earlier_members("toy") == {CELL.labels: CELL.digest}

@@ -59,11 +59,13 @@ class Machine:
     Attributes:
         weights: the content hash of the network that was trained here.
         shift: how its outcomes differ from those of the first machine.
+        code: the hashes of the code that is at hand here.
     """
 
     path: Path
     weights: str = "a" * 64
     shift: int = 0
+    code: dict[str, str] = field(default_factory=lambda: {"attack": "tree:1"})
     n_examples: int = 12
     repeats: int = 2
     store: Store = field(init=False)
@@ -93,7 +95,7 @@ class Machine:
             if what.attack
             else None,
             environment={"python": "3.11", "weights": self.weights[:1]},
-            code={"attack": "c" * 64},
+            code=self.code,
             seconds=1.0,
         )
         assert self.store.finish(self.store.board.claim(job), job, done)

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from harness.artifacts import Folder
 from harness.cli import app
 from harness.core.errors import UserError
+from harness.core.sources import read_groups
 from harness.store.check import check
 from harness.store.frames import results
 from harness.store.merge import merge
@@ -280,3 +281,52 @@ def test_the_command_tells_what_was_new(machine, into):
     )
     assert len(pd.read_sql("SELECT * FROM outcomes", f"sqlite:///{into}")) == 8
     assert column(into, ResultRow.stop) == [4]
+
+
+def test_results_of_unlike_code_are_kept_apart_and_the_source_says_which_are_read(machine, into, sound):
+    here, there = machine("a"), machine("b", shift=1, code={"attack": "tree:2"})
+    here.measure(0, 4)
+    there.measure(0, 4)
+    merge([str(here.path), str(there.path)], into)
+    assert sound(into)
+    assert sorted(column(into, ResultRow.code["attack"].as_string())) == ["tree:1", "tree:2"]
+    assert verdict(into) == verdict(there.path)
+    assert merge([str(there.path)], into).added[0].results == 0
+
+
+def column_pairs(url):
+    with Store.open(str(url)).engine.connect() as connection:
+        return connection.execute(select(ResultRow.cell, ResultRow.weights)).all()
+
+
+def verdict(url):
+    return results(str(url)).cells["accuracy"].dropna().tolist()
+
+
+def test_a_merge_reads_of_a_cell_what_its_source_read(machine, into, sound):
+    """What was measured last is not what is read, where an edit was taken back."""
+    source = machine("a")
+    source.measure(0, 4)
+    before = verdict(source.path)
+    ((attacked, read),) = column_pairs(source.path)
+    source.code = {"attack": "tree:2"}
+    source.shift = 1
+    source.measure(0, 4, 0, 1)
+    source.measure(0, 4, 1, 2)
+    assert verdict(source.path) != before
+    source.store.read({attacked: read})
+    assert verdict(source.path) == before
+    merge([str(source.path)], into)
+    assert sound(into)
+    assert verdict(into) == verdict(source.path)
+
+
+def test_hashes_that_were_shown_to_give_the_same_results_count_once(machine, into, sound, monkeypatch):
+    monkeypatch.setattr("harness.core.sources.equal_groups", lambda: read_groups("tree:1 tree:2"))
+    here, there = machine("a"), machine("b", code={"attack": "tree:2"})
+    here.measure(0, 4)
+    there.measure(0, 8)
+    merge([str(here.path), str(there.path)], into)
+    assert sound(into)
+    assert column(into, func.count(OutcomeRow.place)) == [16]
+    assert results(into).cells["n"].max() == 8

@@ -220,7 +220,9 @@ def test_what_was_measured_before_peaks_were_has_none_and_all_else(kind, request
     assert upgrade(url)[:2] == ("0003", head())
     after = dump(url)
     new = ("defense_peak_memory", "defense_batch_size", "attack_peak_memory", "attack_batch_size")
-    later = {"results": (*new, "notes"), "cells": (*SPECIAL, "traits"), "outcomes": ("radius",)}
+    later = {"results": (*new, "notes"), "cells": (*SPECIAL, "traits"), "outcomes": ("radius",), "weights": ("code",)}
+    read = {row["digest"]: row.pop("current") for row in after["cells"]}
+    assert read == {row["cell"]: row["weights"] for row in after["results"]}
     for table, names in later.items():
         assert {row.pop(name) for row in after[table] for name in names} == {None}
     assert after == before

@@ -11,6 +11,7 @@ from harness.artifacts import Folder
 from harness.core.cell import Cell, Labels, Shard
 from harness.core.errors import UserError
 from harness.core.result import Artifact, Cost, Done, Outcome
+from harness.core.sources import code_of, craft_code
 from harness.core.spec import Spec
 from harness.core.threat import Knowledge, Norm, ThreatModel
 from harness.store.store import Member, Store
@@ -66,7 +67,8 @@ def measure(store, made, *jobs, sha256="a" * 64):
         places = range(job.shard.start, job.shard.stop)
         repeats = range(job.first_repeat, job.stop_repeat)
         seen = tuple(Outcome(place, place, repeat, 1, 1, True) for place in places for repeat in repeats)
-        assert store.finish(store.board.claim(job), job, Done((weights,), seen, Cost(images=1)))
+        done = Done((weights,), seen, Cost(images=1), code=code_of(job.cell))
+        assert store.finish(store.board.claim(job), job, done)
 
 
 def left(plan):
@@ -90,7 +92,7 @@ def test_what_is_needed_and_there_already_is_told_apart_from_what_is_to_be_done(
     folder.place("weights", train.digest, b"a file is enough")
     plan = make_plan(made, None, folder)
     assert (plan.jobs, plan.at_hand) == ((craft, evaluate), (train,))
-    folder.save("adversarial", craft.digest, {}, {"weights": {}})
+    folder.save("adversarial", craft.digest, {}, {"weights": {}, "code": craft_code(craft.cell)})
     plan = make_plan(made, None, folder)
     assert (plan.jobs, plan.at_hand) == ((evaluate,), (train, craft))
 
@@ -259,7 +261,8 @@ def test_weights_that_stand_on_weights_that_have_changed_are_trained_again(folde
     for job in jobs:
         seen = tuple(Outcome(place, place, 0, 1, 1, True) for place in range(job.shard.start, job.shard.stop))
         weights = (Artifact(TUNED.digest, "weights", sha256, 1),)
-        assert store.finish(store.board.claim(job), job, Done(weights, seen, Cost(images=1)))
+        done = Done(weights, seen, Cost(images=1), code=code_of(job.cell))
+        assert store.finish(store.board.claim(job), job, done)
     assert make_plan(made, store, folder).cells[0].verdict is Verdict.DONE
     keep(folder, ASIDE, 2.0)
     plan = make_plan(made, store, folder)
@@ -286,7 +289,8 @@ def test_examples_that_were_crafted_against_outdated_weights_are_crafted_again(f
     sha256 = keep(folder, TUNED, 1.0, **stood_on)
     made = suite(tuned(knowledge=Knowledge.BPDA), n_examples=4)
     (craft,) = make_plan(made, None, folder).jobs_of("craft")
-    folder.save("adversarial", craft.digest, {}, {"weights": {TUNED.digest: sha256, RECIPE.digest: cnn}})
+    crafted_on = {TUNED.digest: sha256, RECIPE.digest: cnn}
+    folder.save("adversarial", craft.digest, {}, {"weights": crafted_on, "code": craft_code(craft.cell)})
     assert make_plan(made, None, folder).jobs_of("craft") == []
     keep(folder, BASE, 2.0)
     assert make_plan(made, None, folder).jobs_of("craft") == [craft]
