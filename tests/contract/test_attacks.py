@@ -263,7 +263,7 @@ class TestSquare(OfTheLibrary):
     reach = 3.0  # in L2 and L1 its patterns are not the victim's; in Linf tests of its own find the optimum
 
     def make(self):
-        return Square(Square.Options(n_queries=300, eot=2, rescale=True))
+        return Square(Square.Options(n_queries=150, eot=2, rescale=True))
 
 
 class TestFAB(OfTheLibrary):

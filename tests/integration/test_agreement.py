@@ -34,6 +34,10 @@ LOG = logging.getLogger("agreement")
 #: how many of the first test images
 MANY, SOME = 256, 64
 
+#: on how many of them attacks may differ that are the same: a gradient's sign hangs on its last digit here and there,
+#: and the digit on the processor
+FEW = 3
+
 HASHES = {
     "resnet20": ("cifar10-resnet20", "8dfe6515fae54568c22253d2d378ac94781be7ea59dcdd5df41d5a49ff5d9a53"),
     "resnet2b": ("cifar10-resnet2b-adv", "005a3e645e337e2ecfc8fabba58067860e40bdaeb86fa33cae7a3b01b0db4697"),
@@ -116,8 +120,8 @@ def test_pgd_agrees_with_libraries(real, name, norm, eps, library):
     last = right(watched, library(watched, x, y, norm, eps, 20), y)
     best = int((~watched.fooled).sum())
     LOG.info(f"of {MANY}: {best} by {library.__name__}, {last} at its last step, {ours} ours")
-    assert abs(ours - best) <= 1
-    assert ours <= last + 1
+    assert abs(ours - best) <= FEW
+    assert ours <= last + FEW
 
 
 # ---------------------------------------------------------------------- AutoAttack through the harness
@@ -170,5 +174,5 @@ def test_apgd_is_no_weaker_than_pgd_and_pgd_not_much_weaker(real, norm, eps, apa
     }
     LOG.info(f"of {len(x)}: {right(net, x, y)} clean, {stand}")
     assert max(stand.values()) < right(net, x, y)
-    assert stand["apgd"] <= stand["pgd"] + 1
+    assert stand["apgd"] <= stand["pgd"] + FEW
     assert stand["pgd"] <= stand["apgd"] + apart

@@ -33,7 +33,7 @@ class Victim(LinearVictim):
 def attacked(share):
     """Return margins before and after, with this share of each image's own distance as the budget of all."""
     victim = Victim()
-    x, y, draws = victim.images()
+    x, y, draws = victim.images(3)
     y[:] = victim.net(x).argmax(1)  # the edge may have told them
     distances = victim.margins(x, y) / victim.dual(Norm.LINF)
     found = []
