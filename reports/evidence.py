@@ -146,9 +146,10 @@ class Evidence:
     def too_few(self) -> str:
         """Why the repeats do not carry a rank, or nothing: the strongest attack cannot be told from the luckiest."""
         enough = sum(entry.repeats >= ENOUGH for entry in self.counted)
-        if self.random is False or enough > 1 or self.repeats < 2:
+        if self.random is False or enough > 1:
             return ""
-        return f"judged by {self.repeats} repeats, too few to rank a random defense by; raise `repeats` to {ADVISED}"
+        seen = "once" if self.repeats == 1 else f"by {self.repeats} repeats"
+        return f"judged {seen}, too few to rank a random defense by; raise `repeats` to {ADVISED}"
 
     def worst_case(self, decision: str | None = None) -> WorstCase:
         """Return what is left over clean input and all attacks; at least one of them.

@@ -300,3 +300,14 @@ def test_the_garbage_collector_is_left_as_it_was(toy, collected):
         assert gc.isenabled() is collected
     finally:
         (gc.enable if before else gc.disable)()
+
+
+@pytest.mark.parametrize(("repeats", "said"), [(1, "once"), (3, "by 3 repeats"), (5, "")])
+def test_a_random_defense_of_few_repeats_has_no_rank(bench, monkeypatch, repeats, said):
+    monkeypatch.setattr("reports.evidence.ENOUGH", 5)
+    one = bench(repeats=repeats, n_examples=8)
+    for threat in (None, "bpda-0.2"):
+        one.add("mae-pure", threat, *["1" * repeats] * 8)
+    (row,) = only(read_leaderboard(one.write())).rows
+    wanted = f"judged {said}, too few to rank a random defense by; raise `repeats` to 10" if said else ""
+    assert (row.unranked, row.rank) == (wanted, None if said else 1)
