@@ -4,9 +4,12 @@ Source: Chen et al., "Robust Classification via a Single Diffusion Model", ICML 
 squared difference between an image and what is denoised of it plus noise, bounds its negative log-likelihood. Adam
 lowers it by 5 steps of 0.1 on images in [-1, 1], the noise's deviation uniform from 0.4 to 0.6 in each.
 
-Where it departs from their code: the deviation and the noise have addresses of their own; there is no L2 ball around
-the input (theirs has a radius of 100, which no step reaches); an attacker's gradient goes through all steps
-(``path: attached``), as in their variant for adaptive attacks.
+Where it departs from their code: the deviation and the noise have addresses of their own and are drawn afresh, where
+theirs begin with the same seed at each call; there is no L2 ball around the input (theirs has a radius of 100, which no
+step reaches); an attacker's gradient goes through all steps (``path: attached``), as in their variant for adaptive
+attacks, whose steps are half as long. Adam's moments are corrected for their start once (Kingma and Ba 2015, algorithm
+1), as in torch, which the authors use; a public implementation of the method corrects them twice, so its steps are
+others.
 """
 
 from __future__ import annotations

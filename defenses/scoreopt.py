@@ -8,8 +8,8 @@ in [-1, 1], Adam's steps likewise.
 - ``noise`` (ScoreOpt-N): noises the image once with deviation ``sigma``, optimises the noisy image until the noise
   found in it is the noise that was drawn, and returns it denoised.
 
-The authors take 20 steps of 0.01 at sigma 0.25 (5 of 0.1 for ``noise``) against transferred attacks, and 5 of 0.1 at
-0.5 against BPDA.
+The authors take 20 steps of 0.01 at sigma 0.25 (5 of 0.1 for ``noise``) against transferred attacks, which are the
+defaults of either, and 5 of 0.1 at 0.5 against BPDA.
 
 Where it departs from their code: the deviation is drawn for each image, theirs for a batch; an attacker's gradient goes
 through all of Adam's steps (``path: attached``), where theirs stops at the optimised image.
@@ -17,9 +17,9 @@ through all of Adam's steps (``path: attached``), where theirs stops at the opti
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from defenses.guidance import Path, refuse_detached
 from defenses.inner import expect, looks
@@ -55,11 +55,19 @@ class ScoreOpt:
         unet: Recipe = Field(description="recipe of the noise-predicting U-Net")
         optimised: Literal["image", "noise"] = Field("image", description="ScoreOpt-O, or ScoreOpt-N")
         sigma: SignedPixels = Field(0.25, gt=0, description="deviation of the noise")
-        steps: int = Field(20, ge=1, description="of Adam")
-        lr: SignedPixels = Field(0.01, gt=0, description="of Adam")
+        steps: int = Field(20, ge=1, description="of Adam; default of the noise 5")
+        lr: SignedPixels = Field(0.01, gt=0, description="of Adam; default of the noise 0.1")
         path: Path = Field(
             "attached", description="an attacker's gradient goes through the steps, or stops as in the authors' code"
         )
+
+        @model_validator(mode="before")
+        @classmethod
+        def _as_the_authors_have_it(cls, given: Any) -> Any:
+            """Give the noise steps of its own where none are named, so that they stand in the spec."""
+            if isinstance(given, dict) and given.get("optimised") == "noise":
+                return {"steps": 5, "lr": 0.1} | given
+            return given
 
     def __init__(self, options: Options) -> None:
         self.options = options

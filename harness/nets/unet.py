@@ -58,9 +58,13 @@ def _published(size: DiffusersUNetSize, data: DataCard) -> dict[str, Any]:
     return size.model_dump(exclude={"use"})
 
 
-def schedule() -> Any:
-    """Return the DDPM schedule as diffusers has it, ready for DDIM and ancestral steps."""
-    return DDIMScheduler(num_train_timesteps=N_STEPS, beta_schedule="linear", clip_sample=False)
+def schedule(*, clamp: bool = False) -> Any:
+    """Return the DDPM schedule as diffusers has it, ready for DDIM and ancestral steps.
+
+    Args:
+        clamp: whether its steps clamp the image that they predict to [-1, 1].
+    """
+    return DDIMScheduler(num_train_timesteps=N_STEPS, beta_schedule="linear", clip_sample=clamp)
 
 
 def add_noise(x: Tensor, noise: Tensor, step: Tensor) -> Tensor:

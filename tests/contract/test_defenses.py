@@ -134,7 +134,7 @@ class TestDiffPureByTheFlow(TestDiffPureByDDPM):
 
 class TestDiffPureInRoundsWithVotes(TestDiffPureByDDPM):
     def make(self):
-        return DiffPure(DiffPure.Options(unet="tiny", t_star=[10, 20], steps=[2, 1], votes=3))
+        return DiffPure(DiffPure.Options(unet="tiny", t_star=[10, 20], steps=[2, 1], sampler="ddpm", votes=3))
 
 
 class TestADBM(DefenseContract):
@@ -156,7 +156,7 @@ class TestGDMP(DefenseContract):
 
     def make(self):
         return GDMP(
-            GDMP.Options(**({"unet": "tiny", "t_star": 20, "steps": 2, "rounds": 2, "guide_scale": 1250} | self.how))
+            GDMP.Options(**({"unet": "tiny", "t_star": 20, "steps": 2, "rounds": 2, "guide_scale": 125_000} | self.how))
         )
 
     def nets(self):
@@ -164,7 +164,7 @@ class TestGDMP(DefenseContract):
 
 
 class TestGDMPBySimilarity(TestGDMP):
-    how: ClassVar = {"guide": "ssim", "guide_scale": 20}
+    how: ClassVar = {"guide": "ssim", "guide_scale": 2000}
 
 
 class TestGDMPWithADetachedGuide(TestGDMP):
@@ -314,12 +314,16 @@ class TestContrastive(DefenseContract):
         return {"unet": tiny_unet(), "guide": tiny_cnn()}
 
 
-class TestContrastiveWithNegativesOfTheBatch(TestContrastive):
-    how: ClassVar = {"mates": "batch"}
+class TestContrastiveAlone(TestContrastive):
+    how: ClassVar = {"mates": "alone", "sees": "pixels"}
 
 
 class TestContrastiveWithAllNegativesAlike(TestContrastive):
-    how: ClassVar = {"mates": "batch", "estimator": "soft", "sampler": "ddim"}
+    how: ClassVar = {"estimator": "soft", "sampler": "ddim"}
+
+
+class TestContrastiveWithAllPairs(TestContrastive):
+    how: ClassVar = {"pairs": "all"}
 
 
 class TestContrastiveThatIsTrainedOn(TestContrastive):
@@ -327,7 +331,7 @@ class TestContrastiveThatIsTrainedOn(TestContrastive):
 
 
 class TestContrastiveAsTheAuthorsHaveIt(TestContrastive):
-    how: ClassVar = {"mates": "batch", "memory": "kept", "path": "detached", "multiplier": 5e4}
+    how: ClassVar = {"pairs": "all", "memory": "kept", "path": "detached", "multiplier": 5e4}
 
 
 class TestScoreOptOfTheImage(DefenseContract):

@@ -16,7 +16,8 @@ def test_it_goes_diffpures_way_by_five_deterministic_steps_from_level_100():
     assert adbm.rounds == ((100, 5),)
     assert (adbm.sampler, adbm.votes) == ("ddim", 1)
     assert list(adbm.model_dump()) == list(diffpure.model_dump())
-    same = DiffPure.Options(unet="tiny", t_star=100, steps=5, sampler="ddim")
+    assert (adbm.clamp, adbm.variance, adbm.noised) == (True, "beta", "above")  # the authors' scheduler, and its index
+    same = DiffPure.Options(unet="tiny", t_star=100, steps=5, sampler="ddim", variance="beta", noised="above")
     nets = {"unet": tiny_unet()}
     assert torch.equal(ADBM(adbm).purify(X, nets, DRAWS), DiffPure(same).purify(X, nets, DRAWS))
 
@@ -24,6 +25,8 @@ def test_it_goes_diffpures_way_by_five_deterministic_steps_from_level_100():
 def test_it_checks_its_options_as_diffpure_does():
     with pytest.raises(ValueError, match="steps that divide t_star"):
         ADBM.Options(unet="tiny", t_star=99)
+    with pytest.raises(ValueError, match="noised: level"):
+        ADBM.Options(unet="tiny", t_star=1000, steps=10)
 
 
 @pytest.mark.parametrize("options", [{}, {"sampler": "ddpm", "t_star": 40, "steps": 4}])

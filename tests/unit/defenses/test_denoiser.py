@@ -127,6 +127,16 @@ def test_without_a_path_no_gradient_comes_and_the_images_are_the_same():
         assert torch.allclose(found, wanted)
 
 
+def test_the_defaults_are_the_authors():
+    """ScoreOpt's against transferred attacks, of either variant; LM's of its only script."""
+    for optimised, steps, lr in (("image", 20, 0.01), ("noise", 5, 0.1)):
+        options = ScoreOpt.Options(unet="u", optimised=optimised)
+        assert (options.sigma, options.steps, options.lr) == (0.25, steps, lr)
+        assert ScoreOpt.Options(unet="u", optimised=optimised, steps=7).steps == 7
+    options = LM.Options(unet="u")
+    assert (options.steps, options.lr, options.sigma_min, options.sigma_max) == (5, 0.1, 0.4, 0.6)
+
+
 def test_deviations_that_fall_are_refused():
     with pytest.raises(ValidationError, match=r"expected sigma_min up to sigma_max, got 0\.7 and 0\.6"):
         LM.Options(unet="u", sigma_min=0.7)

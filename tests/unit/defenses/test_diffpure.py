@@ -40,6 +40,29 @@ class ByTime(Oracle):
         return (state - kept.sqrt() * self.point) / (1.0 - kept).sqrt()
 
 
+def test_by_default_it_is_the_authors_for_cifar10():
+    options = DiffPure.Options(unet="tiny")
+    assert options.rounds == ((100, 100),)
+    assert (options.sampler, options.clock, options.votes) == ("sde", "floor", 1)
+    assert (options.clamp, options.noised) == (True, "level")  # theirs by ddpm
+
+
+def test_by_default_it_noises_by_the_discrete_schedule_and_goes_through_every_step(x):
+    told, states = [], []
+
+    class Told(nn.Module):
+        def forward(self, state, step):
+            told.append(int(step[0]))
+            states.append(state)
+            return torch.zeros_like(state)
+
+    DiffPure(DiffPure.Options(unet="tiny")).purify(x, {"unet": Told()}, DRAWS)
+    assert told == list(range(100, 0, -1))
+    kept = Oracle(x).kept[99]
+    noise = DRAWS.at("forward").normal(1, 8, 8)
+    assert torch.allclose(states[0], kept.sqrt() * (2 * x - 1) + (1 - kept).sqrt() * noise, atol=1e-6)
+
+
 @pytest.mark.parametrize("sampler", ["ddpm", "ddim"])
 @pytest.mark.parametrize(("t_star", "steps"), [(100, 10), (100, 100), (40, 1), (1000, 20)])
 def test_diffpure_returns_the_one_image_that_there_is(x, sampler, t_star, steps):
@@ -58,7 +81,7 @@ def test_diffpure_keeps_the_marginals_of_the_diffusion(sampler):
     oracle = Oracle(torch.full((1, 1, 8, 8), 0.5))
     oracle.register_forward_pre_hook(lambda module, inputs: states.append(inputs))
     many = Draws(("many",), torch.arange(200))
-    options = DiffPure.Options(unet="tiny", t_star=500, steps=5, sampler=sampler)
+    options = DiffPure.Options(unet="tiny", t_star=500, steps=5, sampler=sampler, clamp=False)
     DiffPure(options).purify(torch.full((200, 1, 8, 8), 0.5), {"unet": oracle}, many)
     assert len(states) == 5
     for state, step in states:
@@ -69,14 +92,14 @@ def test_diffpure_keeps_the_marginals_of_the_diffusion(sampler):
 def test_diffpure_by_time_returns_the_one_image_that_there_is(x, sampler):
     """The score pulls ever harder towards it, so that a hundred steps end within a few of their own lengths."""
     image = 0.1 + 0.8 * Draws(("image",), torch.arange(1)).uniform(1, 8, 8)
-    defense = DiffPure(DiffPure.Options(unet="tiny", t_star=100, steps=100, sampler=sampler))
+    defense = DiffPure(DiffPure.Options(unet="tiny", t_star=100, steps=100, sampler=sampler, clock="exact"))
     found = defense.purify(x, {"unet": ByTime(image)}, DRAWS)
     assert torch.allclose(found, image.expand_as(x), atol=0.05)
 
 
 def test_rounds_go_one_after_the_other_each_with_noise_of_its_own(x):
     oracle = Oracle(Draws(("image",), torch.arange(1)).uniform(1, 8, 8))
-    defense = DiffPure(DiffPure.Options(unet="tiny", t_star=[30, 30, 50], steps=[3, 1, 2]))
+    defense = DiffPure(DiffPure.Options(unet="tiny", t_star=[30, 30, 50], steps=[3, 1, 2], sampler="ddpm"))
     defense.purify(x, {"unet": oracle}, DRAWS)
     assert oracle.steps == [29, 19, 9, 29, 49, 24]
 
@@ -88,7 +111,7 @@ def test_rounds_go_one_after_the_other_each_with_noise_of_its_own(x):
             return torch.zeros_like(state)
 
     states = []
-    DiffPure(DiffPure.Options(unet="tiny", t_star=[10, 10], steps=1, sampler="ddim")).purify(
+    DiffPure(DiffPure.Options(unet="tiny", t_star=[10, 10], steps=1, sampler="ddim", clamp=False)).purify(
         x, {"unet": Still()}, DRAWS
     )
     kept = oracle.kept[9]
@@ -102,14 +125,18 @@ def test_rounds_go_one_after_the_other_each_with_noise_of_its_own(x):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"t_star": 100, "steps": 7}, "steps that divide t_star"),
-        ({"t_star": 10, "steps": 20}, "steps that divide t_star"),
-        ({"t_star": 700, "steps": 1}, "a divisor of 1000"),
+        ({"t_star": 100, "steps": 7, "sampler": "ddpm"}, "steps that divide t_star"),
+        ({"t_star": 10, "steps": 20, "sampler": "ddim"}, "steps that divide t_star"),
+        ({"t_star": 700, "steps": 1, "sampler": "ddpm"}, "a divisor of 1000"),
+        ({"t_star": 1, "steps": 1000}, "longer than 1e-05"),
+        ({"t_star": 1000, "sampler": "ddpm", "noised": "above"}, "noised: level"),
+        ({"variance": "learned"}, "'posterior' or 'beta'"),
+        ({"clock": "wall"}, "'floor' or 'exact'"),
         ({"t_star": 0}, "greater than or equal to 1"),
         ({"t_star": 1001, "steps": 1}, "less than or equal to 1000"),
         ({"sampler": "euler"}, "'torchsde' or 'ode'"),
         ({"t_star": [30, 50], "steps": [30]}, "got 1 for 2 rounds"),
-        ({"t_star": [30, 50], "steps": [30, 7]}, "got 7 steps for 50"),
+        ({"t_star": [30, 50], "steps": [30, 7], "sampler": "ddpm"}, "got 7 steps for 50"),
         ({"t_star": []}, "at least one round"),
         ({"votes": 0}, "greater than or equal to 1"),
     ],

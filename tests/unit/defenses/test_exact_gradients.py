@@ -18,13 +18,13 @@ from harness.testing.nets import tiny_cnn, tiny_unet
 DRAWS = Draws(("exact",), torch.arange(2))
 
 CASES = {
-    "diffpure": DiffPure(DiffPure.Options(unet="tiny", t_star=100, steps=100)),
+    "diffpure": DiffPure(DiffPure.Options(unet="tiny", t_star=100, steps=100, sampler="ddpm")),
     "diffpure by sde": DiffPure(DiffPure.Options(unet="tiny", t_star=100, steps=10, sampler="sde")),
     "diffpure by torchsde": DiffPure(DiffPure.Options(unet="tiny", t_star=100, steps=5, sampler="torchsde")),
     "diffpure in rounds": DiffPure(DiffPure.Options(unet="tiny", t_star=(20, 50), steps=5)),
-    "gdmp": GDMP(GDMP.Options(unet="tiny", t_star=20, steps=5, rounds=3, guide_scale=1250, eps=0.2)),
+    "gdmp": GDMP(GDMP.Options(unet="tiny", t_star=20, steps=5, rounds=3, guide_scale=125_000, eps=0.2)),
     "gdmp by similarity": GDMP(
-        GDMP.Options(unet="tiny", t_star=20, steps=4, rounds=2, guide="ssim", guide_scale=50, eps=0.2)
+        GDMP.Options(unet="tiny", t_star=20, steps=4, rounds=2, guide="ssim", guide_scale=5000, eps=0.2)
     ),
     "coup": COUP(COUP.Options(unet="tiny", guide="tiny", t_star=50, steps=20)),
     "contrastive": Contrastive(

@@ -59,8 +59,8 @@ CASES: dict[str, list[Case]] = {
     ],
     "blur": [Case()],
     "contrastive": [
-        Case({"t_star": 30, "steps": 3}, GUIDED),
-        Case({"t_star": 30, "steps": 3, "sampler": "ddim", "estimator": "soft", "start": 2}, GUIDED),
+        Case({"t_star": 30, "steps": 3, "mates": "alone"}, GUIDED),
+        Case({"t_star": 30, "steps": 3, "mates": "alone", "sampler": "ddim", "estimator": "soft", "start": 2}, GUIDED),
     ],
     "coup": [
         Case({"t_star": 20, "steps": 3, "weight": 3000}, GUIDED),
@@ -68,14 +68,18 @@ CASES: dict[str, list[Case]] = {
     ],
     "diffpure": [
         *(Case({"t_star": 40, "steps": 4, "sampler": one}, UNET) for one in ("ddpm", "ddim", "sde", "torchsde", "ode")),
+        Case(
+            {"t_star": 40, "steps": 4, "sampler": "ddpm", "clamp": False, "variance": "beta", "noised": "above"}, UNET
+        ),
+        Case({"t_star": 40, "steps": 4, "clock": "exact"}, UNET),
         Case({"t_star": [10, 20], "steps": [2, 1]}, UNET),
         Case({"t_star": [10, 20], "steps": 1, "votes": 3, "sampler": "sde"}, UNET),
     ],
     "dir": [Case({}, {"dir": tiny_dir}), Case({"classifier": "joint"}, {"dir": tiny_joint})],
     "dmae": [Case({}, {"dmae": tiny_mae}), Case({"mask_ratio": 0.5}, {"dmae": normalised_mae})],
     "gdmp": [
-        Case({"t_star": 20, "steps": 2, "rounds": 2, "guide_scale": 1250}, UNET),
-        Case({"t_star": 20, "steps": 2, "rounds": 2, "guide": "ssim", "guide_scale": 20}, UNET),
+        Case({"t_star": 20, "steps": 2, "rounds": 2, "guide_scale": 125000, "votes": 1}, UNET),
+        Case({"t_star": 20, "steps": 2, "rounds": 2, "guide": "ssim", "guide_scale": 2000, "votes": 2}, UNET),
     ],
     "lm": [Case({"steps": 3, "lr": 0.05}, UNET)],
     "maep": [Case({}, {"maep": tiny_mae}), Case({"mask_ratio": 0.5}, {"maep": normalised_mae})],

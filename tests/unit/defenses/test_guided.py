@@ -79,10 +79,96 @@ def test_only_an_attached_guidance_has_a_derivative(path, second):
 # ---------------------------------------------------------------------- GDMP
 
 
+#: how GDMP's steps are worked out where a test does so by hand: without a clamp, by the posterior, each image alone
+PLAIN = {"unet": "tiny", "clamp": False, "variance": "posterior", "noised": "level", "guide_batch": 1, "votes": 1}
+
+
+def test_by_default_it_is_the_authors_for_cifar10():
+    options = GDMP.Options(unet="tiny")
+    assert (options.t_star, options.steps, options.rounds, options.votes) == (36, 36, 4, 10)
+    assert (options.guide, options.guide_scale, options.guide_batch) == ("mse", 60_000, 100)
+    assert (options.clamp, options.variance, options.noised) == (True, "beta", "above")
+    assert GDMP.Options(unet="tiny", guide="ssim").guide_scale == 70_000
+    assert GDMP.Options(unet="tiny", guide="ssim", guide_scale=1000).guide_scale == 1000
+    assert GDMP(options).traits.votes == 10
+
+
+def reference(x, number, n, scale, batch, rounds):
+    """The authors' way through all rounds, for a network that is ``Bent``, written from the formulas of their code.
+
+    Fixed large: its list of log-variances begins with the posterior's second. The guide is a mean over a batch.
+    """
+    betas = np.linspace(1e-4, 2e-2, 1000)
+    before = np.append(1.0, KEPT[:-1])
+    posterior = betas * (1 - before) / (1 - KEPT)
+    large = np.append(posterior[1], betas[1:])
+    given = image = 2 * x - 1
+    for at in range(rounds):
+        here = draws(number).at("round", at)
+        state = math.sqrt(KEPT[n]) * image + math.sqrt(1 - KEPT[n]) * here.at("forward").normal(*x.shape[1:]).double()
+        for step in range(n - 1, -1, -1):
+            found = Bent()(state, torch.full((number,), step))
+            clean = (state / math.sqrt(KEPT[step]) - math.sqrt(1 / KEPT[step] - 1) * found).clamp(-1, 1)
+            first = betas[step] * math.sqrt(before[step]) / (1 - KEPT[step])
+            second = (1 - before[step]) * math.sqrt(1 - betas[step]) / (1 - KEPT[step])
+            noise = here.at("guide", step).normal(*x.shape[1:]).double()
+            target = math.sqrt(KEPT[step]) * given + math.sqrt(1 - KEPT[step]) * noise
+            pull = -2 * (state - target) / (batch * x[0].numel())
+            strength = math.sqrt(1 - KEPT[step]) / (8 * 2 / 255 / 3 / scale * math.sqrt(KEPT[step]))
+            mean = first * clean + second * state + large[step] * strength * pull
+            spread = math.sqrt(large[step]) if step else 0.0
+            state = mean + spread * here.at("reverse", step).normal(*x.shape[1:]).double()
+        image = state
+    return ((image + 1) / 2).clamp(0, 1)
+
+
+def test_by_default_it_goes_the_authors_way():
+    """Both sides in double precision; the schedule that steps are taken by has float32."""
+    x = images(3, 3, 4, 4)
+    found = GDMP(GDMP.Options(unet="tiny", rounds=2)).purify(x, {"unet": Bent()}, draws(3))
+    assert torch.allclose(found, reference(x, 3, 36, 60_000, 100, 2), atol=1e-4)
+    assert float((found - reference(x, 3, 36, 600, 100, 2)).abs().max()) > 1e-2  # of a weaker guide
+
+
+@pytest.mark.parametrize("guide", ["mse", "ssim"])
+def test_the_guide_is_a_mean_over_the_batch_that_it_was_tuned_in(guide):
+    """Theirs is over 100 images; the pull on one of them is a hundredth of the gradient of its own mean."""
+    state, target = images(100, 1, 4, 4), images(100, 1, 4, 4).flip(0)
+    found = GDMP(GDMP.Options(unet="tiny", guide=guide)).pull(state, target)
+    at = state.clone().requires_grad_(True)
+    value = -((at - target) ** 2).mean() if guide == "mse" else similarity(at, target).mean()
+    (wanted,) = torch.autograd.grad(value, at)
+    assert torch.allclose(found, wanted)
+
+
+@pytest.mark.parametrize(("batch", "survives"), [(100, 0.974), (1, 0.062)])
+def test_most_of_the_state_survives_a_round_as_the_authors_have_it(batch, survives):
+    """At 60,000 on 3 x 32 x 32: the product over a round's steps of what the pull leaves of the distance."""
+    defense = GDMP(GDMP.Options(unet="tiny", guide_batch=batch))
+    left = 1.0
+    one = torch.ones(1, 3, 32, 32, dtype=torch.float64)
+    for step in range(35, -1, -1):
+        variance = 1 - KEPT[step] / KEPT[step - 1] if step else (1 - KEPT[0]) / (1 - KEPT[1]) * (1 - KEPT[1] / KEPT[0])
+        left *= 1 + variance * defense.strength(KEPT[step]) * float(defense.pull(one, 0 * one)[0, 0, 0, 0])
+    assert left == pytest.approx(survives, abs=1e-3)
+
+
+def test_the_last_step_is_guided_where_its_variance_is_the_larger_one():
+    x = images(2, 1, 3, 3)
+    for variance, guided in (("beta", True), ("posterior", False)):
+        ends = [
+            GDMP(
+                GDMP.Options(**(PLAIN | {"variance": variance, "t_star": 1, "steps": 1, "rounds": 1}), guide_scale=one)
+            ).purify(x, {"unet": Bent()}, draws(2))
+            for one in (0, 20_000)
+        ]
+        assert torch.equal(*ends) is not guided
+
+
 def test_the_squared_error_pulls_each_step_by_its_variance_and_strength():
     """Worked out from the paper's formula, with a network that finds no noise."""
     x, net = images(4, 1, 3, 3), Still()
-    options = GDMP.Options(unet="tiny", t_star=20, steps=2, rounds=1, guide_scale=500.0, eps=0.2)
+    options = GDMP.Options(**PLAIN, t_star=20, steps=2, rounds=1, guide_scale=500.0, eps=0.2)
     GDMP(options).purify(x, {"unet": net}, draws(4))
     here, there = KEPT[19], KEPT[9]
     variance = (1 - there) / (1 - here) * (1 - here / there)
@@ -100,7 +186,7 @@ def test_the_squared_error_pulls_each_step_by_its_variance_and_strength():
 
 def test_the_pull_of_the_squared_error_is_its_gradient():
     state, target = images(2, 3, 4, 4), images(2, 3, 4, 4).flip(0)
-    found = GDMP(GDMP.Options(unet="tiny")).pull(state, target)
+    found = GDMP(GDMP.Options(unet="tiny", guide_batch=1)).pull(state, target)
     wanted = gradient(lambda at: -((at - target) ** 2).flatten(1).mean(1), state, "detached")
     assert torch.allclose(found, wanted)
 
@@ -126,8 +212,8 @@ def test_the_similarity_is_what_a_loop_over_windows_gives():
 
 def test_all_rounds_are_pulled_towards_the_input():
     x, net = images(8, 1, 4, 4), Still()
-    strong = GDMP(GDMP.Options(unet="tiny", t_star=20, steps=20, rounds=3, guide_scale=3000.0, eps=0.2))
-    weak = GDMP(GDMP.Options(unet="tiny", t_star=20, steps=20, rounds=3, guide_scale=0.0, eps=0.2))
+    strong = GDMP(GDMP.Options(**PLAIN, t_star=20, steps=20, rounds=3, guide_scale=3000.0, eps=0.2))
+    weak = GDMP(GDMP.Options(**PLAIN, t_star=20, steps=20, rounds=3, guide_scale=0.0, eps=0.2))
     near, far = (one.purify(x, {"unet": net}, draws(8)) for one in (strong, weak))
     assert float((near - x).abs().mean()) < 0.7 * float((far - x).abs().mean())
 
@@ -164,7 +250,7 @@ def test_the_pull_moves_mean_and_covariance_as_worked_out():
         return at, spread
 
     x = torch.from_numpy((given + 1) / 2).expand(n, 1, 1, 2)
-    options = GDMP.Options(unet="u", t_star=60, steps=15, rounds=2, guide_scale=8.0, eps=0.1)
+    options = GDMP.Options(**PLAIN, t_star=60, steps=15, rounds=2, guide_scale=8.0, eps=0.1)
     found = 2 * GDMP(options).purify(x, {"unet": Exact()}, draws(n)).reshape(n, 2).numpy() - 1
     at, spread = moments(8.0)
     variances = np.diagonal(spread)
@@ -178,7 +264,7 @@ def test_the_pull_moves_mean_and_covariance_as_worked_out():
 
 @pytest.mark.parametrize("guide", ["mse", "ssim"])
 def test_gdmp_has_the_gradient_of_finite_differences(guide):
-    options = GDMP.Options(unet="tiny", t_star=6, steps=3, rounds=2, guide=guide, guide_scale=400.0, eps=0.2)
+    options = GDMP.Options(unet="tiny", t_star=6, steps=3, rounds=2, guide=guide, guide_scale=40_000.0, eps=0.2)
     x = images(2, 1, 2, 3).requires_grad_(True)
     assert torch.autograd.gradcheck(
         lambda at: GDMP(options).purify(at, {"unet": Bent()}, draws(2)), (x,), eps=1e-6, atol=1e-7, rtol=1e-5
@@ -189,7 +275,7 @@ def test_a_detached_guidance_hides_a_part_of_the_gradient():
     x = images(2, 1, 2, 3).requires_grad_(True)
     found = []
     for path in ("attached", "detached"):
-        options = GDMP.Options(unet="tiny", t_star=60, steps=6, rounds=1, guide_scale=400.0, eps=0.2, path=path)
+        options = GDMP.Options(unet="tiny", t_star=60, steps=6, rounds=1, guide_scale=40_000.0, eps=0.2, path=path)
         purified = GDMP(options).purify(x, {"unet": Bent()}, draws(2))
         found.append((purified.detach(), torch.autograd.grad(purified.sum(), x)[0]))
     assert torch.equal(found[0][0], found[1][0])
@@ -266,6 +352,8 @@ def test_coup_has_the_gradient_of_finite_differences(sampler):
     [
         (GDMP, {"unet": "u", "t_star": 36, "steps": 7}, "steps that divide t_star"),
         (GDMP, {"unet": "u", "guide": "l1"}, "'mse' or 'ssim'"),
+        (GDMP, {"unet": "u", "guide_batch": 0}, "greater than or equal to 1"),
+        (GDMP, {"unet": "u", "t_star": 1000, "steps": 1000}, "noised: level"),
         (COUP, {"unet": "u"}, "guide"),
         (COUP, {"unet": "u", "guide": "g", "path": "cut"}, "'attached' or 'detached'"),
     ],
