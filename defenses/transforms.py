@@ -31,7 +31,7 @@ def _refuse_steps(name: str, smooth: str, setting: Setting) -> str | None:
     if setting.threat.knowledge is Knowledge.SMOOTH:
         return (
             f"{name} rounds and takes no signs, and the smooth function that stands for rounding is the identity: "
-            f"{smooth}, so `smooth` would only repeat `bpda`; use knowledge: bpda"
+            f"{smooth}; use knowledge: bpda"
         )
     return None
 
@@ -64,7 +64,8 @@ class JPEG:
 
     def refuses(self, setting: Setting) -> str | None:
         """Refuse the exact gradient, which is zero, and a smooth one, which is the identity."""
-        return _refuse_steps("jpeg", "through it an image comes back, but for colours of half the resolution", setting)
+        smooth = "through it an image comes back, colours at half the resolution, and `smooth` adds little to `bpda`"
+        return _refuse_steps("jpeg", smooth, setting)
 
     def purify(self, x: Tensor, nets: Nets, draws: Draws) -> Tensor:
         """Return the images after compression; one or three channels."""
@@ -106,7 +107,8 @@ class BitDepth:
 
     def refuses(self, setting: Setting) -> str | None:
         """Refuse the exact gradient, which is zero, and a smooth one, which is the identity."""
-        return _refuse_steps("bit-depth", "through it an image comes back as it was", setting)
+        smooth = "through it an image comes back as it was, so that `smooth` would only repeat `bpda`"
+        return _refuse_steps("bit-depth", smooth, setting)
 
     def purify(self, x: Tensor, nets: Nets, draws: Draws) -> Tensor:
         """Return the images in fewer levels."""

@@ -311,7 +311,7 @@ def only_bpda(evidence: Evidence) -> Flag:
     if not more:
         return _clear(
             name,
-            "its derivative cannot be followed by its own account, and bpda is the best there is",
+            "by its own account no derivative of it can be followed, and bpda is the most that it offers",
             None,
             "",
             *attacks,
