@@ -139,6 +139,8 @@ def certified_table(certified: Certified) -> str:
 
 
 def _standing(row: Row) -> str:
+    if row.group is Group.BELOW and not row.unfinished:
+        return numbers.NOTHING  # the title of its table says so
     return row.standing if row.rank or row.reference else f"not ranked: {row.standing}"
 
 

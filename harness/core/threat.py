@@ -30,12 +30,11 @@ class Norm(StrEnum):
 
 def unbounded(norm: str | None, eps: float | None, pixels: int | None) -> bool:
     """Whether a budget allows to paint every image the same grey: half of the range in each of its ``pixels``."""
-    if eps is None:
+    if eps is None or norm == Norm.LINF:
+        return eps is not None and eps >= 0.5
+    if pixels is None or norm not in (Norm.L2, Norm.L1):
         return False
-    if norm == Norm.LINF:
-        return eps >= 0.5
-    size = {Norm.L2.value: math.sqrt, Norm.L1.value: float}.get(norm or "")
-    return bool(size and pixels) and eps >= 0.5 * size(pixels)  # type: ignore[misc,arg-type]
+    return eps >= 0.5 * (math.sqrt(pixels) if norm == Norm.L2 else pixels)
 
 
 #: the norms whose budget is a ball around the clean image, which ``harness.bounds`` measures and projects onto
