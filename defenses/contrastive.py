@@ -21,8 +21,7 @@ measured in part, the rest that is measured later has the rest alone for mates: 
 
 ``mates: alone`` changes the method: no image sees another, each has an embedding of its own, there is nothing to push
 away, and the sum over negatives is the least that the hard estimator lets it be. The gradient is that of an image's own
-loss and not a share of a batch's, at the same multiplier three to four times as long on the digits, where it cost 28
-points more of the clean accuracy.
+loss and not a share of a batch's: on the digits three to four times as long, at the same multiplier.
 
 Where it departs from the authors' code, by default:
 
