@@ -201,6 +201,9 @@ def verified_lines(found: Verified) -> Iterable[str]:
     for one in found.findings:
         if one.state != "equal":
             yield f"{one.state}: cell {short(one.result.cell)} {one.result}: {one.said}"
+    if found.same_code:
+        yield "other code gave the same results; purebench takes it for the same once its list has these lines:"
+        yield from map(str, found.same_code)
 
 
 def findings_table(findings: Sequence[Finding]) -> Table:

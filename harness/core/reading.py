@@ -46,6 +46,7 @@ class Module:
             itself, None for one that is named only on the way to a module within it.
         stars: modules whose names are all taken.
         effects: top-level statements that do more than to bind a name.
+        package: whether there may be modules within it.
     """
 
     tree: ast.Module | None
@@ -54,6 +55,7 @@ class Module:
     imported: dict[str, list[tuple[str, str | None]]] = field(default_factory=dict)
     stars: list[str] = field(default_factory=list)
     effects: list[ast.stmt] = field(default_factory=list)
+    package: bool = False
 
 
 def read(name: str) -> Module | None:
@@ -70,8 +72,8 @@ def read(name: str) -> Module | None:
     if tree is None:
         return Module(None, _bytes(spec))
     tree.body = [part for part in tree.body if not says_nothing(part) or isinstance(part, ast.Import | ast.ImportFrom)]
-    found = Module(tree)
-    within = name if spec.submodule_search_locations is not None else name.rpartition(".")[0]
+    found = Module(tree, package=spec.submodule_search_locations is not None)
+    within = name if found.package else name.rpartition(".")[0]
     for node in _walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:

@@ -133,12 +133,12 @@ def called(cell: Cell, roles: Iterable[str]) -> list[str]:
         spec: Spec | None = getattr(source, part, None)
         of = "library of the " if role.endswith("_library") else "network of the " if "." in role else ""
         names.append(f"{of}{part} {spec.use}" if spec is not None and spec.kind in TABLES else f"{of}{part}")
-    return list(dict.fromkeys(names))
+    return names
 
 
 def changed_code(cell: Cell, roles: Iterable[str]) -> str:
     """Say that the code of some roles has changed."""
-    return f"its code has changed since: {', '.join(called(cell, roles))}"
+    return f"its code has changed since: {', '.join(dict.fromkeys(called(cell, roles)))}"
 
 
 def same(one: str, other: str) -> bool:

@@ -141,10 +141,12 @@ class Family:
 
     def _member(self, module: str, name: str, seen: frozenset[Key] = frozenset()) -> list[Ref | str]:
         """Return what an attribute of a module stands for."""
-        if self._load(module) is None:
+        here = self._load(module)
+        if here is None:
             return [f"{self._module(module)}.{name}"]
         found = self._names(module, name, seen)
-        if not found and self._load(f"{module}.{name}") is not None:
+        # of a module that is no package nothing else is asked for: to look for a module within would import it
+        if not found and here.package and self._load(f"{module}.{name}") is not None:
             return [Ref(Key(f"{module}.{name}"))]
         return found or [Ref(Key(module), f".{name}")]
 

@@ -7,15 +7,18 @@ those that were used. Nothing is written to the database.
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from harness.artifacts import Folder
 from harness.core.cell import Cell, Labels
 from harness.core.errors import UserError
 from harness.core.registry import find
+from harness.core.sources import called
+from harness.core.sources import unlike as changed_roles
 from harness.core.spec import short
 from harness.run.devices import seats
 from harness.run.executors.local import LocalExecutor
@@ -59,6 +62,19 @@ class Finding:
     said: str = ""
 
 
+class SameCode(NamedTuple):
+    """Two hashes of a component's code that gave equal results, and how many results; a line of the shipped list."""
+
+    named: str
+    before: str
+    now: str
+    results: int
+
+    def __str__(self) -> str:
+        """Write the line."""
+        return f"{self.before} {self.now}  # {self.named}: {self.results} results equal to the last bit"
+
+
 @dataclass(frozen=True)
 class Verified:
     """What a verification found.
@@ -70,6 +86,8 @@ class Verified:
         elsewhere: in what the recorded environments are others, a sentence per fact.
         batches: adversarial batches that were crafted again and could be compared with the recorded file.
         equal_batches: those of them that have the same numbers to the last bit.
+        same_code: what other code did before and the code at hand does to the last bit: role and component, the two
+            hashes, and how many results show it.
     """
 
     findings: tuple[Finding, ...]
@@ -78,6 +96,7 @@ class Verified:
     elsewhere: tuple[str, ...] = ()
     batches: int = 0
     equal_batches: int = 0
+    same_code: tuple[SameCode, ...] = ()
 
     def count(self, *states: State) -> int:
         """Return how many results are in some states."""
@@ -146,6 +165,7 @@ def verify(
         tuple(sorted(bench.elsewhere)),
         len(bench.batches),
         sum(bench.batches.values()),
+        tuple(SameCode(*pair, number) for pair, number in sorted(bench.same_code.items()) if pair not in bench.unlike),
     )
 
 
@@ -252,6 +272,8 @@ class _Bench:
         self.found: dict[int, Finding] = {}
         self.elsewhere: set[str] = set()
         self.batches: dict[str, bool] = {}
+        self.same_code: Counter[tuple[str, str, str]] = Counter()
+        self.unlike: set[tuple[str, str, str]] = set()
         evaluations = {task.job.digest: task.job for task in tasks if task.job}
         self.crafts = {job.craft.digest: job.craft for job in evaluations.values() if job.craft}
         self.jobs: list[Job] = [*self.crafts.values(), *evaluations.values()]
@@ -313,9 +335,15 @@ class _Bench:
             unlike = passes(result, again)
         if job.craft and self._same_batch(job.craft) is False and alike and not unlike:
             unlike = "its adversarial batch is not the recorded one"
+        changed = changed_roles(result.code, again.code)
+        pairs = {
+            (named, result.code[role], again.code[role])
+            for role, named in zip(changed, called(job.cell, changed), strict=True)
+        }
         if not unlike:
+            self.same_code.update(pairs)
             return Finding(result, State.EQUAL)
-        changed = [role for role, code in again.code.items() if result.code.get(role, code) != code]
+        self.unlike |= pairs
         unlike += f" (the source of its {' and '.join(changed)} has changed)" if changed else ""
         if alike:
             return Finding(result, State.DIFFERENT, unlike)

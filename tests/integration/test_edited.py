@@ -148,12 +148,12 @@ def test_an_edit_is_noticed_and_words_and_names_of_files_are_not(
     plugin.edit("attack.py", f"{plugin.package}.steps", f"{plugin.package}.walk")
     (plugin.root / plugin.package / "steps.py").rename(plugin.root / plugin.package / "walk.py")
     assert "nothing to compute" in bench.purebench("run", suite, "--db", db).stdout
-    assert "changed" not in bench.purebench("status", db).stdout
+    assert "changed" not in bench.purebench("status", "--db", db).stdout
 
     before = harness.results(db).cells.set_index(["defense", "threat_model"])["accuracy"]
     plugin.edit("walk.py", "0.5 * eps", "eps")
     plugin.edit("strength.py", "0.75", "0.5")
-    changed = bench.purebench("status", db).stdout
+    changed = bench.purebench("status", "--db", db).stdout
     assert changed.count("changed: cell") == 5  # all but clean images of no defense
     assert "edited: digits/sums/dim/clean/-): its code has changed since: defense edited-plugin/dim" in changed
     plan = bench.purebench("plan", suite, "--db", db).stdout

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from harness.artifacts import Folder
 from harness.core.errors import UserError
+from harness.core.sources import read_groups
 from harness.core.spec import digest_of
 from harness.run.executors.inline import InlineExecutor
 from harness.run.likeness import Tolerance
@@ -191,11 +192,26 @@ def test_another_commit_alone_excuses_nothing(desk: Desk, one: dict[str, Any]) -
     desk.write("insert into environments values (?, ?)", digest_of(other), json.dumps(other))
     desk.write("update attempts set environment = ? where environment = ?", digest_of(other), digest)
     assert desk.write("update outcomes set l2 = l2 * (1 + 1e-15) where result = ?", one["id"]) == 16
-    code = json.dumps({"defense": "0" * 64})
+    code = json.dumps({"defense": "tree:0"})
     assert desk.write("update results set code = ? where id = ?", code, one["id"]) == 1
-    finding, _ = drawn(desk, one)
+    finding, found = drawn(desk, one)
     assert finding.state is State.DIFFERENT
     assert finding.said.endswith("(the source of its defense has changed)")
+    assert found.same_code == ()
+
+
+def test_other_code_that_gives_the_same_results_is_told_as_a_line_of_the_shipped_list(
+    desk: Desk, one: dict[str, Any]
+) -> None:
+    ((kept,),) = desk.read(f"select code from results where id = {one['id']}")
+    code = {**json.loads(kept), "defense": "tree:0", "attack": "0" * 64}  # of older kinds nothing is known
+    desk.write("update results set code = ? where id = ?", json.dumps(code), one["id"])
+    finding, found = drawn(desk, one)
+    assert finding.state is State.EQUAL
+    now = json.loads(kept)["defense"]
+    line = list(verified_lines(found))[-1]
+    assert line == f"tree:0 {now}  # defense dmae: 1 results equal to the last bit"
+    assert read_groups(line)["tree:0"] == {"tree:0", now}
 
 
 def test_a_count_of_passes_is_a_number_too(desk: Desk, one: dict[str, Any]) -> None:
