@@ -93,7 +93,7 @@ def test_the_page_tells_the_states_and_their_reasons(toy):
     assert "Unfinished: 2 of 12 cells" in text  # of the suite
     assert "Unfinished: 2 of 11 cells" in text  # of the board
     assert "partial, 2 of 4" in text
-    assert "not ranked: no finished adaptive attack" in text
+    assert "not ranked: 2 of 4 cells unfinished" in text
 
 
 def test_weights_environment_and_parameters_stand_on_the_page(toy):
@@ -137,7 +137,7 @@ def test_csv_gives_back_the_numbers(toy):
     assert worst["mae-pure"]["rank"] == "1"
     assert (worst["mae-pure"]["tied"], worst["mae-pure"]["p"]) == ("", "")
     assert len(worst["mae-pure"]["id"].split()) == 3
-    assert worst["dmae"]["reason"] == "no finished adaptive attack"
+    assert worst["dmae"]["reason"] == "2 of 4 cells unfinished"
 
 
 def test_peak_memory_and_its_batch_size_stand_in_every_table_of_cells(toy):

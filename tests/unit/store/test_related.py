@@ -153,7 +153,14 @@ def test_a_merge_tells_the_traits_that_were_not_known(store, path, tmp_path):
     merge([str(tmp_path / "there.db")], path)
     with store.engine.connect() as connection:
         found = dict(connection.execute(select(CellRow.digest, CellRow.traits)).all())
-    assert found == {cell().digest: TRAITS, cell("known").digest: kept, cell("new").digest: TRAITS}
+    told = {**TRAITS, **kept}  # what is known stays, what was not is told
+    assert found == {cell().digest: TRAITS, cell("known").digest: told, cell("new").digest: TRAITS}
+
+
+def test_a_cell_whose_traits_were_recorded_in_part_learns_the_others(store, path):
+    declare(store, "mine", cell(), traits={"random": False})
+    declare(store, "mine", cell(), traits={**TRAITS, "effort": {"steps": 20}})
+    assert traits(path) == [{**TRAITS, "random": False, "effort": {"steps": 20}}]
 
 
 # ---------------------------------------------------------------------- notes
