@@ -47,7 +47,7 @@ def test_a_ranked_row_and_the_reference_are_cards(toy):
         "unreliable": True,
         "footnote": "Measured by purebench. Examples: 4; repeats: 3; decision: mean; external is the worst case per "
         "example over clean input, pgd oblivious-0.2, pgd bpda-0.2. Not attacked in full: refused. "
-        "Flags: few-repeats 3 of 5, random 25.0 %, optimises 10 backwards.",
+        "Flags: few-repeats 3 of 5, random 25.0 %.",
     }
     assert found["digits/Linf/none_cnn.json"]["unreliable"] is False
     assert all(set(one) <= THEIRS for one in found.values())
@@ -59,7 +59,8 @@ def test_autoattack_counts_where_it_met_the_whole_defense(bench):
         one.add(defense, None, *[correct] * 4)
         for threat, share in (("oblivious-0.2", 1), ("bpda-0.2", 3)):
             cell = replace(one.cell(defense, threat), attack=Spec.of("attack", "autoattack", 1, {}))
-            one.members.append(replace(one.members[-1], cell=cell, labels=cell.labels))
+            traits = {**(one.members[-1].traits or {}), "effort": {"steps": 100, "eot": 4, "queries": 5000}}
+            one.members.append(replace(one.members[-1], cell=cell, labels=cell.labels, traits=traits))
             one.measure(cell, [correct] * (4 - share) + ["0" * len(correct)] * share)
     found = cards(one.write())
     assert found["digits/Linf/dmae_cnn.json"]["autoattack_acc"] == "25.00"
