@@ -313,7 +313,8 @@ def _row(defense: str, mine: Content, columns: Sequence[Column], judged: Judgeme
     reference = any(entry.undefended for entry in (*mine.clean, *mine.attacked, *mine.transferred, *mine.checks))
     direct = [*mine.attacked, *(entry for entry in mine.elsewhere if not entry.transferred)]
     crafted = [*mine.transferred, *(entry for entry in mine.elsewhere if entry.transferred)]
-    clean, *others = (_judged(listed, judged.shares) for listed in (mine.clean, direct, crafted, mine.checks))
+    listed = (mine.clean, direct, crafted, mine.checks)
+    clean, attacks, transfers, checks = (_judged(some, judged.shares) for some in listed)
     return Row(
         defense=defense,
         reference=reference,
@@ -327,7 +328,14 @@ def _row(defense: str, mine: Content, columns: Sequence[Column], judged: Judgeme
         checks=tuple(mine.checks),
         stale=tuple(mine.stale),
         evidence=Evidence(
-            reference, judged.decision, judged.shares, next(iter(clean), None), *others, plurality=judged.plurality
+            reference=reference,
+            decision=judged.decision,
+            shares=judged.shares,
+            clean=next(iter(clean), None),
+            attacks=attacks,
+            transfers=transfers,
+            checks=checks,
+            plurality=judged.plurality,
         ),
     )
 
