@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from attacks.candidates import REEVALUATE, Candidates
-from attacks.library import PACKAGE, Calls, quiet, seeded
-from attacks.losses import MEANING, few_targets, margin, too_few
+from attacks.library import PACKAGE, Calls, quiet, seeded, unit_free
+from attacks.losses import MEANING, few_targets, log_ce, margin, too_few
 from harness.core.threat import Norm
 from harness.options import Number
 from harness.options import Options as BaseOptions
@@ -23,9 +23,13 @@ if TYPE_CHECKING:
 
 
 class APGD:
-    """PGD with momentum, whose step size is halved where it makes no progress; on one of four losses."""
+    """PGD with momentum, whose step size is halved where it makes no progress; on one of four losses.
 
-    version: ClassVar[int] = 1
+    Where each gradient is of one draw, cross-entropy is climbed by its logarithm: the same points in the same order, of
+    which none is lost to rounding where the victim is sure of an image. Averages over draws are the library's own.
+    """
+
+    version: ClassVar[int] = 2
     library: ClassVar[str] = PACKAGE
 
     class Options(BaseOptions):
@@ -61,6 +65,7 @@ class APGD:
         kept = Candidates(victim, x, y, draws.at("candidates"), options.reevaluate)
         with seeded(draws.at("library")):
             climb(self._made(calls, threat, x, rounds), kept, x, y)
+        victim.note("no_better", ((kept.best == x).flatten(1).all(1) & (kept.right > 0)).double())
         return kept.best
 
     def _made(self, calls: Calls, threat: ThreatModel, x: Tensor, rounds: int) -> Any:
@@ -79,11 +84,17 @@ class APGD:
             "logger": quiet(),
         }
         if options.loss == "dlr-targeted":
-            return APGDAttack_targeted(calls, n_target_classes=options.targets, **common)
-        attack = APGDAttack(calls, loss="ce" if options.loss == "ce" else "dlr", **common)
-        if options.loss == "margin":
-            attack.dlr_loss = margin  # the library's two places for a loss are ce and dlr
-        return attack
+            return unit_free(APGDAttack_targeted(calls, n_target_classes=options.targets, **common))
+        # the library's two places for a loss are ce and dlr; its own are written as they are there
+        mine = {"margin": margin} | ({"ce": _log_ce} if rounds == 1 else {})
+        attack = APGDAttack(calls, loss="ce" if options.loss == "ce" and rounds > 1 else "dlr", **common)
+        if options.loss in mine:
+            attack.dlr_loss = mine[options.loss]
+        return unit_free(attack)
+
+
+def _log_ce(logits: Tensor, y: Tensor) -> Tensor:
+    return log_ce(logits, y).to(logits.dtype)
 
 
 def climb(attack: Any, kept: Candidates, x: Tensor, y: Tensor) -> None:

@@ -8,8 +8,8 @@ from pydantic import Field, model_validator
 
 from attacks.apgd import climb
 from attacks.candidates import Candidates
-from attacks.fab import approach
-from attacks.library import PACKAGE, Calls, quiet, sealed, seeded
+from attacks.fab import approach, common_unit
+from attacks.library import PACKAGE, Calls, in_units, quiet, sealed, seeded, unit_free
 from attacks.losses import too_few
 from attacks.square import search, too_small
 from harness.core.minimum import Effort
@@ -42,9 +42,12 @@ class AutoAttack:
     defense an image that was misclassified once, by luck, is attacked no more. So each of the attacks is run again, on
     whatever some of ``reevaluate`` draws still get right, and the candidate that is right least often is proposed. What
     the library claimed is shown beside the verdict as ``claimed_robust``.
+
+    Steps of APGD do not shrink with the gradient, and FAB sees logits in a unit of their own; the losses are the
+    library's, so that APGD-CE loses its way where the victim is sure of an image, and the gauge says how often.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     library: ClassVar[str] = PACKAGE
 
     class Options(BaseOptions):
@@ -111,6 +114,8 @@ class AutoAttack:
         The shard is the library's batch, and its seed comes from the shard's address.
         """
         library = self._made(Calls(victim, draws), threat, draws, x)
+        if {"fab", "fab-t"} & set(self.members):
+            library.fab.predict = sealed(in_units(library.fab.predict, common_unit(victim, x, draws)))
         with seeded(draws.at("library")):  # the library seeds torch's global generator besides
             # it calls .view on gradients: contiguous NCHW, or it is slow and then crashes
             proposed, predicted = library.run_standard_evaluation(x.contiguous(), y, batch_size=len(x))
@@ -142,7 +147,8 @@ class AutoAttack:
             attacks=list(self.options.attacks) or None,
             device=x.device,
         )
-        library.fab.predict = sealed(calls)
+        for member in (library.apgd, library.apgd_targeted):
+            unit_free(member)
         return library
 
     def _again(self, member: Member, library: Any, kept: Candidates, x: Tensor, y: Tensor, threat: ThreatModel) -> None:

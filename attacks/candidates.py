@@ -7,10 +7,15 @@ from typing import TYPE_CHECKING
 import attacks.losses as losses
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
     from harness.core.contracts import Victim
     from harness.draws import Draws
+
+    #: proposals ``(S, ...)`` and the numbers of their images -> images ``(S, C, H, W)``
+    Shown = Callable[[Tensor, Tensor | slice], Tensor]
 
 #: for descriptions of options
 REEVALUATE = (
@@ -30,15 +35,19 @@ class Candidates:
         y: labels ``(B,)``.
         draws: those of the images.
         looks: draws per candidate, of a random victim.
+        shown: from proposals and the numbers of their images to the images ``(S, C, H, W)`` that the victim sees, where
+            proposals are something else; ``x`` is then the first of them.
 
     Attributes:
-        best: the proposals ``(B, C, H, W)``.
+        best: the proposals, shaped as ``x``.
         right: how many of the draws get them right, ``(B,)``.
         margin: their mean margin; of equals, the one of largest margin is the best.
     """
 
-    def __init__(self, victim: Victim, x: Tensor, y: Tensor, draws: Draws, looks: int) -> None:
-        self.victim, self.y, self.draws = victim, y, draws
+    def __init__(
+        self, victim: Victim, x: Tensor, y: Tensor, draws: Draws, looks: int, shown: Shown | None = None
+    ) -> None:
+        self.victim, self.y, self.draws, self.shown = victim, y, draws, shown
         self.looks = looks if victim.random else 1
         self.best = x.clone()
         self.right, self.margin = self._judge(x, slice(None))
@@ -63,6 +72,8 @@ class Candidates:
 
         y, draws = self.y[rows], self.draws.take(rows)
         right, total = torch.zeros_like(y), proposed.new_zeros(len(y))
+        if self.shown is not None:
+            proposed = self.shown(proposed, rows)
         with torch.no_grad():
             for number in range(self.looks):
                 logits = self.victim.logits(proposed, draws.at("look", number))

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 from pydantic import Field, model_validator
 
-from attacks.losses import margin
+from attacks.candidates import REEVALUATE, Candidates
 from harness.core.minimum import Effort
 from harness.core.threat import Norm
 from harness.options import Options as BaseOptions
@@ -63,12 +63,13 @@ COLOURED = ("saturate",)
 class Corruption:
     """Proposes for each image the corruption, of some kinds, that the victim is furthest from getting right.
 
-    Each kind is drawn once and the victim is asked once about each, so this is no search: severity says how strong a
-    corruption is, and eps of a threat model of norm ``corruption`` is that severity. Whether an image is a corrupted
-    one cannot be told from its pixels. The judge checks range and finiteness, and cannot check the budget.
+    Each kind is drawn once and the victim is asked about each, a random one several times, so this is no search:
+    severity says how strong a corruption is, and eps of a threat model of norm ``corruption`` is that severity. Whether
+    an image is a corrupted one cannot be told from its pixels. The judge checks range and finiteness, and cannot check
+    the budget.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     by_example: ClassVar[bool] = True
     norms: ClassVar[tuple[Norm, ...]] = (Norm.CORRUPTION,)
 
@@ -78,6 +79,7 @@ class Corruption:
         kinds: tuple[Kind, ...] = Field(
             (), description="those that are tried; one alone is proposed unasked; default: all that suit the images"
         )
+        reevaluate: int = Field(20, ge=1, description=REEVALUATE)
 
         @model_validator(mode="after")
         def _each_once(self) -> Corruption.Options:
@@ -109,7 +111,7 @@ class Corruption:
         return None
 
     def propose(self, victim: Victim, x: Tensor, y: Tensor, threat: ThreatModel, draws: Draws) -> Tensor:
-        """Return for each image the corruption with the largest margin of another class over the true one."""
+        """Return for each image the corruption that is right least often, and of these that of the largest margin."""
         import torch
 
         suiting = [kind for kind in get_args(Kind) if x.shape[1] > 1 or kind not in COLOURED]
@@ -118,16 +120,13 @@ class Corruption:
         if len(kinds) == 1:
             victim.progress(1.0)
             return best
-        score = torch.full((len(x),), -torch.inf, device=x.device, dtype=x.dtype)
+        kept = Candidates(victim, best, y, draws.at("ask"), self.options.reevaluate)
+        everywhere = torch.arange(len(x), device=x.device)
         for done, kind in enumerate(kinds, start=1):
-            found = corrupted(x, kind, int(threat.eps), draws)
-            with torch.no_grad():
-                reached = margin(victim.logits(found, draws.at("ask", kind)), y)
-            better = reached > score
-            best = torch.where(better.reshape(-1, 1, 1, 1), found, best)
-            score = torch.where(better, reached, score)
+            if done > 1:
+                kept.offer(corrupted(x, kind, int(threat.eps), draws), everywhere)
             victim.progress(done / len(kinds))
-        return best
+        return kept.best
 
 
 def corrupted(x: Tensor, kind: Kind, severity: int, draws: Draws) -> Tensor:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from attacks.candidates import REEVALUATE, Candidates
-from attacks.library import PACKAGE, Calls, sealed, seeded
-from attacks.losses import few_targets
+from attacks.library import PACKAGE, Calls, in_units, sealed, seeded
+from attacks.losses import few_targets, unit
 from harness.options import Number
 from harness.options import Options as BaseOptions
 
@@ -21,9 +21,12 @@ if TYPE_CHECKING:
 
 
 class FAB:
-    """Projections onto the linearised decision boundary, of which the smallest perturbation that fools is kept."""
+    """Projections onto the linearised decision boundary, of which the smallest perturbation that fools is kept.
 
-    version: ClassVar[int] = 1
+    The library leaves slopes below 1e-8 out, so it is shown logits in a unit of their own.
+    """
+
+    version: ClassVar[int] = 2
     library: ClassVar[str] = PACKAGE
 
     class Options(BaseOptions):
@@ -64,7 +67,7 @@ class FAB:
         runs = options.restarts * (options.targets if options.targeted else 1)
         calls = Calls(victim, draws, options.eot, expected=runs * (2 * options.steps + 2))
         attack = FABAttack_PT(
-            sealed(calls),
+            sealed(in_units(calls, common_unit(victim, x, draws))),
             norm=threat.norm.value,
             n_restarts=options.restarts,
             n_iter=options.steps,
@@ -80,6 +83,14 @@ class FAB:
         with seeded(draws.at("library")):
             approach(attack, kept, x, y, threat)
         return kept.best
+
+
+def common_unit(victim: Victim, x: Tensor, draws: Draws) -> float:
+    """Return the median unit of the logits of clean images; the library drops some and does not say which."""
+    import torch
+
+    with torch.no_grad():
+        return float(unit(victim.logits(x, draws.at("unit"))).median())
 
 
 def approach(attack: Any, kept: Candidates, x: Tensor, y: Tensor, threat: ThreatModel) -> None:

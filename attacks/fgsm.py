@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class FGSM:
     """One gradient step of length eps: sign in Linf, normalised gradient in L2, largest components in L1."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     by_example: ClassVar[bool] = True
 
     class Options(BaseOptions):

@@ -26,11 +26,13 @@ and a weight of 0.5 or more they were weaker.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from attacks.ascent import ascend, score
+from attacks.ascent import REEVALUATE, Seen, ascend
+from attacks.gradients import Look, look
 from harness.core.threat import Knowledge
 from harness.options import Eps, Number
 from harness.options import Options as BaseOptions
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
 class Joint:
     """PGD on the classification and, at the same time, on a loss inside the purifier, to hide from it or disturb it."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     by_example: ClassVar[bool] = True
 
     class Options(BaseOptions):
@@ -74,6 +76,7 @@ class Joint:
         masks: Literal["fresh", "per-restart"] = Field(
             "fresh", description="draw masks and noise of the defense anew in each step, or once for each restart"
         )
+        reevaluate: int = Field(10, ge=0, description=REEVALUATE)
 
     def __init__(self, options: Options) -> None:
         self.options = options
@@ -95,15 +98,16 @@ class Joint:
         """
         import torch
 
-        def look(point: Tensor, draws: Draws, with_gradient: bool) -> tuple[Tensor, Tensor]:
+        def both(point: Tensor, draws: Draws, with_gradient: bool) -> Look:
             return self._look(victim, point, x, y, draws, with_gradient=with_gradient)
 
         options = self.options
         found = ascend(
-            look,
+            both,
             x,
             threat,
             draws,
+            Seen(victim, x, y, draws.at("candidates"), options.reevaluate),
             steps=options.steps,
             step_size=options.step_size,
             restarts=options.restarts,
@@ -118,40 +122,31 @@ class Joint:
 
     def _look(
         self, victim: Victim, point: Tensor, clean: Tensor, y: Tensor, draws: Draws, *, with_gradient: bool
-    ) -> tuple[Tensor, Tensor]:
-        """Return the score ``(B,)`` of an iterate, and where to go from it."""
+    ) -> Look:
+        """Return what was seen of an iterate, and where to go from it in the gradient's place."""
         import torch
-        from torch.nn import functional as F
 
-        rounds = self.options.eot if victim.random else 1
-        outer, inner = torch.zeros_like(point), torch.zeros_like(point)
-        fooled, total = point.new_zeros(len(point)), point.new_zeros(len(point))
-        for round_ in range(rounds):
-            here = draws.at("eot", round_)
-            with torch.set_grad_enabled(with_gradient):
-                at = point.detach().requires_grad_(with_gradient)
-                logits = victim.logits(at, here)
-                loss = F.cross_entropy(logits, y, reduction="none")
-            if with_gradient:
-                outer += torch.autograd.grad(loss.sum(), at)[0]
-                with torch.enable_grad():
-                    at = point.detach().requires_grad_(True)
-                    within = victim.inner(self.options.inner, at, clean, here)
-                inner += torch.autograd.grad(within.sum(), at)[0]
-            fooled += (logits.detach().argmax(1) != y).to(fooled.dtype)
-            total += loss.detach()
-        return score("ce", fooled, total / rounds, rounds), self._together(
-            outer / rounds, inner / rounds, fooled == rounds
-        )
+        seen = look(victim, point, y, "ce", self.options.eot, draws, with_gradient=with_gradient)
+        if not with_gradient:
+            return seen
+        inner = torch.zeros_like(point)
+        for round_ in range(seen.draws):
+            with torch.enable_grad():
+                at = point.detach().requires_grad_(True)
+                within = victim.inner(self.options.inner, at, clean, draws.at("eot", round_))
+            inner += torch.autograd.grad(within.sum(), at)[0]
+        return replace(seen, gradient=self._together(seen, inner / seen.draws))
 
-    def _together(self, outer: Tensor, inner: Tensor, fooled: Tensor) -> Tensor:
-        """Return the way to go, from the mean gradients of both losses, and which images are fooled ``(B,)``."""
+    def _together(self, seen: Look, inner: Tensor) -> Tensor:
+        """Return the way to go, from what was seen of the classification and the inner loss's mean gradient."""
         from harness.bounds import steepest
         from harness.core.threat import Norm
 
         if self.options.scale == "normalised":
-            outer, inner = (steepest(gradient, Norm.L2) for gradient in (outer, inner))
+            outer, inner = (steepest(gradient, Norm.L2) for gradient in (seen.gradient, inner))
+        else:
+            outer = seen.gradient * seen.scale.exp().to(inner.dtype).reshape(-1, 1, 1, 1)
         weight = self.options.weight if self.options.direction == "disturb" else -self.options.weight
         if self.options.when == "fooled":
-            inner = inner * fooled.reshape(-1, 1, 1, 1)
+            inner = inner * (seen.fooled == seen.draws).reshape(-1, 1, 1, 1)
         return outer + weight * inner

@@ -78,12 +78,49 @@ class Calls:
         return total / self.eot
 
 
-def sealed(calls: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+def unit_free(attack: Any) -> Any:
+    """Return the library's APGD, whose steps are as long for small gradients as for large ones.
+
+    It adds 1e-12 to the length of a gradient before it divides by it. Counted in its magnitude first, a power of 2, a
+    gradient of usual size gives the same step to the last bit.
+    """
+    from harness.bounds import magnitude
+
+    normalise = attack.normalize
+
+    def scaled(x: Tensor) -> Tensor:
+        found: Tensor = normalise(x / magnitude(x).reshape(-1, *[1] * (x.ndim - 1)))
+        return found
+
+    attack.normalize = scaled
+    return attack
+
+
+def in_units(calls: Callable[[Tensor], Tensor], unit: float) -> Callable[[Tensor], Tensor]:
+    """Return the same function, whose logits are divided by a power of 2, which rounds nothing."""
+
+    def ask(x: Tensor) -> Tensor:
+        return calls(x) / unit
+
+    return ask
+
+
+def sealed(
+    calls: Callable[[Tensor], Tensor], slopes: Callable[[Tensor], Tensor] | None = None
+) -> Callable[[Tensor], Tensor]:
     """Return the same function, through which a gradient reaches the images and nothing else.
 
     FAB and Foolbox call ``backward``, which leaves gradients at every parameter behind the images.
+
+    Args:
+        calls: from images to logits ``(B, K)``.
+        slopes: from logits to what goes backwards in place of what the library sends: the slopes of its loss up to a
+            factor, where it would lose them to rounding. For who follows the direction of a gradient alone, which is
+            then counted in its magnitude.
     """
     import torch
+
+    from harness.bounds import magnitude
 
     class Through(torch.autograd.Function):
         @staticmethod
@@ -96,8 +133,10 @@ def sealed(calls: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
 
         @staticmethod
         def backward(context: Any, gradient: Tensor) -> Tensor:
+            if slopes is not None:
+                gradient = slopes(context.logits.detach())
             back: Tensor = torch.autograd.grad(context.logits, context.at, gradient, retain_graph=True)[0]
-            return back
+            return back if slopes is None else back / magnitude(back).reshape(-1, 1, 1, 1)
 
     def ask(x: Tensor) -> Tensor:
         if not (torch.is_grad_enabled() and x.requires_grad):

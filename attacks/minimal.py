@@ -5,6 +5,9 @@ within eps; else the image is moved towards it, as far as eps allows. How far ea
 ``distance``, in the norm of the threat model: a curve of accuracy over eps in one run. It is infinite where the victim
 gets right what was found, whatever eps is. It is a claim; the judge looks at the proposal alone.
 
+They weigh logits and slopes against constants: the library's were chosen for usual classifiers. So each is shown the
+logits of an image in the power of 2 in which they span from 8 to 16 on the clean one.
+
 A smallest perturbation ends where the victim begins to err, so a random one is right about it every other time. With
 ``extend`` the proposal goes on along the same line to the edge of the ball.
 """
@@ -12,11 +15,13 @@ A smallest perturbation ends where the victim begins to err, so a random one is 
 from __future__ import annotations
 
 import importlib.util
+from copy import copy
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
 from attacks.library import sealed, seeded
+from attacks.losses import log_ce, unit
 from harness.core.threat import Norm
 from harness.options import InNorm, Number
 from harness.options import Options as BaseOptions
@@ -41,7 +46,7 @@ class DDN:
     Where a gradient is zero the library draws a direction for its whole batch, so the shard is that batch.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     library: ClassVar[str] = PACKAGE
     norms: ClassVar[tuple[Norm, ...]] = (Norm.L2,)
 
@@ -68,8 +73,8 @@ class DDN:
 
         options = self.options
         library = foolbox.attacks.DDNAttack(init_epsilon=options.init_eps, steps=options.steps, gamma=options.gamma)
-        asked = _Asked(victim, draws, options.steps + 1)
-        return _proposed(asked, x, y, _run(library, asked, x, y), threat, options.extend)
+        asked = _Asked(victim, draws, x, options.steps + 2)
+        return _proposed(asked, x, y, _run(library, asked.climbing(y), x, y), threat, options.extend)
 
 
 class CarliniWagner:
@@ -78,7 +83,7 @@ class CarliniWagner:
     ``abort_early`` stops when the whole batch makes no progress, so the shard is that batch.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     library: ClassVar[str] = PACKAGE
     norms: ClassVar[tuple[Norm, ...]] = (Norm.L2,)
 
@@ -89,7 +94,7 @@ class CarliniWagner:
         search_steps: int = Field(9, ge=1, description="constants that are tried")
         step_size: Number = Field(0.01, gt=0, description="Adam's step, in the space where [0, 1] has no ends")
         initial_const: Number = Field(1e-3, gt=0, description="constant to begin with")
-        confidence: Number = Field(0.0, ge=0, description="margin, in logits, that an adversarial image must have")
+        confidence: Number = Field(0.0, ge=0, description="margin, in logits as they are shown, that is asked for")
         abort_early: bool = Field(True, description="give a constant up when the loss of the batch falls no more")
         extend: bool = Field(False, description=EXTEND)
 
@@ -106,6 +111,7 @@ class CarliniWagner:
         import torch
 
         options = self.options
+        asked = _Asked(victim, draws, x, options.search_steps * options.steps + 2)
         library = foolbox.attacks.L2CarliniWagnerAttack(
             binary_search_steps=options.search_steps,
             steps=options.steps,
@@ -114,7 +120,6 @@ class CarliniWagner:
             initial_const=options.initial_const,
             abort_early=options.abort_early,
         )
-        asked = _Asked(victim, draws, options.search_steps * options.steps + 1)
         found = _run(library, asked, x, y)
         # where it finds nothing the library returns a black image, which it cannot find: tanh does not reach its limit
         black = (found == 0).flatten(1).all(1).reshape(-1, 1, 1, 1)
@@ -124,7 +129,7 @@ class CarliniWagner:
 class DeepFool:
     """DeepFool (Moosavi-Dezfooli et al. 2016), in Linf and L2: steps to the nearest boundary of a linear victim."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     library: ClassVar[str] = PACKAGE
     by_example: ClassVar[bool] = True
     norms: ClassVar[tuple[Norm, ...]] = (Norm.LINF, Norm.L2)
@@ -154,7 +159,7 @@ class DeepFool:
             steps=options.steps, candidates=options.candidates, overshoot=options.overshoot, loss="logits"
         )
         looks = min(options.candidates, victim.n_classes) - 1
-        asked = _Asked(victim, draws, options.steps * looks + 2)
+        asked = _Asked(victim, draws, x, options.steps * looks + 3)
         return _proposed(asked, x, y, _run(library, asked, x, y), threat, options.extend)
 
 
@@ -167,7 +172,7 @@ class BrendelBethge:
     with the batch, which is divided out here.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     library: ClassVar[str] = PACKAGE
     norms: ClassVar[tuple[Norm, ...]] = (Norm.LINF, Norm.L2, Norm.L1)
 
@@ -195,8 +200,8 @@ class BrendelBethge:
     def propose(self, victim: Victim, x: Tensor, y: Tensor, threat: ThreatModel, draws: Draws) -> Tensor:
         """Return what was found where it lies within the budget, else what lies on the way there."""
         options = self.options
-        expected = 2 * options.init_steps + options.steps + options.search_steps + 3
-        asked = _Asked(victim, draws, expected, fixed=True)
+        expected = 2 * options.init_steps + options.steps + options.search_steps + 4
+        asked = _Asked(victim, draws, x, expected, fixed=True)
         start, rows = self._starts(asked, x, y)
         found = x.clone()
         if bool(rows.any()):
@@ -232,7 +237,7 @@ class BrendelBethge:
 
         from harness.bounds import clip
 
-        found = _run(foolbox.attacks.DDNAttack(steps=self.options.init_steps), asked, x, y)
+        found = _run(foolbox.attacks.DDNAttack(steps=self.options.init_steps), asked.climbing(y), x, y)
         start = clip(x + 1.05 * (found - x))
         wrong = asked.fooled(start, y)
         for direction in range(self.options.init_steps):
@@ -256,11 +261,13 @@ class _Asked:
     Args:
         victim: what is asked.
         draws: of the images.
+        x: the clean images, whose logits tell their units.
         expected: how often it is asked at most, for telling how much is done.
         fixed: whether a random victim draws the same in every call.
     """
 
-    def __init__(self, victim: Victim, draws: Draws, expected: int, *, fixed: bool = False) -> None:
+    def __init__(self, victim: Victim, draws: Draws, x: Tensor, expected: int, *, fixed: bool = False) -> None:
+        import torch
         from foolbox.types import Bounds
 
         from harness.bounds import HIGH, LOW
@@ -268,13 +275,30 @@ class _Asked:
         self.victim, self.draws, self.expected, self.fixed = victim, draws, expected, fixed
         self.bounds = Bounds(LOW, HIGH)
         self.calls = 0
+        with torch.no_grad():
+            self.units = unit(victim.logits(x, draws.at("unit")))
         self.through = sealed(self._logits)
         self.whole: _Asked | None = None
 
     def of(self, rows: Tensor) -> _Asked:
         """Return the same for some of the images."""
-        part = _Asked(self.victim, self.draws.take(rows), self.expected, fixed=self.fixed)
+        part = copy(self)
+        part.draws, part.units, part.whole = self.draws.take(rows), self.units[rows], self
+        part.through = sealed(part._logits)
+        return part
+
+    def climbing(self, y: Tensor) -> _Asked:
+        """Return the same for who follows the direction of the cross-entropy of these labels, and nothing else."""
+        import torch
+
+        def slopes(logits: Tensor) -> Tensor:
+            with torch.enable_grad():
+                at = logits.requires_grad_(True)
+                return torch.autograd.grad(log_ce(at, y).sum(), at)[0]
+
+        part = copy(self)
         part.whole = self
+        part.through = sealed(part._logits, slopes)
         return part
 
     def fooled(self, x: Tensor, y: Tensor) -> Tensor:
@@ -297,7 +321,7 @@ class _Asked:
 
     def _logits(self, x: Tensor) -> Tensor:
         call = self._count()
-        return self.victim.logits(x, self.draws.at("call", 0 if self.fixed else call))
+        return self.victim.logits(x, self.draws.at("call", 0 if self.fixed else call)) / self.units[:, None]
 
     def _count(self) -> int:
         if self.whole is not None:

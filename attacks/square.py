@@ -12,6 +12,7 @@ from pydantic import Field
 
 from attacks.candidates import REEVALUATE, Candidates
 from attacks.library import PACKAGE, Calls, seeded
+from attacks.losses import log_ce, margin
 from harness.core.threat import Norm
 from harness.options import Number
 from harness.options import Options as BaseOptions
@@ -30,7 +31,7 @@ SMALLEST = 5
 class Square:
     """Random search by squares of pixels that asks for logits alone; a change is kept where it lowers the margin."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     library: ClassVar[str] = PACKAGE
 
     class Options(BaseOptions):
@@ -86,6 +87,8 @@ def search(attack: Any, kept: Candidates, x: Tensor, y: Tensor) -> None:
         y: labels ``(B,)``.
     """
     attack.init_hyperparam(x)
+    if attack.loss == "ce":
+        _never_saturated(attack)
     if kept.victim.random:
         _never_satisfied(attack)
     for _ in range(attack.n_restarts):
@@ -94,6 +97,16 @@ def search(attack: Any, kept: Candidates, x: Tensor, y: Tensor) -> None:
             return
         _, found = attack.attack_single_run(x[rows].contiguous(), y[rows])
         kept.offer(found, rows)
+
+
+def _never_saturated(attack: Any) -> None:
+    """Let the library compare logarithms of cross-entropies, which tell apart what the victim is sure of."""
+
+    def compared(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        logits = attack.predict(x)
+        return -margin(logits, y), -log_ce(logits, y).to(logits.dtype)
+
+    attack.margin_and_loss = compared
 
 
 def _never_satisfied(attack: Any) -> None:

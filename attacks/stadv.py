@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from attacks.losses import margin, squeezed
+from attacks.ascent import REEVALUATE, Seen, climb
+from attacks.gradients import Look, Mean
+from attacks.losses import margin, unit
 from harness.core.threat import Norm
 from harness.options import Eps, Number
 from harness.options import Options as BaseOptions
@@ -24,10 +26,11 @@ class StAdv:
 
     The authors bound no move: roughness alone keeps their images natural, and L-BFGS minimises both. Here eps bounds
     every move, so the steps are those of PGD in that box, and tau only steers. Their neighbours are four, each pair
-    counted from both ends, as here. The judge renders the flows that are proposed.
+    counted from both ends, as here. The margin is counted in the power of 2 in which the logits of the image span from
+    8 to 16 at the start, so that tau weighs as much whatever their unit. The judge renders the flows that are proposed.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     by_example: ClassVar[bool] = True
     norms: ClassVar[tuple[Norm, ...]] = (Norm.FLOW,)
 
@@ -42,6 +45,7 @@ class StAdv:
         eot: int = Field(1, ge=1, description="fresh draws of a random defense that a gradient is averaged over")
         random_start: bool = Field(True, description="start at random moves, else at none")
         tau: Number = Field(0.05, ge=0, description="weight of the roughness, a sum over neighbours, beside the margin")
+        reevaluate: int = Field(10, ge=0, description=REEVALUATE)
 
     def __init__(self, options: Options) -> None:
         self.options = options
@@ -52,56 +56,72 @@ class StAdv:
 
     def propose(self, victim: Victim, x: Tensor, y: Tensor, threat: ThreatModel, draws: Draws) -> Tensor:
         """Return for each image the flow ``(2, H, W)`` that fools most draws, and among those of the largest margin."""
-        import torch
-
-        from harness.bounds import shorten
+        from harness.bounds import clip, shorten, warp
 
         options, eps = self.options, threat.eps
         step_size = options.step_size or 2.5 * eps / options.steps
-        shape = (2, *x.shape[2:])
-        best = x.new_zeros(len(x), *shape)
-        best_score = x.new_full((len(x),), -torch.inf)
-        for restart in range(options.restarts):
-            here = draws.at("restart", restart)
-            start = 2.0 * here.at("start").uniform(*shape) - 1.0
-            flow = eps * start.to(x.dtype) if options.random_start else torch.zeros_like(best)
-            for step in range(options.steps + 1):  # one more than steps: the last iterate is evaluated too
-                last = step == options.steps
-                score, gradient = self._look(victim, x, flow, y, here.at("step", step), with_gradient=not last)
-                better = score > best_score
-                best = torch.where(better.reshape(-1, 1, 1, 1), flow, best)
-                best_score = torch.where(better, score, best_score)
-                if not last:
-                    flow = shorten(flow + step_size * gradient.sign(), eps)
-                done = restart * (options.steps + 1) + step + 1
-                victim.progress(done / (options.restarts * (options.steps + 1)))
-        return best
+        still = x.new_zeros(len(x), 2, *x.shape[2:])
+        units: list[Tensor] = []
+
+        def start(here: Draws) -> Tensor:
+            if not options.random_start:
+                return still
+            return eps * (2.0 * here.uniform(*still.shape[1:]) - 1.0).to(x.dtype)
+
+        def move(flow: Tensor, gradient: Tensor) -> Tensor:
+            return shorten(flow + step_size * gradient.sign(), eps)
+
+        def look(flow: Tensor, draws: Draws, with_gradient: bool) -> Look:
+            return self._look(victim, x, flow, y, units, draws, with_gradient=with_gradient)
+
+        def shown(flow: Tensor, rows: Tensor | slice) -> Tensor:
+            return clip(warp(x[rows], flow))
+
+        seen = Seen(victim, still, y, draws.at("candidates"), options.reevaluate, shown)
+        return climb(
+            look, start, move, draws, seen, steps=options.steps, restarts=options.restarts, progress=victim.progress
+        )
 
     def _look(
-        self, victim: Victim, x: Tensor, flow: Tensor, y: Tensor, draws: Draws, *, with_gradient: bool
-    ) -> tuple[Tensor, Tensor]:
-        """Return the score ``(B,)`` of flows and the gradient of the objective averaged over draws.
+        self,
+        victim: Victim,
+        x: Tensor,
+        flow: Tensor,
+        y: Tensor,
+        units: list[Tensor],
+        draws: Draws,
+        *,
+        with_gradient: bool,
+    ) -> Look:
+        """Look at flows; the gradient is that of the objective, averaged over draws, the loss the margin alone.
 
-        The score is the share of draws that are fooled, and below that the margin squeezed into (0, 1 / draws).
+        Args:
+            victim: what is looked at.
+            x: the images.
+            flow: how their pixels are moved.
+            y: their labels.
+            units: of the logits of each image; the first look puts them there.
+            draws: of the look.
+            with_gradient: whether one is wanted.
         """
         import torch
 
         from harness.bounds import clip, warp
 
         rounds = self.options.eot if victim.random else 1
-        gradient = torch.zeros_like(flow)
-        fooled, total = x.new_zeros(len(x)), x.new_zeros(len(x))
+        mean = Mean("margin", flow)
+        fooled = x.new_zeros(len(x))
         for round_ in range(rounds):
             with torch.set_grad_enabled(with_gradient):
                 at = flow.detach().requires_grad_(with_gradient)
                 logits = victim.logits(clip(warp(x, at)), draws.at("eot", round_))
-                raised = margin(logits, y)
+                if not units:
+                    units.append(unit(logits))
+                raised = margin(logits, y) / units[0]
                 objective = raised - self.options.tau * roughness(at)
-            if with_gradient:
-                gradient += torch.autograd.grad(objective.sum(), at)[0]
+            mean.add(raised.detach(), torch.autograd.grad(objective.sum(), at)[0] if with_gradient else None)
             fooled += (logits.detach().argmax(1) != y).to(fooled.dtype)
-            total += raised.detach()
-        return (fooled + 0.999 * squeezed("margin", total / rounds)) / rounds, gradient / rounds
+        return Look(fooled, mean.loss, mean.gradient / rounds, mean.scale, rounds)
 
 
 def roughness(flow: Tensor) -> Tensor:

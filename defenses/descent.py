@@ -75,7 +75,9 @@ def _sign(at: Tensor, loss: Loss, step: int, smoothing: Smoothing | None) -> Ten
         here = at.view_as(at)  # the gradient is by this one alone, and depends on the other too
         with twice_differentiable():
             (gradient,) = torch.autograd.grad(loss(here, at, step).sum(), here, create_graph=True)
-    mean = gradient.abs().flatten(1).mean(1).clamp_min(1e-30).reshape(-1, 1, 1, 1)
+    mean = gradient.abs().flatten(1).mean(1).reshape(-1, 1, 1, 1)
+    # however small a gradient is, its own mean is what it is counted in; where it is zero nothing is
+    mean = torch.where(mean > 0, mean, torch.ones_like(mean))
     smooth = gradient / mean
     if smoothing is not None and smoothing.by == "tanh":
         smooth = torch.tanh(smoothing.slope * gradient / mean.detach())

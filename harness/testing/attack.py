@@ -38,7 +38,8 @@ class AttackContract:
     2. Return the attack from ``make``, with enough steps to solve a linear problem.
     3. Say in ``norms`` which norms it serves, if not Linf, L2 and L1, here and in the attack itself. How strong it must
        be is known for those three only.
-    4. Say what it is: ``random``, ``by_example``, ``inner``, ``searches``, ``maximises``, ``stops``, ``reach``.
+    4. Say what it is: ``random``, ``by_example``, ``inner``, ``searches``, ``maximises``, ``stops``, ``reach``,
+       ``units``, ``classes``.
     5. Run pytest.
 
     Attributes:
@@ -52,6 +53,10 @@ class AttackContract:
         reach: at how many times the known distance every image falls. More than 1.02 for a path that is too short for
             a random start, for one that follows another loss besides, and for a search without gradients.
         stops: proposes a point at the boundary itself, where a random victim is right every other time.
+        units: what logits may be counted in with the attack as strong as ever. Fewer for one whose loss a library
+            computes in float32 as a probability: the gauge notes where that saturates.
+        classes: of the victim whose unit is changed. Two for an attack on the cross-entropy, which of more weighs all
+            others alike where logits are small, and is another function then.
     """
 
     norms: ClassVar[tuple[Norm, ...]] = BALLS
@@ -62,6 +67,8 @@ class AttackContract:
     maximises: ClassVar[bool] = True
     reach: ClassVar[float] = 1.02
     stops: ClassVar[bool] = False
+    units: ClassVar[tuple[float, ...]] = (1e-3, 30.0, 1e3, 1e6)
+    classes: ClassVar[int] = 10
 
     def make(self) -> Attack:
         """Return the attack under test."""
@@ -277,6 +284,20 @@ class AttackContract:
                 f"expected the margin of a linear victim to fall by {100.0 / self.reach:.1f} % of eps times the dual "
                 f"norm in {norm}, got {100.0 * float(share.min()):.1f} %"
             )
+
+    def test_the_unit_of_the_logits_makes_no_difference(self) -> None:
+        """Every image falls at the same distance whether logits are thousandths or millions, and so are gradients."""
+        for norm in self._measured():
+            for unit in self.units:
+                victim = (GuardedLinearVictim if self.inner else LinearVictim)(self.classes, unit)
+                x, y, draws = victim.images()
+                found = self._propose(victim, x, y, norm, draws, share=self.reach)
+                standing = int((victim.margins(found, y) > 0).sum())
+                assert standing == 0, (
+                    f"expected every image of a linear victim to fall at {self.reach} times its known {norm} distance "
+                    f"with logits {unit:g} times as large too, but {standing} of {len(x)} stand; count a gradient in "
+                    "its largest entry before its length is taken, and climb the margin or attacks.losses.raised"
+                )
 
     def test_a_random_victim_falls(self) -> None:
         """Proposals that fool the victim under the attack's own draws fool it under fresh ones."""

@@ -26,6 +26,10 @@ SCALE = 0.5
 class LinearVictim:
     """A linear classifier without a defense; keeps what it was asked, and how far it was told the attack is.
 
+    Args:
+        n_classes: number of labels.
+        unit: what the logits are counted in: they are so many times as large. No label and no distance changes.
+
     Attributes:
         n_classes: number of labels.
         net: pixels to logits; the dropout in it is off, so a change of training mode changes the numbers.
@@ -34,7 +38,7 @@ class LinearVictim:
         notes: every claim, by name.
     """
 
-    def __init__(self, n_classes: int = 10) -> None:
+    def __init__(self, n_classes: int = 10, unit: float = 1.0) -> None:
         if not 2 <= n_classes < PIXELS:
             raise ValueError(f"expected 2 to {PIXELS - 1} classes, got {n_classes}")
         self.n_classes = n_classes
@@ -43,7 +47,7 @@ class LinearVictim:
         telling = (self.rows != self.rows[0]).any(0)
         linear = nn.Linear(PIXELS, n_classes, device="meta").to_empty(device="cpu")  # draws nothing
         with torch.no_grad():
-            linear.weight.copy_(SCALE * self.rows * telling)
+            linear.weight.copy_(unit * SCALE * self.rows * telling)
             linear.bias.copy_(-0.5 * linear.weight.sum(1))
         self.net = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), linear).eval()
         self.questions: list[Tensor] = []
@@ -128,8 +132,8 @@ class LinearVictim:
 class NoisyLinearVictim(LinearVictim):
     """The same behind a random defense: normal noise on the input, drawn from the caller's draws."""
 
-    def __init__(self, n_classes: int = 10, sigma: float = 0.05) -> None:
-        super().__init__(n_classes)
+    def __init__(self, n_classes: int = 10, unit: float = 1.0, sigma: float = 0.05) -> None:
+        super().__init__(n_classes, unit)
         self.sigma = sigma
 
     @property

@@ -1,7 +1,8 @@
 """Objectives that meet an attack: adversarial training, and the fine-tuning of purifiers.
 
-The attack is the registry's and proposes its best iterate, where the authors' own loops take the last one. Networks are
-attacked in eval mode, as they will be later.
+The attack is the registry's and proposes its best iterate, where the authors' own loops take the last one; with
+``reevaluate: 0`` it proposes that one too where a purifier draws, and spares the looks that would find a better one.
+Networks are attacked in eval mode, as they will be later.
 """
 
 from __future__ import annotations
@@ -94,9 +95,9 @@ def atop(net: nn.Module, batch: Batch, objective: AToPObjective, beside: Beside)
     with one mask and one noise, as in the authors' code.
 
     FGSM through the whole system, the paper's attack, is ``pgd`` of one step as long as eps without a random start and
-    ``knowledge: full``; the attack's looks have fresh masks and noise. It proposes the better of the clean image and
-    its one iterate. The authors' code has FGSM on the classifier alone, which is ``knowledge: oblivious``. There lambda
-    is 0.05, the default here, beside the L1 distance twice and a discriminator's loss. The recipes that ship have 1 and
+    ``knowledge: full``; the attack's looks have fresh masks and noise. With ``reevaluate: 0`` it proposes its one
+    iterate. The authors' code has FGSM on the classifier alone, which is ``knowledge: oblivious``. There lambda is
+    0.05, the default here, beside the L1 distance twice and a discriminator's loss. The recipes that ship have 1 and
     tune for minutes: the cross-entropy then outweighs the generator's own loss, on the digits a hundredfold in the
     gradient at the start.
     """

@@ -1,4 +1,7 @@
-"""The attacks that ship keep the contract of an attack."""
+"""The attacks that ship keep the contract of an attack.
+
+Those on the cross-entropy are tried in other units on two classes: of more it weighs all alike where logits are small.
+"""
 
 from __future__ import annotations
 
@@ -24,11 +27,14 @@ from harness.testing.victims import LinearVictim
 
 
 class TestPGD(AttackContract):
+    classes = 2
+
     def make(self):
         return PGD(PGD.Options(steps=40, step_size=0.2))
 
 
 class TestPGDByDefault(AttackContract):
+    classes = 2
     reach = 1.05  # in L2, 2.5 eps of path leave an angle between a random start and the gradient
 
     def make(self):
@@ -43,6 +49,8 @@ class TestPGDFromTheImage(AttackContract):
 
 
 class TestPGDWithRestartsAndEOT(AttackContract):
+    classes = 2
+
     def make(self):
         return PGD(PGD.Options(steps=40, step_size=0.2, restarts=2, eot=3))
 
@@ -60,6 +68,7 @@ class TestPGDOnTheMargin(AttackContract):
 
 
 class TestFGSM(AttackContract):
+    classes = 2
     random = False
 
     def make(self):
@@ -193,6 +202,7 @@ class TestReplay(AttackContract):
 
 
 class TestJointThatHides(AttackContract):
+    classes = 2
     inner = True
 
     def make(self):
@@ -222,6 +232,8 @@ class TestJointThatDisturbsFromTheImage(TestJointThatAlwaysHides):
 
 
 class TestJointOfPlainLossesWithRestartsAndEOT(TestJointThatAlwaysHides):
+    units = ()  # a sum of losses as they are depends on what each is counted in
+
     def make(self):
         return Joint(Joint.Options(scale="plain", weight=1.0, when="always", steps=15, restarts=2, eot=3))
 
@@ -231,6 +243,8 @@ class OfTheLibrary(AttackContract):
 
 
 class TestAPGD(OfTheLibrary):
+    classes = 2
+
     def make(self):
         return APGD(APGD.Options(steps=50))
 

@@ -92,6 +92,16 @@ class Lazy(Good):
         return x + 0.9 * (super().propose(victim, x, y, threat, draws) - x)
 
 
+class Saturating(Good):
+    """Climbs a cross-entropy whose probabilities are rounded, of which in other units nothing is left."""
+
+    def propose(self, victim, x, y, threat, draws):
+        at = x.clone().requires_grad_(True)
+        loss = torch.nn.functional.cross_entropy(victim.logits(at, draws), y, reduction="sum")
+        (gradient,) = torch.autograd.grad(loss, at)
+        return bounds.project(bounds.step(x, gradient, threat.eps, threat.norm), x, threat.eps, threat.norm)
+
+
 class Asleep(Good):
     def propose(self, victim, x, y, threat, draws):
         return x.clone()
@@ -150,6 +160,7 @@ BROKEN = [
     (AcrossTheBatch, "a_batch_of_one_works", "alike alone and within a batch"),
     (Lazy, "the_margin_falls_as_far_as_it_can", "got 9"),
     (Asleep, "every_image_falls_just_beyond_the_known_distance", "6 of 6 stand"),
+    (Saturating, "the_unit_of_the_logits_makes_no_difference", "times as large too, but"),
     (Asleep, "a_random_victim_falls", "got 0 %"),
     (Percent, "progress_runs_from_0_to_1", "expected progress between 0 and 1"),
     (Claiming, "claims_are_one_for_each_image", r"a value for each of the 6 images, got the shape \(3,\)"),

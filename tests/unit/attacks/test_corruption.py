@@ -246,7 +246,7 @@ def test_jpeg_is_what_pillow_makes_of_it(channels):
 class Lamp:
     """Two classes: whether the mean of an image is above one half, or below it; keeps what it was asked."""
 
-    n_classes, random = 2, True
+    n_classes, random = 2, False
 
     def __init__(self):
         self.asked, self.told = [], []
@@ -269,11 +269,20 @@ def attack(victim, x, label, severity=5.0, **options):
 def test_of_all_kinds_the_worst_is_proposed_for_each_image_and_each_is_asked_about_once():
     victim, x = Lamp(), images()
     found = attack(victim, x, 0)  # that which brightens most
-    assert len(victim.asked) == len({address for address, _ in victim.asked}) == 15
+    assert len(victim.asked) == 15
     candidates = torch.stack([image for _, image in victim.asked])
     best = candidates.mean((2, 3, 4)).argmax(0)
     assert torch.equal(found, candidates[best, torch.arange(6)])
     assert victim.told == [done / 15 for done in range(1, 16)]
+
+
+def test_a_random_victim_is_asked_several_times_under_the_same_draws_for_all_kinds():
+    victim = Lamp()
+    victim.random = True
+    attack(victim, images(), 0, kinds=["fog", "contrast"], reevaluate=3)
+    addresses = [address for address, _ in victim.asked]
+    assert addresses[:3] == addresses[3:]
+    assert len(set(addresses)) == 3
 
 
 def test_a_kind_is_drawn_alike_whatever_others_are_tried():

@@ -24,14 +24,17 @@ class Ramps:
 
     n_classes, random = 2, False
 
-    def __init__(self, noise=0.0):
+    def __init__(self, noise=0.0, factor=1.0):
         self.weights = Draws(("weights",), torch.arange(1)).normal(1, SIDE, SIDE)
         self.weights[..., [0, -1]] = 0.0
         self.noise, self.random, self.asked = noise, noise > 0, []
+        self.factor = factor
         self.x = 0.2 + SLOPE * torch.arange(float(SIDE)).expand(4, 1, SIDE, SIDE)
         self.bias = 0.1 + EPS * SLOPE * float(self.weights.abs().sum()) - float((self.weights * self.x[:1]).sum())
 
     def progress(self, fraction): ...
+
+    def note(self, name, values): ...
 
     def margins(self, x):
         return (self.weights * x).flatten(1).sum(1) + self.bias
@@ -40,7 +43,7 @@ class Ramps:
         self.asked.append(draws.address)
         seen = x + self.noise * draws.at("noise").normal(*x.shape[1:]) if self.noise else x
         margin = self.margins(seen)
-        return torch.stack([margin, torch.zeros_like(margin)], 1)
+        return self.factor * torch.stack([margin, torch.zeros_like(margin)], 1)
 
 
 def attack(victim, eps=EPS, **options):
@@ -74,11 +77,22 @@ def test_a_price_for_roughness_makes_smoother_flows_of_a_larger_margin():
     assert bool((margins[0] < margins[1]).all())
 
 
-@pytest.mark.parametrize(("noise", "looks"), [(0.0, 6), (0.05, 18)])
-def test_a_random_victim_is_asked_with_fresh_draws_and_another_once(noise, looks):
+@pytest.mark.parametrize(("noise", "looks", "fresh"), [(0.0, 6, 5), (0.05, 18 + 7 * 3, 15 + 7)])
+def test_a_random_victim_is_asked_with_fresh_draws_and_another_once(noise, looks, fresh):
     victim = Ramps(noise=noise)
-    attack(victim, steps=5, eot=3)
-    assert len(victim.asked) == len(set(victim.asked)) == looks
+    attack(victim, steps=5, eot=3, reevaluate=7)  # of the last flow and the two best
+    assert (len(victim.asked), len(set(victim.asked))) == (looks, fresh)
+
+
+@pytest.mark.parametrize("factor", [1e-3, 1e3, 1e6])
+def test_the_unit_of_the_logits_changes_neither_strength_nor_smoothness(factor):
+    victims = Ramps(), Ramps(factor=factor)
+    flows = [attack(victim, random_start=False) for victim in victims]
+    usual, scaled = (float(roughness(flow).mean()) for flow in flows)
+    # tau weighs as much up to the power of 2 that is nearest
+    assert 0.7 < scaled / usual < 1.4
+    usual, scaled = (float(victims[0].margins(bounds.warp(victims[0].x, flow)).mean()) for flow in flows)
+    assert usual == pytest.approx(scaled, rel=0.1)
 
 
 def test_roughness_is_that_of_the_definition():
