@@ -51,7 +51,10 @@ def outlook(suite: Suite) -> tuple[Below, ...]:
         )
         if lacks:
             found.setdefault((dataset, classifier, norm, eps, lacks), []).append(defense)
-    return tuple(Below(*board, tuple(defenses), lacks) for (*board, lacks), defenses in found.items())
+    return tuple(
+        Below(dataset, classifier, norm, eps, tuple(defenses), lacks)
+        for (dataset, classifier, norm, eps, lacks), defenses in found.items()
+    )
 
 
 def _rows(suite: Suite) -> dict[tuple[Any, ...], list[Member]]:
