@@ -80,7 +80,8 @@ class Bench:
         """
         cell = self.cell(defense, threat, **options)
         random = cell.defense.use != "none"
-        told = Traits(random=random, differentiable=False, oracle=cell.defense.use == "amv-oracle")
+        oracle = cell.defense.use == "amv-oracle"
+        told = Traits(random=random, differentiable=False, optimises=self.usual.backwards > 0, oracle=oracle)
         traits = {**vars(told), "knowledge": [], "pixels": 64, **({"effort": ENOUGH} if threat else {})}
         self.members.append(Member(cell.labels, cell, random=random, traits=traits))
         if correct:

@@ -59,7 +59,7 @@ def test_autoattack_counts_where_it_met_the_whole_defense(bench):
         one.add(defense, None, *[correct] * 4)
         for threat, share in (("oblivious-0.2", 1), ("bpda-0.2", 3)):
             cell = replace(one.cell(defense, threat), attack=Spec.of("attack", "autoattack", 1, {}))
-            traits = {**(one.members[-1].traits or {}), "effort": {"steps": 100, "eot": 4, "queries": 5000}}
+            traits = {**one.members[-1].traits, "effort": {"steps": 100, "eot": 20, "queries": 5000}}
             one.members.append(replace(one.members[-1], cell=cell, labels=cell.labels, traits=traits))
             one.measure(cell, [correct] * (4 - share) + ["0" * len(correct)] * share)
     found = cards(one.write())

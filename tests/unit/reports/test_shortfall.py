@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 
 import pytest
 import yaml
@@ -11,6 +12,8 @@ from rich.console import Console
 
 from harness.core.errors import UserError
 from harness.core.threat import Norm
+from reports import comparison_text
+from reports.comparison import compare
 from reports.csv_file import csv_text
 from reports.html import html
 from reports.latex import latex
@@ -414,8 +417,6 @@ def test_latex_has_a_block_of_its_own(unequal):
 
 
 def test_robustbench_cards_lie_in_a_folder_apart(unequal):
-    import json
-
     cards = model_info(read_leaderboard(str(unequal.path)))
     assert set(cards) == {
         "digits/Linf/pure_cnn.json",
@@ -425,3 +426,23 @@ def test_robustbench_cards_lie_in_a_folder_apart(unequal):
     easy = json.loads(cards["not-ranked/digits/Linf/easy_cnn.json"])
     assert easy["unreliable"] is True
     assert "Not ranked, attacked less than purifier-1 asks: it lacks a gradient attack" in easy["footnote"]
+
+
+def test_a_comparison_sets_the_worst_cases_apart_that_rank_nowhere(unequal, trial):
+    again = trial(name="again")
+    for name, threat in (("pure", "full"), ("easy", "bpda")):
+        again.clean(name, right=None)
+        again.attack(name, right=None, threat=threat, **({"effort": GRADIENT} if name == "pure" else {}))
+    again.attack("pure", right=None, attack="square", threat="bpda", effort=SEARCH)
+    again.write()
+    found = compare("toy", "again", db=str(unequal.path))
+    text = comparison_text.markdown(found)
+    ranked, _, below = text.partition("## Worst cases that rank nowhere: attacked less than their suite asks")
+    assert ("cnn/pure, Linf 0.2 |" in ranked, "cnn/easy, Linf 0.2 |" in ranked) == (True, False)
+    assert "cnn/easy, Linf 0.2 |" in below[: below.index("## Cells")]
+    assert "cnn/easy, Linf 0.2: the second was attacked less than purifier-1 asks: it lacks a gradient attack" in text
+    told = {pair["name"]: pair.get("below") for pair in json.loads(comparison_text.as_json(found))["worst_cases"]}
+    assert {name.split("/")[-1]: bool(lacks) for name, lacks in told.items()} == {
+        "pure, Linf 0.2": False,
+        "easy, Linf 0.2": True,
+    }
