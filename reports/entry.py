@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from harness.core.cell import FROM
-from harness.core.result import MEASURES
+from harness.core.result import MEASURES, REPAIRED, REPLACED, UNREPLACED
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from harness.store.provenance import CellFacts
+    from harness.store.tallies import Numbers
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ class Entry:
         measures: means of the metrics, by name.
         defense_cost: cost of purifying and classifying.
         attack_cost: cost of crafting.
+        broken: by what was wrong with outcomes: the number of repeats that it befell, per place.
     """
 
     anchor: str
@@ -105,6 +107,7 @@ class Entry:
     measures: Mapping[str, float | None]
     defense_cost: Price
     attack_cost: Price
+    broken: Mapping[str, Numbers] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def clean(self) -> bool:
@@ -151,6 +154,30 @@ class Entry:
         """The accuracy that the attack claimed to have left, in [0, 1]; None where it claimed none."""
         pair = (self.notes or {}).get("claimed_robust")
         return None if pair is None else pair[0]
+
+    @property
+    def lost(self) -> float:
+        """The share of outcomes in which the defended classifier chose no class, since something was not finite."""
+        return self._befell(UNREPLACED)
+
+    @property
+    def repaired(self) -> float:
+        """The share of outcomes whose proposal broke range or budget, and was brought back."""
+        return self._befell(REPAIRED)
+
+    @property
+    def absent(self) -> float:
+        """The share of examples that the attack says it has nothing for, as a file without them."""
+        return (self.notes or {}).get("absent", (0.0, 0.0))[0]
+
+    @property
+    def replaced(self) -> float:
+        """The share of examples whose clean image was judged, since nothing finite was proposed or nothing at all."""
+        return min(self._befell(REPLACED) + self.absent, 1.0)
+
+    def _befell(self, faults: Iterable[str]) -> float:
+        found = sum(int(self.broken[fault].sum()) for fault in faults if fault in self.broken)
+        return found / (self.n * self.repeats) if found else 0.0
 
     @property
     def spec(self) -> Mapping[str, Any]:
@@ -203,6 +230,7 @@ def entry_of(
     own_classifier: bool,
     pixels: int | None = None,
     notes: Mapping[str, tuple[float, float]] | None = None,
+    broken: Mapping[str, Numbers] | None = None,
 ) -> Entry:
     """Read one row of the frame of cells, with None where it has nothing.
 
@@ -215,6 +243,7 @@ def entry_of(
         own_classifier: see ``Entry``.
         pixels: see ``Entry``.
         notes: see ``Entry``.
+        broken: see ``Entry``.
     """
 
     def price(side: str) -> Price:
@@ -257,6 +286,7 @@ def entry_of(
         measures={name: record[name] for name in MEASURES},
         defense_cost=price("defense"),
         attack_cost=price("attack"),
+        broken=broken or {},
     )
 
 

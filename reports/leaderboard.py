@@ -234,7 +234,8 @@ def _entries(frames: Results, origin: Provenance) -> list[Entry]:
         names = ("suite", "dataset", "classifier", "defense", "attack", "threat_model")
         key = tuple(record[name] for name in (*names, *(("elsewhere", "id") if record.get("elsewhere") else ())))
         size = pixels[record["suite"], record["dataset"]]
-        found.append(entry_of(record, anchor, facts, pixels=size, notes=frames.notes.get(key), **flags))
+        notes, broken = frames.notes.get(key), frames.broken.get(key)
+        found.append(entry_of(record, anchor, facts, pixels=size, notes=notes, broken=broken, **flags))
     return found
 
 
@@ -335,7 +336,7 @@ def _standing(row: Row, worst: Worst | None) -> Row:
     elif row.unfinished:
         unranked = f"{row.unfinished} of {len(row.wanted)} cells unfinished"
     else:
-        unranked = "" if worst else "clean input refused or not in the suite"
+        unranked = row.evidence.fault or ("" if worst else "clean input refused or not in the suite")
     return replace(row, worst=worst, adaptive=adaptive, unranked=unranked)
 
 

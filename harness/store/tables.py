@@ -48,8 +48,9 @@ class CellRow(Table):
     """A cell by its identity: the components, by digest, and the seeds.
 
     ``random`` and ``traits`` say what the defense is, for who reads without building it, and take no part in the
-    identity: ``traits`` has those of its contract by name, ``knowledge``, what an attacker can follow through it, and
-    ``pixels``, the values of an image. None in cells that were last run before there were any.
+    identity: ``traits`` has those of its contract by name, ``knowledge``, what an attacker can follow through it,
+    ``pixels``, the values of an image, and ``classes``, how many labels there are. None in cells that were last run
+    before there were any.
     """
 
     __tablename__ = "cells"

@@ -213,7 +213,7 @@ def _traits(defense: Any, card: DataCard) -> dict[str, Any]:
     traits = defense.traits
     followed = [Knowledge.FULL.value] if traits.differentiable else []
     followed += [Knowledge.SMOOTH.value] if hasattr(defense, "smoothed") else []
-    return {**vars(traits), "knowledge": followed, "pixels": math.prod(card.shape)}
+    return {**vars(traits), "knowledge": followed, "pixels": math.prod(card.shape), "classes": card.n_classes}
 
 
 def _mode_refusal(name: str, defense: Any, setting: Setting, attack: Any) -> str | None:

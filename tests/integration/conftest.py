@@ -21,7 +21,7 @@ from harness.run.scheduler import Limits, run
 from harness.store.store import Store
 from harness.suite.load import read_suite
 from harness.suite.plan import make_plan
-from harness.testing.flawed import FLAWED
+from harness.testing.flawed import FAILING, FLAWED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -92,7 +92,7 @@ def standing(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 
 @pytest.fixture(scope="session")
 def conduct(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
-    """Run a suite in this process, with flawed defenses in the registry; returns the database.
+    """Run a suite in this process, with flawed defenses and attacks in the registry; returns the database.
 
     Its recipes are those in ``suites``.
     """
@@ -113,7 +113,8 @@ def conduct(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
     known = registry.entries
 
     def with_flawed(kind: str) -> Mapping[str, registry.Entry]:
-        own = {name: registry.Entry(kind, name, target, "purebench 0") for name, target in FLAWED.items()}
-        return {**known(kind), **(own if kind == "defense" else {})}
+        flawed = {"defense": FLAWED, "attack": FAILING}.get(kind, {})
+        own = {name: registry.Entry(kind, name, target, "purebench 0") for name, target in flawed.items()}
+        return {**known(kind), **own}
 
     return run_it
