@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from harness.core.cell import FROM
 from harness.core.minimum import Effort
-from harness.core.result import MEASURES
+from harness.core.result import MEASURES, REPAIRED, REPLACED, UNREPLACED
 from harness.core.threat import unbounded
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     import pandas as pd
 
     from harness.store.frames import Results
     from harness.store.provenance import CellFacts, Provenance
+    from harness.store.tallies import Numbers
 
 
 #: defenses that are shown the clean image, where their traits were not recorded
@@ -79,6 +80,7 @@ class Entry:
         measures: means of the metrics, by name.
         defense_cost: cost of purifying and classifying.
         attack_cost: cost of crafting.
+        broken: by what was wrong with outcomes: the number of repeats that it befell, per place.
     """
 
     anchor: str
@@ -113,6 +115,7 @@ class Entry:
     measures: Mapping[str, float | None]
     defense_cost: Price
     attack_cost: Price
+    broken: Mapping[str, Numbers] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def clean(self) -> bool:
@@ -171,6 +174,30 @@ class Entry:
     def whole(self) -> bool:
         """Whether it has met every example that the suite asks for, in however many repeats."""
         return self.done or (self.accuracy is not None and self.n >= self.wanted)
+
+    @property
+    def lost(self) -> float:
+        """The share of outcomes in which the defended classifier chose no class, since something was not finite."""
+        return self._befell(UNREPLACED)
+
+    @property
+    def repaired(self) -> float:
+        """The share of outcomes whose proposal broke range or budget, and was brought back."""
+        return self._befell(REPAIRED)
+
+    @property
+    def absent(self) -> float:
+        """The share of examples that the attack says it has nothing for, as a file without them."""
+        return (self.notes or {}).get("absent", (0.0, 0.0))[0]
+
+    @property
+    def replaced(self) -> float:
+        """The share of examples whose clean image was judged, since nothing finite was proposed or nothing at all."""
+        return min(self._befell(REPLACED) + self.absent, 1.0)
+
+    def _befell(self, faults: Iterable[str]) -> float:
+        found = sum(int(self.broken[fault].sum()) for fault in faults if fault in self.broken)
+        return found / (self.n * self.repeats) if found else 0.0
 
     @property
     def spec(self) -> Mapping[str, Any]:
@@ -235,7 +262,8 @@ def entries_of(frames: Results, origin: Provenance) -> list[Entry]:
         names = ("suite", "dataset", "classifier", "defense", "attack", "threat_model")
         key = tuple(record[name] for name in (*names, *(("elsewhere", "id") if record.get("elsewhere") else ())))
         size = pixels[record["suite"], record["dataset"]]
-        found.append(entry_of(record, anchor, facts, pixels=size, notes=frames.notes.get(key), **flags))
+        notes, broken = frames.notes.get(key), frames.broken.get(key)
+        found.append(entry_of(record, anchor, facts, pixels=size, notes=notes, broken=broken, **flags))
     return found
 
 
@@ -256,6 +284,7 @@ def entry_of(
     own_classifier: bool,
     pixels: int | None = None,
     notes: Mapping[str, tuple[float, float]] | None = None,
+    broken: Mapping[str, Numbers] | None = None,
 ) -> Entry:
     """Read one row of the frame of cells, with None where it has nothing.
 
@@ -268,6 +297,7 @@ def entry_of(
         own_classifier: see ``Entry``.
         pixels: see ``Entry``.
         notes: see ``Entry``.
+        broken: see ``Entry``.
     """
 
     def price(side: str) -> Price:
@@ -310,4 +340,5 @@ def entry_of(
         measures={name: record[name] for name in MEASURES},
         defense_cost=price("defense"),
         attack_cost=price("attack"),
+        broken=broken or {},
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harness.core.result import REPLACED
 from harness.store.tallies import decide
 from reports.statistics import p_values
 from reports.worst_case import ADVISED, ENOUGH, WorstCase, worst_case
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from harness.store.tallies import Shares
     from reports.entry import Entry
+
+    Places = np.ndarray[Any, np.dtype[np.bool_]]
 
 #: below this probability a difference is not taken for chance: a row is compared in some five ways, so that fewer than
 #: one row in twenty is flagged by chance
@@ -207,6 +210,34 @@ class Evidence:
             return False
         own = bool(self.clean and self.clean.defense_cost.backwards)
         return entry.attack_cost.backwards == 0 or (entry.notes is not None and own)
+
+    @cached_property
+    def fault(self) -> str:
+        """Why the row cannot be ranked for its faults, or nothing.
+
+        A class that was not chosen counts as wrong, and nothing can stand in its place. Where the clean image was
+        judged in place of what an adaptive attack proposed, another one that proposed something for the same example
+        makes that good: so an attack that fails neither raises a row to a rank nor takes it away.
+        """
+        lost = max(self.counted, key=lambda entry: entry.lost, default=None)
+        if lost is not None and lost.lost:
+            number, told = lost.n * lost.repeats, round(lost.lost * lost.n * lost.repeats)
+            return f"{told} of {number} outcomes of {lost.title} had no class: something was not finite"
+        adaptive = [entry for entry in self.attacks if entry.adaptive]
+        if not any(entry.replaced for entry in adaptive):
+            return ""
+        spared = np.logical_and.reduce([self._spared(entry) for entry in adaptive])
+        if not spared.any():
+            return ""
+        return f"{int(spared.sum())} of {len(spared)} examples met no adaptive attack: what it proposed was replaced"
+
+    def _spared(self, entry: Entry) -> Places:
+        """Return where an attack may have proposed nothing; of a file that lacks some examples, which is not known."""
+        spared = np.isnan(self.shares[entry.key])
+        for fault in REPLACED:
+            if fault in entry.broken:
+                spared = spared | (entry.broken[fault] > 0)
+        return spared | (entry.absent > 0)
 
     @cached_property
     def traits(self) -> Mapping[str, Any] | None:

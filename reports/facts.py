@@ -213,7 +213,11 @@ LEGEND = (
         "images as stand beside it, the largest if there were several; MB are millions of bytes. A dash where it is "
         "not known.",
     ),
-    ("faults", "Outcomes that broke a rule: out of range, out of budget, or logits that are not finite."),
+    (
+        "faults",
+        "Outcomes that broke a rule: proposals that are not finite, out of range or over budget; logits, purified "
+        "images or measures that are not finite. The flags say which, and in what share.",
+    ),
 )
 
 #: how the repeats of a random defense become one verdict per example

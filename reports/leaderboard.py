@@ -360,10 +360,9 @@ def _standing(row: Row, worst: Worst | None, minimum: Minimum, norm: str | None)
             unranked = f"{row.unfinished} of {len(row.wanted)} cells unfinished"
         elif lacks:
             unranked = f"attacked less than {minimum.name} asks"
-        elif row.evidence.too_few:
-            unranked = row.evidence.too_few
         else:
-            unranked = "" if worst else "clean input refused or not in the suite"
+            faulty = row.evidence.fault or row.evidence.too_few
+            unranked = faulty or ("" if worst else "clean input refused or not in the suite")
     return replace(row, worst=worst, unranked=unranked, lacks=lacks)
 
 

@@ -37,7 +37,8 @@ COMPARED = (
 #: what the three states are
 STATES = (
     "A flag fires, with the figure behind it; or it was looked at and is clear; or it is untested, and then its "
-    "sentence says what to add to the suite. Flags that fire change no number and no rank."
+    "sentence says what to add to the suite. Flags that fire change no number and no rank; a row whose faults nothing "
+    "makes good is not ranked, and says so in the place of its rank."
 )
 
 MEANINGS = (
@@ -104,6 +105,37 @@ MEANINGS = (
         "surrogate-gradient",
         "The best gradient attacks follow a cheaper version of the defense than the one that is judged.",
         f"{_LEE}; {_KASSIS}",
+    ),
+    Meaning(
+        "not-finite",
+        "Logits or purified images were not finite, so that no class was chosen. Such outcomes count as wrong, and a "
+        "row that has any within its budget is not ranked: what its figure would be is not known.",
+        "this harness",
+    ),
+    Meaning(
+        "proposals-replaced",
+        "An attack proposed nothing for an example, or nothing finite, and the clean image was judged in its place: "
+        "the figure may be too high. A row is ranked where each example met another adaptive attack that did propose "
+        "something.",
+        _PINTOR,
+    ),
+    Meaning(
+        "proposals-repaired",
+        "An attack proposed images that were out of range or over budget. They were brought back, and that was judged, "
+        "which is perhaps weaker than what the attack could do within the budget.",
+        _CARLINI,
+    ),
+    Meaning(
+        "at-chance",
+        "No more clean images are right than guessing makes right, by the one-sided binomial test, at a probability of "
+        f"{SIGNIFICANT:g}: there is nothing to attack. The classifier may expect pixels in another unit.",
+        "this harness",
+    ),
+    Meaning(
+        "probabilities",
+        "The classifier hands over probabilities. Losses take the softmax themselves, and taken twice it flattens "
+        "gradients, so that attacks by cross-entropy are weak.",
+        _ATHALYE,
     ),
     Meaning(
         "random",

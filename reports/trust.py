@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from harness.core.spec import canonical_json
 from reports import numbers, traits
 from reports.evidence import Contrast, Flag, State
+from reports.faults import FAULTS
 from reports.worst_case import ADVISED, ENOUGH
 
 if TYPE_CHECKING:
@@ -352,15 +353,16 @@ def _best(evidence: Evidence) -> tuple[str | None, list[Entry]]:
     return str(attacks[0].knowledge), attacks
 
 
-#: signs of a weak attack, what attackers knew, what the defense is; in the order of the tables
+#: signs of a weak attack, what attackers knew, what was wrong, what the defense is; in the order of the tables
 FLAGS: tuple[Callable[[Evidence], Flag], ...] = (
     *(zero_gradient, black_box_beats_white_box, transfer_beats_direct, unbounded_not_zero, more_still_lowers),
     *(eot_too_small, fixed_randomness, few_repeats, oblivious_only, only_bpda, surrogate_gradient),
+    *FAULTS,
     *(traits.random, traits.optimises, traits.batch_mates, traits.oracle, traits.own_classifier, traits.votes),
 )
 
 #: those that say something of a classifier without a defense
-OF_A_REFERENCE = FLAGS[:5]
+OF_A_REFERENCE = (*FLAGS[:5], *FAULTS)
 
 
 def flags_of(evidence: Evidence) -> tuple[Flag, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from enum import StrEnum
 
 #: what two pieces of work on different images come to together, added up
 TOTALS = ("images", "seconds", "forwards", "backwards", "evaluations")
@@ -47,6 +48,27 @@ class Cost:
         return (-1 if self.peak_memory is None else self.peak_memory, self.batch_size or 0)
 
 
+class Fault(StrEnum):
+    """What can be wrong with an outcome, as it is recorded; a metric that is not finite is told by its own name.
+
+    A purified image that is not finite is told where the classifier made finite logits of it.
+    """
+
+    LOGITS = "logits not finite"
+    PURIFIED = "purified image not finite"
+    PROPOSAL = "proposal not finite"
+    RANGE = "proposal out of range"
+    BUDGET = "proposal over budget"
+
+
+#: faults of the defended classifier, in whose place nothing stands: such an outcome counts as wrong
+UNREPLACED = (Fault.LOGITS, Fault.PURIFIED)
+
+#: faults of an attack in whose place the clean image is judged, and those that are repaired: what is judged is then
+#: within the budget, and the attack's own
+REPLACED, REPAIRED = (Fault.PROPOSAL,), (Fault.RANGE, Fault.BUDGET)
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What was seen of one example in one repeat. Metrics that were not asked for are None.
@@ -56,10 +78,10 @@ class Outcome:
         place: its place in the cell's subset.
         repeat: which fresh evaluation.
         label: the true class.
-        prediction: the class that the defended classifier chose; -1 where its logits were not finite, or where a
-            certificate abstains.
+        prediction: the class that the defended classifier chose; -1 where its logits or the purified image were not
+            finite, or where a certificate abstains.
         correct: whether the two agree, as judged here and never by the attack.
-        fault: what was wrong with the proposal or the logits, or None.
+        fault: what was wrong, a ``Fault`` or a metric that is not finite; or None.
         linf: size of the perturbation that was judged.
         l2: likewise.
         reconstruction_*: masked reconstruction loss of the probe on clean, adversarial and purified input.

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from harness import bounds
-from harness.core.result import Cost, Outcome
+from harness.core.errors import UserError
+from harness.core.result import Cost, Fault, Outcome
 from harness.core.threat import Norm, ThreatModel
 from harness.run.metrics.attention import Probe, Seen, by_head, last_and_mean, variation
 from harness.run.voting import ballot, copies
@@ -100,13 +101,11 @@ class Judge:
         for done, repeat in enumerate(repeats, start=1):
             here = draws if threat is not None and threat.fixed else draws.at("repeat", repeat)
             with self.meter.measure(len(batch.x)) as spent:
-                purified, logits = self._classify(adversarial, batch.x, here)
+                purified, logits, hidden = self._classify(adversarial, batch.x, here)
             total = total + spent.cost
             seen = self._measure(batch, adversarial, purified, clean_seen, adversarial_seen, masks)
             classes = _classes(logits)
-            sound = (classes >= 0).tolist()
-            told = [fault if fine else "logits not finite" for fault, fine in zip(faults, sound, strict=True)]
-            rows += _rows(batch, repeat, classes, told, seen)
+            rows += _rows(batch, repeat, classes, _lost(classes, hidden, faults), seen)
             progress(done / len(repeats))
         return rows, total
 
@@ -152,20 +151,34 @@ class Judge:
                     classify, batch.x, n_classes, draws.at("repeat", repeat), copies=copies
                 )
             total = total + spent.cost
-            faults = ["logits not finite" if example in broken else None for example in batch.ids.tolist()]
+            faults = [Fault.LOGITS.value if example in broken else None for example in batch.ids.tolist()]
             rows += _rows(batch, repeat, classes, faults, {"radius": torch.where(classes == batch.y, radii, 0.0)})
         return rows, total
 
-    def _classify(self, x: Tensor, clean: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
-        """Return the purified images, the first where there are several, and what speaks for each class."""
+    def _classify(self, x: Tensor, clean: Tensor, draws: Draws) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the purified images, the first where there are several, and what speaks for each class.
+
+        Nothing does where a purified image is not finite, whatever a classifier makes of it; last comes where it made
+        something of one, ``(B,)``.
+        """
         found = [self._purify(x, clean, one) for one in copies(draws, self.defense.traits.votes)]
-        return found[0], ballot(torch.stack([self.classifier(one) for one in found]))
+        logits = torch.stack([self.classifier(one) for one in found])
+        broken = ~torch.stack([_finite(one) for one in found])
+        hidden = (broken & torch.isfinite(logits).all(2)).any(0)
+        return found[0], ballot(logits.masked_fill(broken[:, :, None], torch.nan)), hidden
 
     def _purify(self, x: Tensor, clean: Tensor, draws: Draws) -> Tensor:
         """Return the purified images; an oracle, and nobody else, is shown the clean ones."""
         if self.defense.traits.oracle:
-            return cast("Oracle", self.defense).purify(x, self.nets, draws, clean=clean)
-        return self.defense.purify(x, self.nets, draws)
+            purified = cast("Oracle", self.defense).purify(x, self.nets, draws, clean=clean)
+        else:
+            purified = self.defense.purify(x, self.nets, draws)
+        if purified.shape != x.shape:
+            name, wanted = type(self.defense).__name__, tuple(x.shape)
+            raise UserError(
+                f"expected purified images {wanted} from {name}, got {tuple(purified.shape)}; repair purify"
+            )
+        return purified
 
     def _measure(
         self,
@@ -212,7 +225,7 @@ def admit(proposed: Tensor | None, x: Tensor, threat: ThreatModel | None) -> tup
         raise ValueError(f"expected proposals of shape {tuple(expected)}, got {tuple(proposed.shape)}")
     proposed = proposed.to(x.dtype)
     everywhere = torch.ones(len(x), dtype=torch.bool, device=x.device)
-    finite = torch.isfinite(proposed).flatten(1).all(1)
+    finite = _finite(proposed)
     in_range = ((proposed >= bounds.LOW) & (proposed <= bounds.HIGH)).flatten(1).all(1)
     inside = everywhere if flows else in_range
     faults: list[str | None] = [None] * len(x)
@@ -220,11 +233,11 @@ def admit(proposed: Tensor | None, x: Tensor, threat: ThreatModel | None) -> tup
     near, repaired = _held(safe, x, threat)
     for row in range(len(x)):
         if not finite[row]:
-            faults[row] = "proposal not finite"
+            faults[row] = Fault.PROPOSAL.value
         elif not inside[row]:
-            faults[row] = "proposal out of range"
+            faults[row] = Fault.RANGE.value
         elif not near[row]:
-            faults[row] = "proposal over budget"
+            faults[row] = Fault.BUDGET.value
     wrong = torch.tensor([fault is not None for fault in faults], device=x.device).reshape(-1, 1, 1, 1)
     admitted = torch.where(wrong, repaired, safe)
     return bounds.clip(bounds.warp(x, admitted)) if flows else admitted, faults
@@ -239,6 +252,20 @@ def _held(proposed: Tensor, x: Tensor, threat: ThreatModel) -> tuple[Tensor, Ten
     else:
         sizes, repaired = bounds.size(proposed - x, threat.norm), bounds.project(proposed, x, threat.eps, threat.norm)
     return sizes <= threat.eps + bounds.tolerance(threat.eps), repaired
+
+
+def _finite(images: Tensor) -> Tensor:
+    """Return which images ``(B, ...)`` are finite throughout, ``(B,)``."""
+    return torch.isfinite(images).flatten(1).all(1)
+
+
+def _lost(classes: Tensor, hidden: Tensor, faults: list[str | None]) -> list[str | None]:
+    """Return the faults of outcomes: of the defended classifier where it chose no class, else of the proposals."""
+    told = []
+    for chosen, purified, fault in zip(classes.tolist(), hidden.tolist(), faults, strict=True):
+        lost = Fault.PURIFIED if purified else Fault.LOGITS
+        told.append(fault if chosen >= 0 else lost.value)
+    return told
 
 
 def _classes(logits: Tensor) -> Tensor:

@@ -71,6 +71,7 @@ class Results:
             ``elsewhere`` and id: the share of repeats that were correct, per place; not a number where a place was not
             measured.
         notes: of each cell whose attack was looked at as it was made, by the same: mean and number by name.
+        broken: of each cell with faults, by the same: by what was wrong, the number of repeats it befell, per place.
     """
 
     def __init__(self, store: Store, suites: Sequence[int], decision: str | None = None) -> None:
@@ -82,7 +83,7 @@ class Results:
         if decision is not None:
             everything["decision"] = decision
         self.others = sorted(set(related["cell"]))
-        summary, verdicts, shares, notes = tallies(store, suites, everything, self.others)
+        summary, verdicts, shares, notes, broken = tallies(store, suites, everything, self.others)
         own = len(self._members)
         names = everything[["suite", *_NAMES]].to_numpy(object)
         keys = [tuple(row) for row in names[:own]]
@@ -90,6 +91,7 @@ class Results:
         self.verdicts = {keys[row]: verdict for row, verdict in verdicts.items() if row < own}
         self.shares = {keys[row]: share for row, share in shares.items()}
         self.notes = {keys[row]: noted for row, noted in notes.items()}
+        self.broken = {keys[row]: told for row, told in broken.items()}
         for place, (name, bound) in enumerate(_intervals(summary).items(), list(summary).index("accuracy") + 1):
             summary.insert(place, name, bound)
         head = ["suite", "id", *_NAMES, "norm", "eps", "knowledge", "status", "reason"]

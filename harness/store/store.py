@@ -284,15 +284,14 @@ def _describe(connection: Connection, suite: Declaration) -> None:
 
 
 def _learn(connection: Connection, number: int, suite: Declaration) -> None:
-    """Tell the traits of a suite's cells that were recorded before there were any, or before all of them were."""
+    """Tell the traits of a suite's cells that were recorded before there were any, or some of them."""
     mine = select(MemberRow.cell).where(MemberRow.suite_id == number)
-    known = connection.execute(select(CellRow.digest, CellRow.traits).where(CellRow.digest.in_(mine)))
-    lacking = {row.digest: row.traits or {} for row in known}
-    told = {one.cell.digest: one.traits for one in suite.members if one.cell and one.traits is not None}
-    for digest in sorted(lacking.keys() & told.keys()):
-        if told[digest].keys() - lacking[digest].keys():
-            traits = {**told[digest], **lacking[digest]}
-            connection.execute(update(CellRow).where(CellRow.digest == digest).values(traits=traits))
+    known = connection.execute(select(CellRow.digest, CellRow.traits).where(CellRow.digest.in_(mine))).all()
+    told = {one.cell.digest: dict(one.traits) for one in suite.members if one.cell and one.traits is not None}
+    for digest, traits in sorted(known, key=lambda row: str(row.digest)):
+        learnt = told.get(digest, {}) | (traits or {})
+        if learnt.keys() - (traits or {}).keys():
+            connection.execute(update(CellRow).where(CellRow.digest == digest).values(traits=learnt))
 
 
 def _components(cell: Cell) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -49,8 +49,8 @@ class CellRow(Table):
 
     ``random`` and ``traits`` say what the defense is, for who reads without building it, and take no part in the
     identity: ``traits`` has those of its contract by name, ``knowledge``, what an attacker can follow through it,
-    ``pixels``, the values of an image, and ``effort``, what the attack spends on one. None, or without some of these,
-    in cells that were last run before they were recorded.
+    ``pixels``, the values of an image, ``classes``, how many labels there are, and ``effort``, what the attack spends
+    on one image. None, or without some of these, in cells that were last run before they were recorded.
 
     ``current`` says which of its results are read, where there are some of different weights or code: those that a run
     measured last, or found to be of the weights and the code at hand.

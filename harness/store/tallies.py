@@ -73,12 +73,15 @@ class Tallies(NamedTuple):
         shares: of each member with results, by its row: the share of repeats that were correct, per place; not a number
             where a place was not measured.
         notes: of each member whose attack was looked at as it was made, by its row: mean and number by name.
+        broken: of each member with faults, by its row: by what was wrong, the number of repeats that it befell, per
+            place.
     """
 
     frame: pd.DataFrame
     verdicts: dict[int, Shares]
     shares: dict[int, Shares]
     notes: dict[int, dict[str, tuple[float, float]]]
+    broken: dict[int, dict[str, Numbers]]
 
 
 def tallies(store: Store, suites: Sequence[int], members: pd.DataFrame, others: Sequence[str] = ()) -> Tallies:
@@ -97,7 +100,7 @@ def tallies(store: Store, suites: Sequence[int], members: pd.DataFrame, others: 
     frame["n"], frame["n_repeats"], frame["accuracy"] = seen, repeats, accuracy
     means = _means(store, found, pairs, n)
     frame = pd.concat([frame, pd.DataFrame({**means, **_costs(found, pairs, n)}, index=members.index)], axis=1)
-    return Tallies(frame[TALLY], verdicts, shares, _notes(found, pairs))
+    return Tallies(frame[TALLY], verdicts, shares, _notes(found, pairs), _broken(store, found, pairs))
 
 
 class _Results:
@@ -199,6 +202,28 @@ def _notes(found: _Results, pairs: pd.DataFrame) -> dict[int, dict[str, tuple[fl
             whole = count + number
             mine[name] = ((before * count + mean * number) / whole if whole else 0.0, whole)
     return noted
+
+
+def _broken(store: Store, found: _Results, pairs: pd.DataFrame) -> dict[int, dict[str, Numbers]]:
+    """Return the faults of each member that has any; only results with faults are read outcome by outcome."""
+    touched = pairs[found.faults[pairs["row"].to_numpy()] > 0]
+    columns = (OutcomeRow.result, OutcomeRow.place, OutcomeRow.repeat, OutcomeRow.fault)
+    results = sorted(set(found.ids[touched["row"].to_numpy()].tolist()))
+    seen: dict[int, list[tuple[int, int, str]]] = {}
+    with store.engine.connect() as connection:
+        for start in range(0, len(results), 500):
+            mine = OutcomeRow.result.in_(results[start : start + 500])
+            for result, place, repeat, fault in connection.execute(
+                select(*columns).where(mine, columns[3].is_not(None))
+            ):
+                seen.setdefault(result, []).append((place, repeat, str(fault)))
+    broken: dict[int, dict[str, Numbers]] = {}
+    for owner, row, places, repeats in touched[["owner", "row", "places", "repeats"]].itertuples(index=False):
+        for place, repeat, fault in seen[int(found.ids[row])]:
+            if place < places and repeat < repeats:
+                of_owner = broken.setdefault(owner, {})
+                of_owner.setdefault(fault, np.zeros(places, np.int64))[place] += 1
+    return broken
 
 
 def _means(store: Store, found: _Results, pairs: pd.DataFrame, n: int) -> dict[str, Numbers]:

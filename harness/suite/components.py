@@ -11,6 +11,7 @@ from harness.core import registry
 from harness.core.contracts import Setting, Traits, refusal
 from harness.core.errors import Problem, UserError, nearest
 from harness.core.spec import Spec
+from harness.data.sound import card_fault
 from harness.suite import ranges, shipped
 from harness.suite.sentences import check
 from harness.suite.source import Document, Path, parse
@@ -119,9 +120,10 @@ class Resolver:
             remarks += ranges.lengths(options)
         if not self.remarks.note(remarks, document, (*path, *at)):
             return None
+        beside: dict[str, Any]
         try:
             built = component(options)
-            beside: dict[str, Any] = {"content": built.card.sha256} if kind == "dataset" else {}
+            beside = {"content": _content(built)} if kind == "dataset" else {}
         except UserError as error:
             self._note(error, document, (*path, "params"))
             return None
@@ -249,6 +251,20 @@ class Resolver:
     def _note(self, error: UserError, document: Document, path: Path) -> None:
         for problem in error.problems:
             self.problems.append(document.problem(path, problem.sentence, problem.remedy))
+
+
+def _content(dataset: Any) -> str:
+    """Return the hash of a dataset's content.
+
+    Raises:
+        UserError: if its card does not say what a card says.
+    """
+    card = dataset.card
+    fault = card_fault(card)
+    if fault is not None:
+        raise UserError(f"{type(dataset).__name__}: {fault}")
+    sha256: str = card.sha256
+    return sha256
 
 
 def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:

@@ -214,7 +214,8 @@ def _traits(defense: Any, card: DataCard, attack: Resolved | None) -> dict[str, 
     """Return what reports want to know of a defense, its images and an attack unbuilt; see ``CellRow``."""
     followed = [knowledge.value for knowledge in _followed(defense, card)]
     spent = {} if attack is None else {"effort": vars(effort_of(attack.built, attack.spec.params))}
-    return {**vars(defense.traits), "knowledge": followed, "pixels": math.prod(card.shape), **spent}
+    images = {"pixels": math.prod(card.shape), "classes": card.n_classes}
+    return {**vars(defense.traits), "knowledge": followed, **images, **spent}
 
 
 def _followed(defense: Any, card: DataCard) -> list[Knowledge]:

@@ -1,6 +1,6 @@
-"""Defenses with a flaw that is known, to check by whether attacks, verdicts and reports show it.
+"""Defenses and attacks with a flaw that is known, to check by whether verdicts and reports show it.
 
-No suite can name them by themselves: a test that wants them puts ``FLAWED`` into the registry.
+No suite can name them by themselves: a test that wants them puts ``FLAWED`` and ``FAILING`` into the registry.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from harness.options import NoOptions, Number, Recipe
 from harness.options import Options as BaseOptions
 
 if TYPE_CHECKING:
-    from harness.core.contracts import Nets, Setting
+    from harness.core.contracts import Nets, Setting, Victim
+    from harness.core.threat import ThreatModel
     from harness.draws import Draws
 
 #: what a drowned image consists of
@@ -94,6 +95,53 @@ class Saturated(_Flawed):
         return x.clone()
 
 
+class Softened(_Flawed):
+    """Brings a classifier of its own that hands over probabilities in place of logits."""
+
+    class Options(BaseOptions):
+        """Which classifier."""
+
+        net: Recipe = Field(description="the classifier whose softmax is taken")
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    @property
+    def traits(self) -> Traits:
+        """Fixed, with a classifier of its own."""
+        return Traits(random=False, differentiable=True, own_classifier=True)
+
+    def classifier(self, nets: Nets) -> nn.Module:
+        """Return the classifier with a softmax behind it."""
+        return nn.Sequential(nets["net"], nn.Softmax(1)).eval()
+
+    def purify(self, x: Tensor, nets: Nets, draws: Draws) -> Tensor:
+        """Return the images as they are."""
+        return x.clone()
+
+
+class Torn(_Flawed):
+    """Takes the root of what may be negative: images that are bright on the whole have pixels that are no numbers."""
+
+    class Options(BaseOptions):
+        """How bright."""
+
+        level: Number = Field(0.3, ge=0, le=1, description="mean pixel above which there are such")
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    @property
+    def traits(self) -> Traits:
+        """Fixed."""
+        return Traits(random=False, differentiable=True)
+
+    def purify(self, x: Tensor, nets: Nets, draws: Draws) -> Tensor:
+        """Return the images as they are, or with a factor that is no number."""
+        mean = x.mean((1, 2, 3), keepdim=True)
+        return x * torch.where(mean > self.options.level, (self.options.level - mean).sqrt(), torch.ones_like(mean))
+
+
 class Drowned(_Flawed):
     """Leaves an image as it is, or by lot makes it all grey: how often it is right is known in closed form.
 
@@ -160,7 +208,42 @@ class Peeking(_Flawed):
         return (x if clean is None else clean).clone()
 
 
-#: by registered name, what the registry loads
-FLAWED = {
-    one.__name__.lower(): f"{__name__}:{one.__name__}" for one in (Rounded, Saturated, Drowned, Levelled, Peeking)
-}
+class _Failing:
+    """Refuses nothing."""
+
+    version: ClassVar[int] = 1
+    by_example: ClassVar[bool] = True
+    Options = NoOptions
+
+    def __init__(self, options: NoOptions) -> None:
+        self.options = options
+
+    def refuses(self, setting: Setting) -> str | None:
+        """Refuse nothing."""
+        return None
+
+
+class Lost(_Failing):
+    """Proposes nothing that is finite for the examples of odd number, and the clean image for the others."""
+
+    def propose(self, victim: Victim, x: Tensor, y: Tensor, threat: ThreatModel, draws: Draws) -> Tensor:
+        """Return images, some of them no numbers."""
+        odd = (draws.examples % 2 == 1).reshape(-1, 1, 1, 1)
+        return torch.where(odd, torch.full_like(x, torch.nan), x)
+
+
+class Greedy(_Failing):
+    """Goes twice as far as it may."""
+
+    def propose(self, victim: Victim, x: Tensor, y: Tensor, threat: ThreatModel, draws: Draws) -> Tensor:
+        """Return images that are all brighter by twice the budget, as far as there is room."""
+        return (x + 2.0 * threat.eps).clamp(0.0, 1.0)
+
+
+def _named(*components: type) -> dict[str, str]:
+    return {one.__name__.lower(): f"{__name__}:{one.__name__}" for one in components}
+
+
+#: by registered name, what the registry loads: defenses, and attacks
+FLAWED = _named(Rounded, Saturated, Softened, Torn, Drowned, Levelled, Peeking)
+FAILING = _named(Lost, Greedy)

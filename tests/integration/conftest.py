@@ -24,7 +24,7 @@ from harness.run.scheduler import Limits, run
 from harness.store.store import Store
 from harness.suite.load import load_suite, read_suite
 from harness.suite.plan import make_plan
-from harness.testing.flawed import FLAWED
+from harness.testing.flawed import FAILING, FLAWED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -120,7 +120,7 @@ def standing(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 def conduct(
     tmp_path_factory: pytest.TempPathFactory, with_networks: Callable[[Suite, Path], None]
 ) -> Callable[[str], str]:
-    """Run a suite in this process, with flawed defenses in the registry; returns the database.
+    """Run a suite in this process, with flawed defenses and attacks in the registry; returns the database.
 
     Its recipes are those in ``suites``.
     """
@@ -142,7 +142,8 @@ def conduct(
     known = registry.entries
 
     def with_flawed(kind: str) -> Mapping[str, registry.Entry]:
-        own = {name: registry.Entry(kind, name, target, "purebench 0") for name, target in FLAWED.items()}
-        return {**known(kind), **(own if kind == "defense" else {})}
+        flawed = {"defense": FLAWED, "attack": FAILING}.get(kind, {})
+        own = {name: registry.Entry(kind, name, target, "purebench 0") for name, target in flawed.items()}
+        return {**known(kind), **own}
 
     return run_it

@@ -21,6 +21,9 @@ defenses:
   - {name: none, use: none}
   - {name: rounded, use: rounded, params: {levels: 4}}
   - {name: saturated, use: saturated, params: {net: toy-cnn.yaml}}
+  - {name: softened, use: softened, params: {net: toy-cnn.yaml}}
+  - {name: torn, use: torn}
+  - {name: grey, use: drowned, params: {chance: 1}}
   - {name: noise, use: noise, params: {sigma: 0.3}}
   - {name: storm, use: noise, params: {sigma: 0.5}}
   - {name: cheaper, use: noise, params: {sigma: 0.1}, surrogate: {sigma: 0.05}}
@@ -34,6 +37,8 @@ attacks:
   - {name: one-step, use: pgd, params: {steps: 1, step_size: 0.02, random_start: false}}
   - {name: eot, use: pgd, params: {steps: 5, eot: 2}}
   - {name: square, use: square, params: {n_queries: 200}}
+  - {name: lost, use: lost}
+  - {name: greedy, use: greedy}
 threat_models:
   - {name: full, use: Linf, params: {eps: 0.2, knowledge: full}}
   - {name: any-image, use: Linf, params: {eps: 1.0, knowledge: full}}
@@ -46,6 +51,9 @@ matrix:
   - {defenses: [rounded, saturated], attacks: [pgd, square], threat_models: [full]}
   - {defenses: [rounded, saturated], attacks: [pgd], threat_models: [any-image]}
   - {defenses: [rounded], attacks: [pgd], threat_models: [full], crafted_on: [{defense: none}]}
+  - {defenses: [softened, torn], attacks: [one-step], threat_models: [full]}
+  - {defenses: [grey, voting], attacks: [lost], threat_models: [full]}
+  - {defenses: [grey, quiet], attacks: [greedy], threat_models: [full]}
   - {defenses: [noise, quiet], attacks: [eot], threat_models: [full, known]}
   - {defenses: [storm], attacks: [eot, pgd, one-step, square], threat_models: [full]}
   - {defenses: [cheaper], attacks: [pgd], threat_models: [cheaper]}
@@ -102,8 +110,13 @@ def flags(db: str, classifier: str = "cnn") -> dict[str, dict[str, Flag]]:
 
 
 @pytest.fixture(scope="module")
-def flawed(conduct: Callable[[str], str]) -> dict[str, dict[str, Flag]]:
-    return flags(conduct(SUITE))
+def flawed_db(conduct: Callable[[str], str]) -> str:
+    return conduct(SUITE)
+
+
+@pytest.fixture(scope="module")
+def flawed(flawed_db: str) -> dict[str, dict[str, Flag]]:
+    return flags(flawed_db)
 
 
 @pytest.mark.parametrize(
@@ -123,6 +136,11 @@ def flawed(conduct: Callable[[str], str]) -> dict[str, dict[str, Flag]]:
         ("oblivious-only", "peeking"),
         ("only-bpda", "levelled"),
         ("surrogate-gradient", "cheaper"),
+        ("not-finite", "torn"),
+        ("proposals-replaced", "voting"),
+        ("proposals-repaired", "quiet"),
+        ("at-chance", "grey"),
+        ("probabilities", "softened"),
         ("random", "noise"),
         ("optimises", "mae-pure"),
         ("batch-mates", "levelled"),
@@ -145,6 +163,14 @@ def test_every_flag_has_a_defense_that_fires_it_and_one_that_does_not(flawed: di
     assert {name for name, seen in states.items() if "clear" not in seen} <= {
         *("black-box-beats-white-box", "transfer-beats-direct", "unbounded-not-zero", "more-still-lowers")
     }
+
+
+def test_faults_that_nothing_makes_good_take_the_rank(flawed_db: str) -> None:
+    (section,) = read_leaderboard(flawed_db).sections
+    rows = {row.defense: row for row in section.boards[0].rows}
+    assert rows["torn"].unranked.endswith("had no class: something was not finite")
+    for defense in ("voting", "quiet", "grey", "softened"):
+        assert rows[defense].evidence.fault == ""
 
 
 def test_figures_are_those_of_the_flaw(flawed: dict[str, dict[str, Flag]]) -> None:

@@ -12,7 +12,7 @@ import pytest
 from harness.core.cell import FROM, Cell, Labels, Shard
 from harness.core.contracts import Traits
 from harness.core.job import Evaluate
-from harness.core.result import TOTALS, Artifact, Cost, Done, Outcome
+from harness.core.result import TOTALS, UNREPLACED, Artifact, Cost, Done, Outcome
 from harness.core.spec import Spec
 from harness.core.threat import Knowledge, Norm, ThreatModel
 from harness.store.store import Declaration, Member, Store
@@ -267,8 +267,10 @@ class Trial:
         traits: dict[str, Any] | None = TRAITS,
         effort: dict[str, int] | None = None,
         recipe: Spec | None = None,
+        broken: dict[str, Sequence[int]] | None = None,
         **parts: Any,
     ) -> Cell:
+        """Add a cell; ``broken`` has by what was wrong the places where it was, in the first repeat."""
         made = Spec.of(
             "defense", "none" if defense == "none" else "pure", 1, {"name": defense}, {"net": recipe} if recipe else {}
         )
@@ -289,7 +291,7 @@ class Trial:
             words = [word * self.repeats if random and len(word) == 1 else word for word in words]
             own = tuple(Artifact(one.digest, "weights", self.weights, 9, "net") for one in cell.recipes())
             made_of = replace(done(cell, words, cost, crafted or CRAFT), artifacts=own, notes=notes)
-            self.measured.append((cell, made_of))
+            self.measured.append((cell, spoilt(made_of, broken or {})))
         return cell
 
     def write(self) -> str:
@@ -304,6 +306,14 @@ class Trial:
             assert store.finish(store.board.claim(job), job, found)
         self.measured.clear()
         return str(self.path)
+
+
+def spoilt(measured: Done, broken: dict[str, Sequence[int]]) -> Done:
+    """Return the same with faults in the first repeat of some places."""
+    faults = {place: fault for fault, places in broken.items() for place in places}
+    seen = [replace(one, fault=faults.get(one.place) if one.repeat == 0 else None) for one in measured.outcomes]
+    lost = [replace(one, prediction=-1, correct=False) if one.fault in UNREPLACED else one for one in seen]
+    return replace(measured, outcomes=tuple(lost))
 
 
 CLASSIFIER = Spec.of("classifier", "trained", 1, {})

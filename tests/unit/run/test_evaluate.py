@@ -1,6 +1,7 @@
 """The judge: success is decided here, whatever an attack proposes."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from torch import nn
 
 from harness import bounds
 from harness.core.contracts import Traits
+from harness.core.errors import UserError
 from harness.core.result import MEASURES
 from harness.core.threat import Knowledge, Norm, ThreatModel
 from harness.draws import Draws
@@ -62,9 +64,9 @@ def batch(level=0.45):
     return Batch(x, torch.zeros(4, dtype=torch.int64), IDS, torch.arange(4))
 
 
-def judge(proposed, threat=LINF, *, defense=None, metrics=(), repeats=1, clean=None, probe=None):
+def judge(proposed, threat=LINF, *, defense=None, metrics=(), repeats=1, clean=None, probe=None, classifier=None):
     clean = clean or batch()
-    judging = Judge(Bright(), defense or Same(), {}, probe, frozenset(metrics), Meter())
+    judging = Judge(classifier or Bright(), defense or Same(), {}, probe, frozenset(metrics), Meter())
     draws = Draws(("judge",), clean.ids)
     told = []
     rows, cost = judging.outcomes(
@@ -148,6 +150,55 @@ def test_logits_that_are_not_finite_are_wrong_and_a_fault():
     assert not rows[2].correct
     assert rows[2].fault == "logits not finite"
     assert [row.prediction for row in rows if row.fault is None] == [1, 1, 1]
+
+
+class Holed:
+    """Loses a pixel of the images that are bright."""
+
+    def __init__(self, votes=1):
+        self.traits = Traits(random=votes > 1, differentiable=True, votes=votes)
+
+    def purify(self, x, nets, draws):
+        lost = (x.amax((1, 2, 3), keepdim=True) > 0.9) & (draws.at("lot").uniform(1, 1, 1) < 0.7)
+        return torch.where(lost & (torch.arange(8) == 0), torch.nan, x)
+
+
+class Forgiving(nn.Module):
+    """Takes what is not a number for white, and so makes a class of everything."""
+
+    def forward(self, x):
+        return Bright()(x.nan_to_num(1.0).clamp(0.0, 0.94))
+
+
+def test_a_purified_image_that_is_not_finite_is_wrong_whatever_the_classifier_makes_of_it():
+    clean = batch(0.95)
+    clean = replace(clean, y=torch.ones(4, dtype=torch.int64))
+    rows = judge(None, None, defense=Holed(), clean=clean, classifier=Forgiving(), repeats=8)
+    lost = [row for row in rows if row.fault == "purified image not finite"]
+    assert 0 < len(lost) < len(rows)
+    assert all(row.prediction == -1 and not row.correct for row in lost)
+    assert all(row.prediction == 1 and row.correct and row.fault is None for row in rows if row not in lost)
+
+
+def test_neither_is_it_outvoted():
+    clean = replace(batch(0.95), y=torch.ones(4, dtype=torch.int64))
+    rows = judge(None, None, defense=Holed(votes=9), clean=clean, classifier=Forgiving(), repeats=4)
+    # that nine lots of 0.7 all miss has a probability of 2e-5
+    assert all(row.prediction == -1 and row.fault.endswith("not finite") for row in rows)
+
+
+def test_a_broken_proposal_that_breaks_the_classifier_is_the_classifiers_fault():
+    rows = judge(torch.full((4, 1, 8, 8), 2.0), clean=batch(1.0))
+    assert [row.fault for row in rows] == ["logits not finite"] * 4
+
+
+def test_purified_images_of_another_shape_are_a_sentence():
+    class Cropped(Holed):
+        def purify(self, x, nets, draws):
+            return x[..., 1:]
+
+    with pytest.raises(UserError, match=r"expected purified images \(4, 1, 8, 8\) from Cropped, got \(4, 1, 8, 7\)"):
+        judge(None, None, defense=Cropped())
 
 
 def test_a_random_defense_draws_afresh_in_every_repeat():

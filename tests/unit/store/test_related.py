@@ -143,6 +143,12 @@ def test_a_cell_from_before_there_were_traits_learns_them_when_it_is_run_again(s
     assert traits(path) == [TRAITS]
 
 
+def test_it_learns_those_that_came_later_and_keeps_the_others(store, path):
+    declare(store, "mine", cell(), traits=TRAITS)
+    declare(store, "mine", cell(), traits={"random": None, "classes": 10})
+    assert traits(path) == [{**TRAITS, "classes": 10}]
+
+
 def test_a_merge_tells_the_traits_that_were_not_known(store, path, tmp_path):
     declare(store, "mine", cell(), cell("known"), traits=None)
     with store.engine.begin() as connection:

@@ -44,7 +44,7 @@ def found(tmp_path_factory):
                     continue
                 measured = tuple(
                     Outcome(place, place, repeat, 1, int(draw.random() < 0.7), correct=draw.random() < 0.7,
-                            fault="late" if draw.random() < 0.2 else None,
+                            fault=draw.choice(["late", "early"]) if draw.random() < 0.2 else None,
                             **{name: draw.random() for name in MEASURES[: draw.choice([0, 3])]})
                     for place in range(shard.start, shard.stop)
                     for repeat in range(first, end)
@@ -82,6 +82,21 @@ def test_examples_repeats_and_faults_are_counted(cells, wanted):
     sizes = {name: examples * repeats for name, (_, examples, repeats) in SUITES.items()}
     whole = {key: size == sizes[key[0]] for key, size in rows.size().items()}
     assert (cells["status"] == "done").to_dict() == whole
+
+
+def test_faults_are_told_by_what_was_wrong_and_where(found, wanted):
+    rows = wanted[wanted["fault"].notna()]
+    told = rows.groupby([*NAMES, "fault", "place"]).size()
+    seen = {
+        (*names, fault, place): count
+        for key, broken in found.broken.items()
+        for names in [(key[0], key[3])]
+        for fault, counts in broken.items()
+        for place, count in enumerate(counts.tolist())
+        if count
+    }
+    assert set(rows["fault"]) == {"late", "early"}
+    assert seen == told.to_dict()
 
 
 def test_accuracy_is_the_mean_of_the_verdicts(cells, wanted):

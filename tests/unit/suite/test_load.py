@@ -41,6 +41,14 @@ def test_a_file_that_is_no_text_is_refused(folder):
         load_suite(str(folder / "bytes.yaml"))
 
 
+def test_a_dataset_whose_card_says_nothing_is_refused_before_anything_is_planned(read, complaints, monkeypatch):
+    monkeypatch.setattr(sys.modules["purebench_stand_ins"].Dots, "sha256", "today's")
+    found = complaints()
+    assert any(
+        "Dots: expected a card with the hash of the content, 64 digits of hexadecimal, got" in one for one in found
+    )
+
+
 def test_eps_may_be_a_fraction(read):
     cell = next(cell for cell in read().cells if cell.threat)
     assert cell.threat.eps == 8 / 255

@@ -158,6 +158,7 @@ def test_a_member_tells_what_a_report_wants_to_know_of_its_defense(modes):
     assert told
     assert all(one["knowledge"] == ["full", "smooth"] and one["random"] and one["votes"] == 1 for one in told)
     assert all(one["pixels"] == 4 * 4 for one in told)
+    assert all(one["classes"] >= 2 for one in told)
 
 
 def test_every_kind_of_cell_comes_back_from_its_identity(modes, read, soft, suite_text):
