@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from reports.evidence import SIGNIFICANT
+from reports.gradients import DIRECTION, NO_BETTER, NOT_FINITE, OUT_OF_SCALE
 from reports.trust import NOISE, UNBOUNDED, ZERO_GRADIENT
 from reports.worst_case import ENOUGH
 
@@ -72,6 +73,33 @@ MEANINGS = (
         "Of two attacks that differ in their steps, restarts or draws alone, the largest leaves significantly less "
         "right than the next smaller one: the attack has not converged, and still more would leave less.",
         f"{_CARLINI}; {_CROCE}; {_PINTOR}",
+    ),
+    Meaning(
+        "not-finite-gradient",
+        f"The gradient was infinite or not a number in some pixels in more than {100 * NOT_FINITE:g} % of the looks of "
+        "an attack, as a root or a logarithm at 0 makes it, or a gradient that explodes. It is taken for 0 there, so "
+        "the attack goes on with the rest, and is weaker than it could be.",
+        f"{_ATHALYE}; {_PINTOR}",
+    ),
+    Meaning(
+        "loss-out-of-scale",
+        f"In more than {100 * OUT_OF_SCALE:g} % of the looks of the strongest attack the cross-entropy did not fit the "
+        "logits: they were so large that rounding took the true class's slope, or so small that all other classes "
+        "weighed alike. Margin and DLR do not depend on the unit of logits.",
+        f"{_CARLINI}; {_PINTOR}",
+    ),
+    Meaning(
+        "no-better-than-start",
+        f"For more than {100 * NO_BETTER:g} % of the images an attack ended no better than it had begun, under the "
+        "same draws of the defense: what it followed led nowhere.",
+        f"{_ATHALYE}; {_PINTOR}",
+    ),
+    Meaning(
+        "unshared-direction",
+        f"The gradients of two draws of a random defense at the same image have a cosine below {DIRECTION:g}: they "
+        "share no direction, as where they explode on the way through the defense, and no number of draws that is "
+        "usual averages one out of them.",
+        f"{_ATHALYE}; {_LEE}",
     ),
     Meaning(
         "eot-too-small",

@@ -12,7 +12,7 @@ from itertools import pairwise, product
 from typing import TYPE_CHECKING, Any
 
 from harness.core.spec import canonical_json
-from reports import numbers, traits
+from reports import gradients, numbers, traits
 from reports.evidence import Contrast, Flag, State
 from reports.faults import FAULTS
 from reports.worst_case import ADVISED, ENOUGH
@@ -356,13 +356,15 @@ def _best(evidence: Evidence) -> tuple[str | None, list[Entry]]:
 #: signs of a weak attack, what attackers knew, what was wrong, what the defense is; in the order of the tables
 FLAGS: tuple[Callable[[Evidence], Flag], ...] = (
     *(zero_gradient, black_box_beats_white_box, transfer_beats_direct, unbounded_not_zero, more_still_lowers),
-    *(eot_too_small, fixed_randomness, few_repeats, oblivious_only, only_bpda, surrogate_gradient),
+    *(gradients.not_finite_gradient, gradients.loss_out_of_scale, gradients.no_better_than_start),
+    *(gradients.unshared_direction, eot_too_small, fixed_randomness, few_repeats),
+    *(oblivious_only, only_bpda, surrogate_gradient),
     *FAULTS,
     *(traits.random, traits.optimises, traits.batch_mates, traits.oracle, traits.own_classifier, traits.votes),
 )
 
 #: those that say something of a classifier without a defense
-OF_A_REFERENCE = (*FLAGS[:5], *FAULTS)
+OF_A_REFERENCE = (*FLAGS[:8], *FAULTS)
 
 
 def flags_of(evidence: Evidence) -> tuple[Flag, ...]:

@@ -80,11 +80,11 @@ class DefendedVictim:
 
         ``oblivious``: of the classifier alone. ``bpda``: the defense's output forwards, the identity backwards.
         ``surrogate``, ``full``, ``smooth``: autograd through the defense that the attacker runs. Of a defense that
-        votes: the mean over its copies.
+        votes: the mean over its copies. Where a gradient is not finite, the attacker gets 0.
         """
         draws, votes = self._draws(draws), 1 if self.defense is None else self.defense.traits.votes
         watched = self.gauge.watched(x)
-        return pooled(lambda copy: self._in_parts(self._logits, copy, watched), draws, votes)
+        return self.gauge.heard(pooled(lambda copy: self._in_parts(self._logits, copy, watched), draws, votes))
 
     def inner(self, name: str, x: Tensor, clean: Tensor, draws: Draws) -> Tensor:
         """Return a loss inside the defense, ``(B,)``, of its first copy; exact whatever the gradient mode.
@@ -101,7 +101,7 @@ class DefendedVictim:
             found: Tensor = defense.inner_loss(name, x, clean, self.nets, draws)  # type: ignore[attr-defined]
             return found
 
-        return self._in_parts(ask, first, x, clean)
+        return self._in_parts(ask, first, self.gauge.mended(x), clean)
 
     def _draws(self, draws: Draws) -> Draws:
         return draws if self.known is None else known_draws(self.known, draws.examples)

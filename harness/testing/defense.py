@@ -7,6 +7,7 @@ import inspect
 import random
 import sys
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -20,7 +21,7 @@ from harness.draws import Draws
 from harness.nets.joint import parts_of
 from harness.testing.nets import CARD
 from harness.testing.steps import steps_of, whole
-from harness.testing.within import inner_fault, smoothing_fault
+from harness.testing.within import followed, inner_fault, not_finite, smoothing_fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -76,9 +77,7 @@ class DefenseContract:
 
     def test_the_result_is_finite_and_in_range(self) -> None:
         """Pixels stay in [0, 1], also of images that touch its ends."""
-        x = self.images()
-        contrast = bounds.clip(0.5 + 4.0 * (x - 0.5))
-        for name, images in {"plain": x, "hard": contrast, "black": 0.0 * x, "white": 0.0 * x + 1.0}.items():
+        for name, images in self._extremes().items():
             found = self._purify(images)
             assert bool(torch.isfinite(found).all()), (
                 f"expected finite pixels from {name} images, got some that are not"
@@ -219,6 +218,17 @@ class DefenseContract:
         says, why = self._gradient_says_something()
         claimed = self.make().traits.differentiable
         assert claimed is says, f"expected traits.differentiable = {says}, since {why}, but the defense says {claimed}"
+
+    def test_the_gradient_is_finite_also_at_the_ends_of_the_range(self) -> None:
+        """No root, logarithm or quotient makes an attacker's gradient infinite where pixels are 0, 1 or all alike."""
+        for name, x in self._extremes().items():
+            draws = self._draws(len(x))
+            for version in followed(self.make()):
+                broken = not_finite(partial(self._call, version, nets=self.nets(), draws=draws), x, draws)
+                assert not broken, (
+                    f"expected a finite gradient at {name} images, got infinite ones or NaN in {broken} of {len(x)}; "
+                    "keep roots, logarithms and divisors away from 0: torch.where after them is too late"
+                )
 
     def test_the_flag_optimises_is_honest(self) -> None:
         """True exactly if autograd is run inside ``purify``."""
@@ -373,6 +383,11 @@ class DefenseContract:
                     )
 
     # ------------------------------------------------------------------ helpers
+
+    def _extremes(self) -> dict[str, Tensor]:
+        """Return images that touch the ends of the range more and more, by what they look like."""
+        x = self.images()
+        return {"plain": x, "hard": bounds.clip(0.5 + 4.0 * (x - 0.5)), "black": 0.0 * x, "white": 0.0 * x + 1.0}
 
     def _draws(self, n: int, seed: int = 0) -> Draws:
         return Draws(("contract", seed), torch.arange(n))

@@ -11,6 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from harness.bounds import clip
 from harness.core.contracts import Traits
 from harness.options import NoOptions, Number, Recipe
 from harness.options import Options as BaseOptions
@@ -54,6 +55,43 @@ class Rounded(_Flawed):
         """Return the nearest levels; their derivative is zero, where a constant would have none."""
         steps = self.options.levels - 1
         return (x * steps).round() / steps
+
+
+class Rooted(_Flawed):
+    """Takes a root and squares it, which changes nothing; but at 0 a root has no finite slope, and attacks get none."""
+
+    Options = NoOptions
+
+    def __init__(self, options: NoOptions) -> None:
+        self.options = options
+
+    @property
+    def traits(self) -> Traits:
+        """Fixed; its gradient is the identity, but for black pixels."""
+        return Traits(random=False, differentiable=True)
+
+    def purify(self, x: Tensor, nets: Nets, draws: Draws) -> Tensor:
+        """Return the images as they are, but for rounding."""
+        return x.sqrt().square().clamp_max(1.0)
+
+
+class Scattered(_Flawed):
+    """Adds ripples too small to change a class and too steep to follow: gradients of two draws share no direction."""
+
+    Options = NoOptions
+
+    def __init__(self, options: NoOptions) -> None:
+        self.options = options
+
+    @property
+    def traits(self) -> Traits:
+        """Random in where the ripples are."""
+        return Traits(random=True, differentiable=True)
+
+    def purify(self, x: Tensor, nets: Nets, draws: Draws) -> Tensor:
+        """Return images up to 0.01 away in every pixel, with a slope of up to a thousand."""
+        phase = 2.0 * torch.pi * draws.at("phase").uniform(*x.shape[1:]).to(x.dtype)
+        return clip(x + 0.01 * torch.sin(1e5 * x + phase))
 
 
 class Loud(nn.Module):
@@ -245,5 +283,5 @@ def _named(*components: type) -> dict[str, str]:
 
 
 #: by registered name, what the registry loads: defenses, and attacks
-FLAWED = _named(Rounded, Saturated, Softened, Torn, Drowned, Levelled, Peeking)
+FLAWED = _named(Rounded, Rooted, Scattered, Saturated, Softened, Torn, Drowned, Levelled, Peeking)
 FAILING = _named(Lost, Greedy)

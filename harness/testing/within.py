@@ -10,6 +10,8 @@ import torch
 from harness.core.threat import Smoothing
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor, nn
 
     from harness.core.contracts import Defense
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
 
 #: of the finite differences, in float64
 WIDTH, WITHIN = 1e-6, 1e-3
+
+#: what may stand for a sign
+SMOOTHINGS = (Smoothing("tanh", 0.3), Smoothing("normalised"))
 
 
 def inner_fault(defense: Any, x: Tensor, clean: Tensor, nets: dict[str, nn.Module], draws: Draws) -> str | None:
@@ -72,6 +77,25 @@ def _loss_fault(
     return None
 
 
+def followed(defense: Any) -> list[Defense]:
+    """Return the versions of a defense that attackers differentiate: itself, and with smooth signs."""
+    smoothed = getattr(defense, "smoothed", None)
+    known = [defense] if defense.traits.differentiable else []
+    return known if smoothed is None else [*known, *(smoothed(smoothing) for smoothing in SMOOTHINGS)]
+
+
+def not_finite(purify: Callable[[Tensor], Tensor], x: Tensor, draws: Draws) -> int:
+    """Return in how many images ``(B, C, H, W)`` a gradient through a purifier is somewhere infinite or NaN."""
+    at = x.clone().requires_grad_(True)
+    with torch.enable_grad():
+        found = purify(at)
+    if not found.requires_grad:
+        return 0
+    cotangent = draws.at("cotangent").normal(*x.shape[1:]).to(found.dtype)
+    (gradient,) = torch.autograd.grad((found * cotangent).sum(), at, allow_unused=True)
+    return 0 if gradient is None else int((~torch.isfinite(gradient)).flatten(1).any(1).sum())
+
+
 def smoothing_fault(defense: Defense, x: Tensor, nets: dict[str, nn.Module], draws: Draws) -> str | None:
     """Return what is wrong with a defense's smooth version, as a sentence; None where nothing is, or there is none."""
     smoothed = getattr(defense, "smoothed", None)
@@ -79,7 +103,7 @@ def smoothing_fault(defense: Defense, x: Tensor, nets: dict[str, nn.Module], dra
         return None
     with torch.no_grad():
         wanted = defense.purify(x, nets, draws)
-    for smoothing in (Smoothing("tanh", 0.3), Smoothing("normalised")):
+    for smoothing in SMOOTHINGS:
         at = x.clone().requires_grad_(True)
         found = smoothed(smoothing).purify(at, nets, draws)
         if not torch.equal(found.detach(), wanted):

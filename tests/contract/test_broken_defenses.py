@@ -357,6 +357,30 @@ class ComparisonsWithin(Good):
         return bounds.clip(super().purify(x, nets, draws) + up)
 
 
+class RootAtZero(Good):
+    def purify(self, x, nets, draws):
+        return super().purify(x.sqrt().square(), nets, draws)
+
+
+class LogarithmAtZero(Good):
+    def purify(self, x, nets, draws):
+        return super().purify(bounds.clip(x.log().exp()), nets, draws)
+
+
+class SpreadOfAPlainImage(Good):
+    """Divides by the deviation of an image, which has no slope where all pixels are alike."""
+
+    def purify(self, x, nets, draws):
+        apart = x - x.mean((1, 2, 3), keepdim=True)
+        spread = apart.square().mean((1, 2, 3), keepdim=True).sqrt()
+        return super().purify(bounds.clip(0.5 + 0.2 * apart / (spread + 0.1)), nets, draws)
+
+
+class SmoothedWithARoot(Showing):
+    def smoothed(self, smoothing):
+        return RootAtZero()
+
+
 BROKEN = [
     *((one, "signs_have_a_smooth_version", "moves by signs, got none") for one in (Descending, DescendingByQuotients)),
     (DescendingByComparisons, "signs_have_a_smooth_version", "the identity's, though what it does"),
@@ -396,6 +420,15 @@ BROKEN = [
     (TrainingMode, "the_networks_are_left_alone", "the training mode of itself"),
     (GradientDependent, "gradients_on_or_off_make_no_difference", "gradients on and off"),
     (NotRefusing, "a_refusal_is_a_sentence", "refuse the knowledge 'full'"),
+    *(
+        (one, "the_gradient_is_finite_also_at_the_ends_of_the_range", f"expected a finite gradient at {where} images")
+        for one, where in (
+            (RootAtZero, "hard"),
+            (LogarithmAtZero, "hard"),
+            (SpreadOfAPlainImage, "black"),
+            (SmoothedWithARoot, "hard"),
+        )
+    ),
     (OneLossForAll, "inner_losses_keep_their_word", r"per image, shape \(6,\), got \(\)"),
     (InfiniteLoss, "inner_losses_keep_their_word", "expected a finite inner loss"),
     (UnseededLoss, "inner_losses_keep_their_word", "from the same draws"),

@@ -20,10 +20,13 @@ classifiers: [{name: cnn, use: recipe, params: {recipe: toy-cnn.yaml}}]
 defenses:
   - {name: none, use: none}
   - {name: rounded, use: rounded, params: {levels: 4}}
+  - {name: rooted, use: rooted}
+  - {name: scattered, use: scattered}
   - {name: saturated, use: saturated, params: {net: toy-cnn.yaml}}
   - {name: softened, use: softened, params: {net: toy-cnn.yaml}}
   - {name: torn, use: torn}
   - {name: grey, use: drowned, params: {chance: 1}}
+  - {name: sure, use: saturated, params: {net: toy-cnn.yaml, factor: 5}}
   - {name: noise, use: noise, params: {sigma: 0.3}}
   - {name: storm, use: noise, params: {sigma: 0.5}}
   - {name: cheaper, use: noise, params: {sigma: 0.1}, surrogate: {sigma: 0.05}}
@@ -39,6 +42,7 @@ attacks:
   - {name: square, use: square, params: {n_queries: 200}}
   - {name: lost, use: lost}
   - {name: greedy, use: greedy}
+  - {name: in-float32, use: autoattack, params: {version: custom, attacks: [apgd-ce]}}
 threat_models:
   - {name: full, use: Linf, params: {eps: 0.2, knowledge: full}}
   - {name: any-image, use: Linf, params: {eps: 1.0, knowledge: full}}
@@ -48,8 +52,12 @@ threat_models:
   - {name: oblivious, use: Linf, params: {eps: 0.2, knowledge: oblivious}}
 matrix:
   - {defenses: [none], attacks: [pgd, one-step], threat_models: [full]}
-  - {defenses: [rounded, saturated], attacks: [pgd, square], threat_models: [full]}
-  - {defenses: [rounded, saturated], attacks: [pgd], threat_models: [any-image]}
+  - {defenses: [rounded], attacks: [pgd, square], threat_models: [full]}
+  - {defenses: [rounded], attacks: [pgd], threat_models: [any-image]}
+  - {defenses: [saturated], attacks: [in-float32, square], threat_models: [full]}
+  - {defenses: [sure], attacks: [in-float32], threat_models: [full]}
+  - {defenses: [rooted], attacks: [pgd], threat_models: [full]}
+  - {defenses: [scattered], attacks: [eot], threat_models: [full]}
   - {defenses: [rounded], attacks: [pgd], threat_models: [full], crafted_on: [{defense: none}]}
   - {defenses: [softened, torn], attacks: [one-step], threat_models: [full]}
   - {defenses: [grey, voting], attacks: [lost], threat_models: [full]}
@@ -97,8 +105,11 @@ WEAK = (
     "transfer-beats-direct",
     "unbounded-not-zero",
     "more-still-lowers",
+    "not-finite-gradient",
+    "loss-out-of-scale",
+    "no-better-than-start",
 )
-OF_RANDOM = ("eot-too-small", "fixed-randomness")
+OF_RANDOM = ("unshared-direction", "eot-too-small", "fixed-randomness")
 
 
 def flags(db: str, classifier: str = "cnn") -> dict[str, dict[str, Flag]]:
@@ -128,8 +139,12 @@ def flawed(flawed_db: str) -> dict[str, dict[str, Flag]]:
         ("black-box-beats-white-box", "saturated"),
         ("transfer-beats-direct", "rounded"),
         ("unbounded-not-zero", "rounded"),
-        ("unbounded-not-zero", "saturated"),
         ("more-still-lowers", "none"),
+        ("not-finite-gradient", "rooted"),
+        ("loss-out-of-scale", "sure"),
+        ("no-better-than-start", "rounded"),
+        ("no-better-than-start", "scattered"),
+        ("unshared-direction", "scattered"),
         ("eot-too-small", "storm"),
         ("fixed-randomness", "noise"),
         ("few-repeats", "storm"),
@@ -178,9 +193,10 @@ def test_figures_are_those_of_the_flaw(flawed: dict[str, dict[str, Flag]]) -> No
     # a step function has no gradient anywhere, a loud classifier none where it is right
     assert rounded["zero-gradient"].value == 1.0
     assert 0.5 < (saturated["zero-gradient"].value or 0.0) < 1.0
-    # without a gradient nothing moves, so that what is right about clean images stays right without a bound; an image
-    # of 64 may come to where it has none, or leave
-    assert saturated["unbounded-not-zero"].value == pytest.approx(saturated["zero-gradient"].value, abs=0.1)
+    # without a gradient nothing moves, so that what is right about clean images stays right without a bound
+    assert rounded["no-better-than-start"].value == rounded["unbounded-not-zero"].value
+    # of digits there are none without a black pixel
+    assert flawed["rooted"]["not-finite-gradient"].value == 1.0
     assert flawed["voting"]["votes"].value == 3
     assert flawed["mae-pure"]["optimises"].value == 4
 

@@ -78,6 +78,57 @@ def test_gradients_that_nobody_looked_at_are_untested(known):
     assert "measure them anew" in flag.sentence
 
 
+GRADIENTS = [
+    ("not-finite-gradient", "not_finite", 0.02, "2.0 % of the looks of pgd full"),
+    ("not-finite-gradient", "inner_not_finite", 0.5, "50.0 % of the looks of pgd full"),
+    ("loss-out-of-scale", "saturated", 0.3, "30.0 % of the looks of pgd full"),
+    ("loss-out-of-scale", "flat", 1.0, "100.0 % of the looks of pgd full"),
+    ("no-better-than-start", "no_better", 0.5, "pgd full found nothing better"),
+]
+
+
+@pytest.mark.parametrize(("name", "note", "share", "said"), GRADIENTS)
+def test_gradients_that_cannot_be_followed_fire(known, name, note, share, said):
+    known.attack(right=20, notes={**looked(), note: (share, 640)})
+    flag = flags(known)[name]
+    assert (flag.state, flag.value, [cell.attack for cell in flag.cells]) == ("fired", share, ["pgd"])
+    assert said in flag.sentence
+
+
+@pytest.mark.parametrize(("name", "note"), sorted({(name, note) for name, note, _, _ in GRADIENTS}))
+def test_gradients_that_can_be_followed_do_not_and_old_ones_are_untested(trial, name, note):
+    for notes, state in (({**looked(), note: (0.005, 640)}, "clear"), (looked(), "untested")):
+        made = trial(name=f"suite-{state}")
+        made.clean(f"pure-{state}")
+        made.attack(f"pure-{state}", right=20, notes=notes)
+        made.write()
+        (section,) = read_leaderboard(str(made.path), made.name).sections
+        found = {flag.name: flag for flag in section.boards[0].rows[0].flags}
+        assert found[name].state == state
+
+
+def test_a_loss_out_of_scale_is_that_of_the_strongest_attack_and_other_faults_are_of_any(known):
+    weak = {**looked(), "saturated": (0.9, 640), "no_better": (0.9, 32)}
+    known.attack(right=20, attack="pgd-b", params={"steps": 1}, notes=weak)
+    known.attack(right=10, notes={**looked(), "saturated": (0.0, 640), "no_better": (0.0, 32)})
+    found = flags(known)
+    assert (found["loss-out-of-scale"].state, found["no-better-than-start"].state) == ("clear", "fired")
+
+
+@pytest.mark.parametrize(("cosine", "state"), [(0.01, "fired"), (-0.01, "fired"), (0.2, "clear")])
+def test_a_direction_that_two_draws_do_not_share_fires(known, cosine, state):
+    known.attack(right=20, notes={**looked(), "shared_direction": (cosine, 600)})
+    flag = flags(known)["unshared-direction"]
+    assert (flag.state, flag.value, flag.figure) == (state, cosine, f"{cosine:.2f}")
+
+
+def test_a_defense_without_randomness_has_one_direction(trial):
+    made = trial()
+    made.clean(random=False)
+    made.attack(right=20, random=False)
+    assert flags(made)["unshared-direction"].state == "clear"
+
+
 def test_a_black_box_that_breaks_more_fires(known):
     known.attack(right=30)
     known.attack(right=12, attack="square", notes={}, backwards=0)
