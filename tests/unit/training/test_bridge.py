@@ -132,10 +132,12 @@ def test_the_bridge_leads_to_the_clean_image_and_the_exact_noise_to_the_attacked
             return noise
 
     def purified(net):
-        return ADBM(ADBM.Options(unet="tiny")).purify(attacked, {"unet": net}, DRAWS)
+        return ADBM(ADBM.Options(unet="tiny", noised="level")).purify(attacked, {"unet": net}, DRAWS)
 
     assert torch.allclose(purified(Told(2 * x - 1)), x, atol=1e-5)
     assert torch.allclose(purified(Noise()), attacked, atol=1e-5)
+    above = ADBM(ADBM.Options(unet="tiny")).purify(attacked, {"unet": Noise()}, DRAWS)
+    assert float((above - attacked).abs().max()) < 0.05  # noised to a step above the network's, as the authors have it
 
 
 # ---------------------------------------------------------------------- what is learned
