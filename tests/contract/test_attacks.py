@@ -275,9 +275,14 @@ class TestAPGDTargeted(OfTheLibrary):
 
 class TestSquare(OfTheLibrary):
     reach = 3.0  # in L2 and L1 its patterns are not the victim's; in Linf tests of its own find the optimum
+    queries = 150
 
     def make(self):
-        return Square(Square.Options(n_queries=150, eot=2, rescale=True))
+        return Square(Square.Options(n_queries=self.queries, eot=2, rescale=True))
+
+    def test_the_margin_falls_as_far_as_it_can(self):
+        self.queries = 300
+        super().test_the_margin_falls_as_far_as_it_can()
 
 
 class TestFAB(OfTheLibrary):
