@@ -97,6 +97,8 @@ def launch(
         store.board.reclaim(alone=alone)
         seen = store.board.seen()
         made = make_plan(checked, store, folder, only=only, limit=limit)
+        if made.jobs:
+            folder.check_writable()
         store.declare(checked.declaration())
         store.board.find(made.at_hand)
         if not made.jobs:
