@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import math
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -67,14 +66,28 @@ class Board:
 
     @property
     def resolution(self) -> str:
-        """What its number of examples can show; empty without a worst case."""
+        """What its number of examples can show; without a worst case why there is none, where that is known."""
         if not self.examples:
-            return ""
+            return self._checks_alone
         if self.detectable is None:
             return f"{self.examples} examples can show no difference, however large"
         said = f"smallest difference that {self.examples} examples can show: {percent(self.detectable)} points"
         tied = any(row.tied for row in self.rows)
         return said + ("; = shares its place with rows that they do not tell apart" if tied else "")
+
+    @property
+    def _checks_alone(self) -> str:
+        """Why nothing counts though something was attacked: all of it is checks; empty otherwise."""
+        checks = [entry for row in self.rows for entry in row.checks]
+        if self.norm is not None or not checks:
+            return ""
+        wide = {f"{entry.norm} {radius(entry.eps)}" for entry in checks if entry.unbounded and entry.eps is not None}
+        why = [f"a budget without a bound ({', '.join(sorted(wide))})"] if wide else []
+        why += ["known randomness"] if any(not entry.unbounded for entry in checks) else []
+        return (
+            f"clean input only: all attacks are checks, of {' or '.join(why)}, and count for no worst case; "
+            "8 of 255 grey levels is an eps of 8/255"
+        )
 
     @property
     def entries(self) -> tuple[Entry, ...]:
@@ -205,11 +218,7 @@ def _beside(board: Board, references: Sequence[Reference], origin: Provenance) -
     """Return the published figures on a board's dataset, by its registered name or the suite's, and budget."""
     facts = [origin.cells.get(entry.id or "") for entry in board.entries] if references else []
     names = {board.dataset, *(str(cell.spec["dataset"]["use"]) for cell in facts if cell)}
-    return tuple(
-        one
-        for one in references
-        if one.dataset in names and one.norm == board.norm and math.isclose(one.eps, board.eps or 0.0, rel_tol=1e-6)
-    )
+    return tuple(one for one in references if one.dataset in names and one.beside(board.norm, board.eps))
 
 
 def _entries(frames: Results, origin: Provenance) -> list[Entry]:
