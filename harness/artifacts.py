@@ -18,6 +18,7 @@ import platformdirs
 
 from harness.core.errors import UserError
 from harness.core.result import Artifact
+from harness.folders import check_writable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,6 +42,15 @@ class Folder:
         """Return the folder that the environment names, else the platform's."""
         named = os.environ.get("PUREBENCH_HOME")
         return cls(Path(named) if named else Path(platformdirs.user_cache_dir("purebench", appauthor=False)))
+
+    def check_writable(self) -> None:
+        """See whether artifacts can be written here; leave nothing behind.
+
+        Raises:
+            UserError: if they cannot.
+        """
+        for folder in (self.root, self.root / "weights", self.root / "adversarial"):
+            check_writable(folder, "networks and adversarial examples", "set PUREBENCH_HOME to another")
 
     def path(self, kind: str, digest: str) -> Path:
         """Return where an artifact of a kind (``weights``, ``adversarial``) is, or would be."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import math
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
@@ -95,9 +94,9 @@ class Board:
 
     @property
     def resolution(self) -> str:
-        """What its number of examples can show; empty without a worst case."""
+        """What its number of examples can show; without a worst case why there is none, where that is known."""
         if not self.examples:
-            return ""
+            return self._checks_alone
         if self.detectable is None:
             return f"{self.examples} examples are too few to tell any two rows apart"
         said = (
@@ -107,6 +106,20 @@ class Board:
         if any(row.tied for row in self.rows):
             return f"{said}; a shared place (=) says that no difference was shown, and can hide one of about that size"
         return f"{said}; a smaller difference may be shown by luck of the draw, a larger one missed"
+
+    @property
+    def _checks_alone(self) -> str:
+        """Why nothing counts though something was attacked: all of it is checks; empty otherwise."""
+        checks = [entry for row in self.rows for entry in row.checks]
+        if self.norm is not None or not checks:
+            return ""
+        wide = {f"{entry.norm} {radius(entry.eps)}" for entry in checks if entry.unbounded and entry.eps is not None}
+        why = [f"a budget without a bound ({', '.join(sorted(wide))})"] if wide else []
+        why += ["known randomness"] if any(not entry.unbounded for entry in checks) else []
+        return (
+            f"clean input only: all attacks are checks, of {' or '.join(why)}, and count for no worst case; "
+            "8 of 255 grey levels is an eps of 8/255"
+        )
 
     @property
     def entries(self) -> tuple[Entry, ...]:
@@ -239,11 +252,7 @@ def _beside(board: Board, references: Sequence[Reference], origin: Provenance) -
     """Return the published figures on a board's dataset, by its registered name or the suite's, and budget."""
     facts = [origin.cells.get(entry.id or "") for entry in board.entries] if references else []
     names = {board.dataset, *(str(cell.spec["dataset"]["use"]) for cell in facts if cell)}
-    return tuple(
-        one
-        for one in references
-        if one.dataset in names and one.norm == board.norm and math.isclose(one.eps, board.eps or 0.0, rel_tol=1e-6)
-    )
+    return tuple(one for one in references if one.dataset in names and one.beside(board.norm, board.eps))
 
 
 def _boards(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.core.errors import UserError
+from harness.folders import check_writable
 from harness.store.frames import results
 from harness.store.provenance import provenance
 from harness.store.published import published
@@ -46,6 +47,7 @@ def write_report(url: str, out: Path, suite: str | None = None, decision: str | 
     Raises:
         UserError: if there is no such database, suite or decision, or the folder cannot be written.
     """
+    check_writable(out, "a report", "choose another --out")
     frames = results(url, suite, decision)
     origin = provenance(url, suite, frames.others)
     found = leaderboard(frames, origin, published(url), decision)
@@ -62,6 +64,7 @@ def write_model_info(url: str, out: Path, suite: str | None = None) -> list[Path
     Raises:
         UserError: if there is no such database or suite, or the folder cannot be written.
     """
+    check_writable(out / "model_info", "RobustBench's JSON", "choose another --out")
     return _write(out / "model_info", model_info(read_leaderboard(url, suite)))
 
 

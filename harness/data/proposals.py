@@ -111,6 +111,8 @@ def _checked(members: dict[str, np.ndarray]) -> Proposals:
     ids, values = members["ids"], members[kinds[0]]
     if ids.ndim != 1 or ids.dtype.kind not in "iu":
         raise ValueError(f"ids {ids.shape} {ids.dtype} where a list of integers was expected")
+    if len(ids) and (ids.min() < 0 or ids.max() >= 2**63):
+        raise ValueError(f"ids from {ids.min()} to {ids.max()} where numbers of examples were expected")
     if len(np.unique(ids)) < len(ids):
         raise ValueError("the same id more than once")
     if values.ndim != 4 or len(values) != len(ids):

@@ -99,6 +99,8 @@ def launch(
         store.board.reclaim(alone=alone)
         seen = store.board.seen()
         made = make_plan(checked, store, folder, only=only, limit=limit, keep_old_code=keep_old_code)
+        if made.jobs:
+            folder.check_writable()
         store.declare(checked.declaration())
         store.read(made.versions)
         store.kept = made.versions if keep_old_code else {}

@@ -17,6 +17,7 @@ from harness.core.sources import of_craft, unlike
 from harness.core.spec import short
 from harness.core.threat import Norm
 from harness.data.proposals import Proposals, packed
+from harness.folders import check_writable
 from harness.store.store import Store
 from harness.store.tables import CellRow, OutcomeRow, ResultRow, WeightsRow
 
@@ -40,6 +41,7 @@ def export_adversarial(url: str, out: Path, cell: str, folder: Folder) -> tuple[
     Raises:
         UserError: if there is no such database, cell or batch, or the folder cannot be written.
     """
+    check_writable(out, "adversarial examples", "choose another --out")
     store = Store.open(url)
     digest = _cell(store, cell)
     found = Cell.from_dict(store.spec_of(digest))

@@ -9,6 +9,7 @@ import weakref
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
 
 import psutil
 from alembic import command
@@ -40,6 +41,9 @@ BACKENDS = ("sqlite", "postgresql")
 
 #: file systems where the locks of SQLite are known not to hold between machines
 NETWORKED = ("nfs", "nfs4", "cifs", "smb2", "smbfs", "9p", "afs", "ceph", "lustre", "gpfs", "beegfs", "fuse.sshfs")
+
+#: tables that every database of purebench has, whatever its schema; others too have one of Alembic's
+OURS = frozenset({"alembic_version", "suites", "cells", "results", "outcomes"})
 
 #: how long a connection waits for others to let go of an SQLite file, in seconds
 _PATIENCE = 30.0
@@ -74,19 +78,36 @@ def database_url(text: str) -> URL:
         UserError: if it is neither, or of a kind that purebench does not know.
     """
     if "://" not in text:
-        return URL.create("sqlite", database=text)
-    try:
-        url = make_url(text)
-    except ArgumentError as error:
-        raise UserError(f"expected a path or an SQLAlchemy URL such as sqlite:///runs.db, got {text!r}") from error
+        url = URL.create("sqlite", database=text)
+    else:
+        try:
+            url = make_url(text)
+        except ArgumentError as error:
+            raise UserError(f"expected a path or an SQLAlchemy URL such as sqlite:///runs.db, got {text!r}") from error
     if url.get_backend_name() not in BACKENDS:
         raise UserError(f"expected a database of {' or '.join(BACKENDS)}, got {url.get_backend_name()!r}")
+    if url.get_backend_name() == "sqlite" and _in_memory(url):
+        raise UserError(
+            f"expected a database that is there after the command, got {text!r}, which is one in memory; name a file, "
+            "such as runs.db"
+        )
     return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
 
 
+def _in_memory(url: URL) -> bool:
+    """Whether an SQLite database has no file, in any of the ways to say so, or a temporary one."""
+    named = (url.database or "").strip()
+    return not named or ":memory:" in named or "memory" in (url.query.get("mode"), _mode(named))
+
+
+def _mode(named: str) -> str:
+    """Return the mode that a name of the form ``file:name?mode=...`` asks for; empty where there is none."""
+    return "".join(parse_qs(urlsplit(named).query).get("mode", [])) if named.startswith("file:") else ""
+
+
 def file_of(url: URL) -> Path | None:
-    """Return the file of an SQLite database; None for others and for one in memory."""
-    if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:":
+    """Return the file of an SQLite database; None for others."""
+    if url.get_backend_name() != "sqlite" or not url.database:
         return None
     return Path(url.database)
 
@@ -212,6 +233,7 @@ _REMEDIES = {
     "locked": "another program holds it for long; close it and run the same command again",
     "disk I/O error": "see whether the disk is full or was taken away, then run the same command again",
     "permission denied": "ask its owner for the right to create and write tables there",
+    "out of range": "its columns hold integers below 2^31; choose a smaller seed",
     "onnection": "see whether the server is up and the URL is right",
     "resolve host": "see whether the URL is right",
 }
@@ -220,7 +242,9 @@ _REMEDIES = {
 def _speak(text: str, context: ExceptionContext) -> None:
     """Raise a sentence in the place of a database's complaint; rows that it refuses are a bug of ours and stay."""
     error = context.sqlalchemy_exception
-    if context.is_pre_ping or not isinstance(error, DBAPIError) or isinstance(error, IntegrityError | DataError):
+    if context.is_pre_ping or not isinstance(error, DBAPIError) or isinstance(error, IntegrityError):
+        return
+    if isinstance(error, DataError) and "out of range" not in str(error.orig):
         return
     said = str(error.orig).strip().partition("\n")[0] or type(error.orig).__name__
     remedy = next((f"; {advice}" for sign, advice in _REMEDIES.items() if sign in said), "")
@@ -245,8 +269,8 @@ def _sqlite_pragmas(connection: Any, record: Any) -> None:
 
 def _is_ours(cursor: sqlite3.Cursor) -> bool:
     """Whether purebench made a file or may yet do so; to one of someone else nothing is written, not even a mode."""
-    names = [name for (name,) in cursor.execute("SELECT name FROM sqlite_master")]
-    return not names or "alembic_version" in names
+    names = {name for (name,) in cursor.execute("SELECT name FROM sqlite_master")}
+    return not names or names >= OURS
 
 
 def _write_ahead(cursor: sqlite3.Cursor) -> None:
@@ -273,6 +297,9 @@ def _revisions() -> set[str]:
 
 
 def _revision(engine: Engine) -> str | None:
+    """Return the schema version of a database; None where it is not purebench's."""
+    if not set(inspect(engine).get_table_names()) >= OURS:
+        return None
     with engine.connect() as connection:
         return MigrationContext.configure(connection).get_current_revision()
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.core.errors import UserError
+from harness.folders import check_writable
 from harness.store.frames import results
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def export(url: str, out: Path, kind: str, suite: str | None = None) -> list[Pat
     """
     if kind == "parquet" and importlib.util.find_spec("pyarrow") is None:
         raise UserError("expected pyarrow, which writes Parquet, found none; install purebench[parquet], or take csv")
+    check_writable(out, "frames", "choose another --out")
     frames = results(url, suite)
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import re
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from sqlalchemy import insert, select
 
 from harness.core.errors import Problem, UserError
 from harness.core.threat import BALLS, Norm
-from harness.options import Eps
+from harness.options import Number
 from harness.store.store import Store
 from harness.store.tables import ReferenceRow
 
@@ -26,6 +37,18 @@ if TYPE_CHECKING:
 
 #: what tells two figures apart
 KEY = ("dataset", "norm", "eps", "method", "architecture", "attack", "source")
+
+#: RobustBench's folders: of its datasets, and of what was attacked by no attack
+DATASETS, CORRUPTIONS = ("cifar10", "cifar100", "imagenet"), "corruptions"
+
+#: key in a card of RobustBench -> what the figure was attacked with
+FIGURES = {
+    "autoattack_acc": "AutoAttack",
+    "external": "best known",
+    "corruptions_acc": "common corruptions",
+    "corruptions_acc_2d": "common corruptions",
+    "corruptions_acc_3d": "common corruptions in 3D",
+}
 
 #: bytes of the longest file that is read
 _LONGEST = 16_000_000
@@ -60,7 +83,8 @@ class Reference(BaseModel):
     Attributes:
         dataset: by its registered name, such as ``cifar10``.
         norm: ``Linf``, ``L2``, ``L1``, ``flow`` or ``corruption``.
-        eps: size of the budget, as in a suite; ``8/255`` may be written.
+        eps: size of the budget, as in a suite; ``8/255`` may be written. Of corruptions the severity, 1 to 5; 0 is the
+            mean over all of them.
         method: the defense, as its source calls it.
         architecture: of the classifier.
         attack: what it was attacked with.
@@ -75,7 +99,7 @@ class Reference(BaseModel):
 
     dataset: Text
     norm: Norm
-    eps: Eps
+    eps: Number
     method: Text
     architecture: Annotated[str, Field(max_length=1000)] = ""
     attack: Text
@@ -84,6 +108,16 @@ class Reference(BaseModel):
     source: Text
     link: Annotated[str, Field(max_length=1000), AfterValidator(_link)] = ""
     note: str = ""
+
+    @field_validator("eps")
+    @classmethod
+    def _of_its_norm(cls, eps: float, told: ValidationInfo) -> float:
+        if told.data.get("norm") is Norm.CORRUPTION:
+            if eps not in range(6):
+                raise ValueError(f"expected a severity, 1 to 5, or 0 for the mean over all, got {eps:g}")
+        elif eps <= 0:
+            raise ValueError(f"expected greater than 0, got '{eps:g}'")
+        return eps
 
     @model_validator(mode="after")
     def _says_something(self) -> Reference:
@@ -105,7 +139,14 @@ class Reference(BaseModel):
 
     def __str__(self) -> str:
         """Name it."""
-        return f"{self.method} on {self.dataset}, {self.norm} {self.eps:.4g}, {self.attack} ({self.source})"
+        size = f"{self.eps:.4g}" if self.eps else "of all severities"
+        return f"{self.method} on {self.dataset}, {self.norm} {size}, {self.attack} ({self.source})"
+
+    def beside(self, norm: str | None, eps: float | None) -> bool:
+        """Whether it may stand beside what was measured within a budget: its own, or one of several that it is over."""
+        if self.norm != norm or eps is None:
+            return False
+        return (self.norm is Norm.CORRUPTION and self.eps == 0) or math.isclose(self.eps, eps, rel_tol=1e-6)
 
 
 class Imported(NamedTuple):
@@ -130,7 +171,8 @@ def import_published(url: str, files: Sequence[Path]) -> Imported:
     """Read figures from files into a database; all of them or, on a mistake, none.
 
     A file is a list of figures as YAML, a table of them as CSV, or a card of RobustBench, which is JSON and lies in a
-    folder named for its norm. A figure that is there already is left alone.
+    folder named for its norm, or ``corruptions``, within one named for its dataset. A figure that is there already is
+    left alone.
 
     Raises:
         UserError: if there is no such database; with every row that cannot be read, or that says something else than
@@ -226,32 +268,41 @@ def _csv(path: Path) -> list[Any]:
 
 
 def _card(path: Path) -> list[Any]:
-    """Read what RobustBench knows of a model; its numbers are text, in per cent."""
+    """Read what RobustBench knows of a model.
+
+    The folders say of which dataset and norm: cards of CIFAR-100 say they are of CIFAR-10. Figures of corruptions are
+    means over all severities.
+    """
     card = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(card, dict) or "clean_acc" not in card:
-        raise ValueError("no card of RobustBench, which has clean_acc and autoattack_acc")
-    norm = path.resolve().parent.name
-    if norm not in BALLS:
-        raise ValueError(f"the folder {norm}, where Linf or L2 was expected: a card does not name its norm itself")
+        raise ValueError("no card of RobustBench, which has clean_acc and autoattack_acc or corruptions_acc")
+    folder = path.resolve().parent
+    if folder.name not in (*BALLS, CORRUPTIONS):
+        raise ValueError(
+            f"the folder {folder.name}, where Linf, L2 or {CORRUPTIONS} was expected: a card does not name its norm "
+            "itself"
+        )
+    corrupted = folder.name == CORRUPTIONS
     venue = " ".join(str(card.get("venue") or "").split())
     like = {
-        "dataset": card.get("dataset", ""),
-        "norm": norm,
-        "eps": card.get("eps", ""),
+        "dataset": folder.parent.name if folder.parent.name in DATASETS else card.get("dataset") or "",
+        "norm": Norm.CORRUPTION if corrupted else folder.name,
+        "eps": 0 if corrupted else card.get("eps", ""),
         "method": path.stem,
-        "architecture": card.get("architecture", ""),
-        "clean": _of_percent(card["clean_acc"]),
+        "architecture": card.get("architecture") or "",
+        "clean": _share_of(card["clean_acc"]),
         "source": "RobustBench" + (f", {venue}" if venue else ""),
-        "link": card.get("link", ""),
+        "link": card.get("link") or "",
         "note": " ".join(str(card.get("footnote") or "").split()),
     }
-    figures = {"AutoAttack": "autoattack_acc", "best known": "external"}
-    return [
-        {**like, "attack": attack, "robust": _of_percent(card[name])}
-        for attack, name in figures.items()
-        if card.get(name) not in (None, "")
-    ]
+    told = {name: attack for name, attack in FIGURES.items() if card.get(name) not in (None, "")}
+    figures = {attack: name for name, attack in reversed(told.items()) if ("corruptions" in name) == corrupted}
+    return [{**like, "attack": attack, "robust": _share_of(card[name])} for attack, name in figures.items()]
 
 
-def _of_percent(text: Any) -> float | None:
-    return None if text in (None, "") else float(Decimal(str(text)) / 100)
+def _share_of(told: Any) -> float | None:
+    """Return a share: a card has texts in per cent, and here and there a number that is a share already."""
+    if told in (None, ""):
+        return None
+    share = isinstance(told, float) and told <= 1
+    return told if share else float(Decimal(str(told)) / 100)

@@ -255,18 +255,22 @@ class Block(_Schema):
         return self
 
 
+#: how many: as many as every database can hold
+Count = Annotated[int, Field(ge=1, lt=2**31)]
+
+
 class Evaluation(_Schema):
     """How much is measured, and which random numbers are drawn."""
 
-    n_examples: int = Field(ge=1, description="test images: the first so many of a seeded permutation")
+    n_examples: Count = Field(description="test images: the first so many of a seeded permutation")
     subset_seed: Seed = Field(0, description="seed of that permutation")
-    repeats: int = Field(1, ge=1, description="fresh evaluations of a random defense, apart from the attack's EOT")
+    repeats: Count = Field(1, description="fresh evaluations of a random defense, apart from the attack's EOT")
     decision: Literal["mean", "any", "majority"] = Field(
         "mean",
         description="how repeats are judged: mean: the share that is right; any: any wrong one breaks the example; "
         "majority: right if more than half are; applied when reading",
     )
-    shard_size: int = Field(64, ge=1, description="examples that are scheduled, recorded and retried together")
+    shard_size: Count = Field(64, description="examples that are scheduled, recorded and retried together")
     seed: Seed = Field(0, description="seed of every draw of attacks and defenses")
     minimum: Literal["purifier-1", "field-1"] = Field(
         "purifier-1",

@@ -35,7 +35,7 @@ from harness.run.executors.inline import InlineExecutor
 from harness.run.executors.local import LocalExecutor
 from harness.run.launch import Workers
 from harness.store.store import Store
-from harness.store.tables import AttemptRow, JobRow
+from harness.store.tables import AttemptRow, JobRow, SuiteRow
 from harness.suite.load import load_suite
 
 if TYPE_CHECKING:
@@ -220,15 +220,21 @@ def training(suite: str) -> Train:
 # ---------------------------------------------------------------------- what cannot be written
 
 
-def test_an_artifact_folder_that_cannot_be_made_fails_the_job_with_the_remedy(
-    purebench: Callable[..., Said], db: Path, plain: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_a_home_that_cannot_be_written_is_told_before_any_work(
+    purebench: Callable[..., Said], plain: str, db: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "file").write_text("in the way")
+    def never(*words: object) -> None:
+        raise AssertionError("a job was begun")
+
+    monkeypatch.setattr(work, "attempt", never)
+    (tmp_path / "file").write_text("")
     monkeypatch.setenv("PUREBENCH_HOME", str(tmp_path / "file" / "home"))
     said = purebench("run", plain, "--db", db)
-    assert said.code == 1
-    assert "set PUREBENCH_HOME to a folder with room" in said.err
-    assert "train tiny-cnn failed" in purebench("status", "--db", db).out
+    assert said.code == cli.MISTAKE
+    assert said.sentence.startswith(f"expected to write networks and adversarial examples into {tmp_path / 'file'}")
+    assert said.sentence.endswith("; set PUREBENCH_HOME to another")
+    with Store.open(str(db)).engine.connect() as connection:
+        assert connection.execute(select(SuiteRow.name)).all() == []
 
 
 def test_a_database_that_cannot_be_written_is_one_sentence(purebench: Callable[..., Said], db: Path) -> None:

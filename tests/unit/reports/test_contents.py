@@ -173,6 +173,42 @@ def test_a_suite_of_checks_alone_has_a_board_of_clean_input(trial):
     assert (only_row(section).worst, len(only_row(section).checks)) == (None, 1)
 
 
+@pytest.mark.parametrize(
+    ("attacks", "why"),
+    [
+        ([{"eps": 1.0}], "a budget without a bound (Linf 1)"),
+        ([{"eps": 8.0}, {"eps": 0.5}], "a budget without a bound (Linf 0.5, Linf 8)"),
+        ([{"eps": 8.0, "norm": Norm.L2}], "a budget without a bound (L2 8)"),
+        ([{"fixed": True}], "known randomness"),
+        ([{"eps": 1.0}, {"fixed": True}], "a budget without a bound (Linf 1) or known randomness"),
+    ],
+)
+def test_a_board_whose_attacks_are_all_checks_says_so_in_every_report(trial, attacks, why):
+    made = trial()
+    made.clean()
+    for attack in attacks:
+        made.attack(right=0, **attack)
+    made.write()
+    found = read_leaderboard(str(made.path))
+    (board,) = found.sections[0].boards
+    said = f"clean input only: all attacks are checks, of {why}, and count for no worst case"
+    assert board.resolution.startswith(said)
+    console = Console(width=400)
+    with console.capture() as shown:
+        for table in leaderboard_tables(found, console):
+            console.print(table)
+    for text in (markdown(found), latex(found), html(found), shown.get()):
+        assert said[1:] in " ".join(text.split())
+
+
+def test_a_board_of_clean_input_alone_says_nothing_of_checks(trial):
+    made = trial()
+    made.clean()
+    made.write()
+    (board,) = read_leaderboard(str(made.path)).sections[0].boards
+    assert (board.budget, board.resolution) == ("clean input only", "")
+
+
 def test_transferred_attacks_count_and_have_no_column(trial):
     made = trial()
     made.clean()

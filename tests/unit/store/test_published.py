@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 from sqlalchemy import func, select
@@ -47,11 +48,16 @@ CARD = {
 }
 
 
-@pytest.fixture
-def url(tmp_path):
-    path = str(tmp_path / "runs.db")
-    Store.open(path, create=True).engine.dispose()
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory):
+    path = tmp_path_factory.mktemp("empty") / "runs.db"
+    Store.open(str(path), create=True).engine.dispose()
     return path
+
+
+@pytest.fixture
+def url(tmp_path, empty):
+    return str(shutil.copy(empty, tmp_path / "runs.db"))
 
 
 @pytest.fixture
@@ -99,6 +105,51 @@ def test_a_card_of_robustbench_is_read(url, write):
     assert (first.attack, first.robust, second.attack, second.robust) == ("AutoAttack", 0.7371, "best known", 0.7101)
     assert (first.method, first.clean, first.eps) == ("Somebody2030Title", 0.9368, 8 / 255)
     assert (first.source, first.note) == ("RobustBench, CONF 2030", "It uses more images.")
+
+
+def test_the_folder_says_of_which_dataset_a_card_is(url, write):
+    paths = [write(f"{dataset}/L2/Somebody2030Title.json", CARD) for dataset in ("cifar100", "imagenet", "cifar10")]
+    assert import_published(url, paths) == (6, 0)
+    assert {row.dataset for row in published(url)} == {"cifar10", "cifar100", "imagenet"}
+    import_published(url, [write("mine/L1/Somebody2030Title.json", CARD | {"dataset": "digits"})])
+    assert {row.dataset for row in published(url) if row.norm == "L1"} == {"digits"}
+
+
+#: cards of corruptions as they are: without a budget, or with one that means nothing; shares among the per cents
+CORRUPTED = {
+    "old": ({"eps": None, "corruptions_acc": "66.45"}, {"common corruptions": 0.6645}),
+    "new": (
+        {"eps": 8 / 255, "corruptions_acc_2d": "21.12", "corruptions_acc_3d": "28.41", "corruptions_mce_2d": "100.00"},
+        {"common corruptions": 0.2112, "common corruptions in 3D": 0.2841},
+    ),
+    "both": (
+        {"eps": "", "corruptions_acc": "38.12", "corruptions_acc_2d": "38.12", "corruptions_acc_3d": ""},
+        {"common corruptions": 0.3812},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", CORRUPTED)
+@pytest.mark.parametrize(("clean", "share"), [("78.41", 0.7841), (0.5538, 0.5538), (76.52, 0.7652), (None, None)])
+def test_cards_of_corruptions_are_means_over_all_severities(url, write, kind, clean, share):
+    told, figures = CORRUPTED[kind]
+    like = {name: value for name, value in CARD.items() if not name.endswith("acc") and name != "external"}
+    card = like | {"dataset": "cifar10", "architecture": None, "footnote": None, "clean_acc": clean} | told
+    import_published(url, [write("model_info/cifar100/corruptions/Somebody2030Title.json", card)])
+    rows = published(url)
+    assert {row.attack: row.robust for row in rows} == pytest.approx(figures)
+    for row in rows:
+        assert (row.dataset, row.norm, row.eps) == ("cifar100", "corruption", 0)
+        assert row.clean == pytest.approx(share)
+        assert "corruption of all severities" in str(row)
+        assert row.beside("corruption", 3.0)
+        assert not row.beside("Linf", 8 / 255)
+
+
+@pytest.mark.parametrize("severity", [6, -1, 2.5])
+def test_a_severity_is_one_of_five_or_all(url, write, severity):
+    with pytest.raises(UserError, match="eps: expected a severity, 1 to 5, or 0 for the mean over all, got"):
+        import_published(url, [write("rows.yaml", [{**ROW, "norm": "corruption", "eps": severity}])])
 
 
 def test_a_row_that_is_there_with_other_figures_is_refused(url, write):
