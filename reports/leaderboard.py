@@ -363,15 +363,15 @@ def _standing(row: Row, worst: Worst | None, minimum: Minimum, norm: str | None)
         unranked = "analysis only: it is shown the clean image"
     elif norm is None:
         unranked = "no attack in the suite"
-    else:
+    elif row.unfinished:
         lacks = lacks_of(row.evidence, (entry for entry in row.attacked if entry), minimum, norm)
-        if row.unfinished:
-            unranked = f"{row.unfinished} of {len(row.wanted)} cells unfinished"
-        elif lacks:
-            unranked = f"attacked less than {minimum.name} asks"
-        else:
-            faulty = row.evidence.fault or row.evidence.too_few
-            unranked = faulty or ("" if worst else "clean input refused or not in the suite")
+        unranked = f"{row.unfinished} of {len(row.wanted)} cells unfinished"
+    elif row.evidence.fault:
+        unranked = row.evidence.fault
+    elif lacks := lacks_of(row.evidence, (), minimum, norm):
+        unranked = f"attacked less than {minimum.name} asks"
+    else:
+        unranked = row.evidence.too_few or ("" if worst else "clean input refused or not in the suite")
     return replace(row, worst=worst, unranked=unranked, lacks=lacks)
 
 

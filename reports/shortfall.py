@@ -23,13 +23,16 @@ def lacks_of(evidence: Evidence, promised: Iterable[Entry], minimum: Minimum, no
     """Return what a row has not met.
 
     Args:
-        evidence: its finished attacks, of whatever suite. One that met some of the examples alone does not count.
+        evidence: its finished attacks, of whatever suite. One that met some of the examples alone does not count, nor
+            one that had nothing to propose for half of them.
         promised: the suite's own attacks on it that are not finished: they will have been met.
         minimum: what is asked.
         norm: of the board.
     """
     under_way = [entry for entry in promised if entry.unfinished]
-    met = [_met(entry, blind=evidence.blind(entry)) for entry in evidence.attacks if entry.whole]
+    met = [
+        _met(entry, blind=evidence.blind(entry)) for entry in evidence.attacks if entry.whole and entry.replaced < 0.5
+    ]
     met += [_met(entry) for entry in under_way]
     told = (entry.facts.traits for entry in under_way if entry.facts and entry.facts.traits)
     traits = evidence.traits or next(told, None)

@@ -185,3 +185,10 @@ def test_the_reference_is_looked_at_too(trial):
     assert told(row)["not-finite"][0] == "fired"
     assert row.standing == "reference"
     assert len(row.flags) < len(FLAGS)
+
+
+def test_an_attack_that_had_nothing_to_propose_for_half_of_them_meets_no_minimum(known):
+    known.attack(right=20, broken={PROPOSAL: range(16)})
+    known.attack(right=30, attack="brief", effort={"steps": 1, "eot": 1, "queries": 0})
+    row = row_of(known)
+    assert (bool(row.lacks), row.unranked) == (True, "attacked less than purifier-1 asks")
