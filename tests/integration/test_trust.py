@@ -23,7 +23,7 @@ defenses:
   - {name: rooted, use: rooted}
   - {name: scattered, use: scattered}
   - {name: saturated, use: saturated, params: {net: toy-cnn.yaml}}
-  - {name: sure, use: saturated, params: {net: toy-cnn.yaml, factor: 5}}
+  - {name: unsure, use: saturated, params: {net: toy-cnn.yaml, factor: 0.001}}
   - {name: noise, use: noise, params: {sigma: 0.3}}
   - {name: storm, use: noise, params: {sigma: 0.5}}
   - {name: cheaper, use: noise, params: {sigma: 0.1}, surrogate: {sigma: 0.05}}
@@ -50,7 +50,7 @@ matrix:
   - {defenses: [rounded], attacks: [pgd, square], threat_models: [full]}
   - {defenses: [rounded], attacks: [pgd], threat_models: [any-image]}
   - {defenses: [saturated], attacks: [in-float32, square], threat_models: [full]}
-  - {defenses: [sure], attacks: [in-float32], threat_models: [full]}
+  - {defenses: [unsure], attacks: [pgd], threat_models: [full]}
   - {defenses: [rooted], attacks: [pgd], threat_models: [full]}
   - {defenses: [scattered], attacks: [eot], threat_models: [full]}
   - {defenses: [rounded], attacks: [pgd], threat_models: [full], crafted_on: [{defense: none}]}
@@ -128,9 +128,8 @@ def flawed(conduct: Callable[[str], str]) -> dict[str, dict[str, Flag]]:
         ("unbounded-not-zero", "rounded"),
         ("more-still-lowers", "none"),
         ("not-finite-gradient", "rooted"),
-        ("loss-out-of-scale", "sure"),
+        ("loss-out-of-scale", "unsure"),
         ("no-better-than-start", "rounded"),
-        ("no-better-than-start", "scattered"),
         ("unshared-direction", "scattered"),
         ("eot-too-small", "storm"),
         ("fixed-randomness", "noise"),
