@@ -265,10 +265,13 @@ def verify(
     workers: WorkerCount = None,
     devices: Devices = "auto",
     flips: Annotated[
-        float, typer.Option(metavar="SHARE", help="of predictions that may differ on other hardware or versions")
+        float,
+        typer.Option(
+            min=0, max=1, metavar="SHARE", help="of predictions that may differ on other hardware or versions"
+        ),
     ] = 0.02,
     tolerance: Annotated[
-        float, typer.Option(metavar="SHARE", help="by which means of metrics may differ there")
+        float, typer.Option(min=0, max=1, metavar="SHARE", help="by which means of metrics may differ there")
     ] = 0.05,
 ) -> None:
     """Compute a random part of the results again, attacks included, and compare; write nothing to the database.

@@ -131,7 +131,11 @@ class Dataset(Component, Protocol):
 
 @runtime_checkable
 class Classifier(Component, Protocol):
-    """Where the weights of a classifier come from."""
+    """Where the weights of a classifier come from.
+
+    It may have a method ``refuses(data) -> str | None``, which is asked when a suite is checked: why it cannot be had
+    for a dataset, as a sentence, or None.
+    """
 
     def __init__(self, options: Any) -> None: ...
 

@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from harness.core.errors import UserError
 from harness.data.files import data_folder
+from harness.nets.reading import bare_names, table, unpack
 from harness.nets.sizes import IMAGENET
 from harness.options import Deviation, Grey
 from harness.options import Options as BaseOptions
@@ -92,7 +93,7 @@ def content(file: str, sha256: str) -> bytes:
 
 
 def fill(net: nn.Module, called: str, file: str, sha256: str) -> None:
-    """Replace the weights of a network by those of a safetensors file in the weights folder.
+    """Replace the weights of a network by those of a file in the weights folder, of safetensors or of torch.
 
     The names in it are the network's own, all with ``module.`` before them if a parallel module was saved. Batch
     norm's counters may be absent: they are not used.
@@ -104,19 +105,13 @@ def fill(net: nn.Module, called: str, file: str, sha256: str) -> None:
         sha256: hash of its content.
 
     Raises:
-        UserError: if the file is not there, is another one, has another format, or holds another network.
+        UserError: if the file is not there, is another one, is not read safely, or holds another network.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
-    try:
-        tensors = load(content(file, sha256))
-    except SafetensorError as error:
-        path = weights_folder() / file
-        raise UserError(f"expected weights as safetensors at {path}, got another format ({error})") from error
+    path = weights_folder() / file
+    tensors = bare_names(table(unpack(content(file, sha256), path), path))
     counters = {name: value for name, value in net.state_dict().items() if name.endswith("num_batches_tracked")}
     try:
-        net.load_state_dict(counters | {name.removeprefix("module."): value for name, value in tensors.items()})
+        net.load_state_dict(counters | tensors)
     except RuntimeError as error:
         said = "; ".join(line.strip().rstrip(". ") for line in str(error).splitlines()[1:3])
         raise UserError(f"expected weights of a {called} in {file}, got others: {said}") from error
@@ -128,11 +123,13 @@ def told_normalisation(content: bytes) -> tuple[tuple[float, ...], tuple[float, 
     It does so under ``normalise`` in its metadata: ``mean=0.485,0.456,0.406;std=0.229,0.224,0.225``.
     """
     length = int.from_bytes(content[:8], "little")
-    stated = json.loads(content[8 : 8 + length]).get("__metadata__", {}).get("normalise", "")
-    found = re.fullmatch(r"mean=([0-9.,]+);std=([0-9.,]+)", stated)
-    if found is None:
+    try:
+        stated = json.loads(content[8 : 8 + length])["__metadata__"]["normalise"]
+        found = re.fullmatch(r"mean=([0-9.,]+);std=([0-9.,]+)", stated)
+        groups = found.groups() if found is not None else ()
+        mean, std = (tuple(float(value) for value in group.split(",")) for group in groups)
+    except (KeyError, TypeError, ValueError):  # nothing of the kind is stated
         return None
-    mean, std = (tuple(float(value) for value in group.split(",")) for group in found.groups())
     return mean, std
 
 

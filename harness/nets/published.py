@@ -8,14 +8,13 @@ is read that could run code.
 
 from __future__ import annotations
 
-import argparse
-import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.core.contracts import DataCard
-from harness.core.errors import UserError, nearest
-from harness.nets.sizes import MAESize
+from harness.core.errors import UserError
+from harness.nets.published_maes import ENCODERS, SHAPE, contradiction, no_decoder, size_of
+from harness.nets.reading import table, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -23,25 +22,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-#: channels, height, width that the published checkpoints take
-SHAPE = (3, 224, 224)
-
-#: mean and standard deviation of ImageNet's pixels in [0, 1], as torchvision has them
-IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
-
-#: ViT -> patch, width, blocks, heads of the encoder (He et al. 2022, section 4; patch 14 of the huge one: their code)
-_ENCODERS = {"base": (16, 768, 12, 12), "large": (16, 1024, 24, 16), "huge": (14, 1280, 32, 16)}
-
-#: name -> ViT, what it predicts
-_NAMES = (
-    {f"mae_visualize_vit_{vit}": (vit, "raw") for vit in _ENCODERS}
-    | {"mae_visualize_vit_large_ganloss": ("large", "raw")}
-    | {f"mae_pretrain_vit_{vit}_full": (vit, "normalised") for vit in _ENCODERS}
-    | {f"facebook/vit-mae-{vit}": (vit, "raw") for vit in _ENCODERS}
-)
-
-#: names of files that hold no decoder -> ViT
-_ENCODER_ONLY = {f"mae_{kind}_vit_{vit}": vit for kind in ("pretrain", "finetuned") for vit in _ENCODERS}
+    from harness.nets.sizes import MAESize
 
 #: what is in a block: ours -> the authors', Hugging Face's
 _BLOCK = {
@@ -84,32 +65,6 @@ class _Row:
     make: Callable[[list[Tensor]], Tensor]
 
 
-def names() -> tuple[str, ...]:
-    """Return the names of the published checkpoints that can be read."""
-    return tuple(_NAMES)
-
-
-def size_of(name: str) -> MAESize:
-    """Return the size of a published checkpoint, by its file's name without the ending, or its name at Hugging Face.
-
-    Raises:
-        UserError: if there is none of that name, or if it has no decoder.
-    """
-    name = name.removesuffix(".pth")
-    if name in _ENCODER_ONLY:
-        raise UserError(_no_decoder(name, _ENCODER_ONLY[name]))
-    if name not in _NAMES:
-        raise UserError(f"expected a published masked autoencoder, got {name!r}; {nearest(name, _NAMES)}")
-    vit, targets = _NAMES[name]
-    patch, dim, depth, heads = _ENCODERS[vit]
-    return MAESize.model_validate(
-        {"use": "mae", "patch": patch, "dim": dim, "depth": depth, "heads": heads}
-        | {"decoder_dim": 512, "decoder_depth": 8, "decoder_heads": 16}
-        | {"positions": "sincos-columns-first", "class_token": True, "targets": targets}
-        | {**IMAGENET, "norm_eps": 1e-6}  # Hugging Face's configuration has 1e-12 for weights trained with 1e-6
-    )
-
-
 def published(name: str, path: Path) -> tuple[MAESize, dict[str, Tensor]]:
     """Return the size of a published checkpoint and its weights for ``MAE`` of that size on 224 x 224 images.
 
@@ -124,21 +79,29 @@ def published(name: str, path: Path) -> tuple[MAESize, dict[str, Tensor]]:
     return size, load(path, size)
 
 
-def load(path: Path, size: MAESize, shape: tuple[int, int, int] = SHAPE) -> dict[str, Tensor]:
+def load(
+    path: Path, size: MAESize, shape: tuple[int, int, int] = SHAPE, content: bytes | None = None
+) -> dict[str, Tensor]:
     """Return the weights in a file with the authors' or Hugging Face's names, for ``MAE`` of a size, in float32.
 
-    The names and shapes in the file must be exactly those that the size asks for. What they do not show is believed:
-    the numbers of heads, the targets, the pixels' mean and deviation.
+    The names and shapes in the file must be exactly those that the size asks for. What they do not show is believed,
+    the pixels' mean and deviation, unless the file says otherwise, of heads and targets: see ``contradiction``.
 
     Args:
         path: a file of torch's (its tensors below ``model``, or alone) or safetensors.
         size: of the autoencoder in it.
         shape: channels, height, width of the images that it takes.
+        content: what is in the file, where that has been read.
 
     Raises:
-        UserError: if the file is missing, is not read safely, or holds other tensors.
+        UserError: if the file is missing, is not read safely, holds other tensors, or says something else of itself.
     """
-    return translated(read_tensors(path), size, shape, path.name)
+    found = unpack(content_of(path) if content is None else content, path)
+    weights = translated(table(found, path), size, shape, path.name)
+    told = contradiction(size, path.name, found.get("args") if isinstance(found, dict) else None)
+    if told is not None:
+        raise UserError(told)
+    return weights
 
 
 def translated(
@@ -152,8 +115,8 @@ def translated(
     import torch
 
     if not any("decoder" in key for key in tensors) and any(key.endswith("cls_token") for key in tensors):
-        vit = next((vit for vit, encoder in _ENCODERS.items() if encoder[1] == size.dim), "base")
-        raise UserError(_no_decoder(source, vit))
+        vit = next((vit for vit, encoder in ENCODERS.items() if encoder[1] == size.dim), "base")
+        raise UserError(no_decoder(source, vit))
     rows = _rows(size, shape, column=int(any(key.startswith("vit.") for key in tensors)))
     shapes = {their: row.shape for row in rows.values() for their in row.theirs}
     faults = {
@@ -197,13 +160,6 @@ def _fixed(size: MAESize, shape: tuple[int, int, int]) -> dict[str, Tensor]:
     return tables
 
 
-def _no_decoder(source: str, vit: str) -> str:
-    return (
-        f"expected an autoencoder, got an encoder without its decoder in {source}, which reconstructs nothing; take "
-        f"mae_visualize_vit_{vit}.pth (predicts pixels) or mae_pretrain_vit_{vit}_full.pth (pixels normalised by patch)"
-    )
-
-
 def _some(names: list[str]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
@@ -245,38 +201,15 @@ def _row(name: str, shape: tuple[int, ...], patch: int, channels: int, column: i
     return _Row((their,), shape, lambda found: found[0])
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Return the tensors in a file, without running anything that it may hold.
-
-    Args:
-        path: a file of torch's (its tensors below ``model``, or alone) or safetensors.
+def content_of(path: Path) -> bytes:
+    """Return what is in a file.
 
     Raises:
-        UserError: if the file is missing, is not read safely, or holds something else.
+        UserError: if it is missing.
     """
-    import torch
-    from safetensors.torch import load_file
-
-    if not path.is_file():
-        raise UserError(f"expected a checkpoint at {path}, found none; download it and put it there")
     try:
-        if path.suffix == ".safetensors":
-            found: Any = load_file(path)
-        else:
-            # the options of a training run may lie beside the tensors
-            with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                found = torch.load(path, map_location="cpu", weights_only=True)
-    except MemoryError:
-        raise
-    except Exception as error:  # a damaged pickle ends in whatever its next bytes happen to mean
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        return path.read_bytes()
+    except OSError as error:
         raise UserError(
-            f"expected tensors and nothing that could run in {path}, but it cannot be read so ({reason}); "
-            "take the file as it was published, or save the tensors alone as safetensors"
+            f"expected a checkpoint at {path}, found none; download it and put it there ({error.strerror})"
         ) from error
-    if isinstance(found, dict) and isinstance(found.get("model"), dict):
-        found = found["model"]
-    if not isinstance(found, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in found.values()):
-        raise UserError(f"expected a table of tensors in {path}, alone or as `model`, got something else")
-    return found

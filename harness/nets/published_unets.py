@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.core.errors import UserError
-from harness.nets.published import read_tensors
+from harness.nets.published import content_of
+from harness.nets.reading import table, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,17 +23,18 @@ if TYPE_CHECKING:
 _FORMER = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
 
-def read_unet(path: Path, net: nn.Module) -> dict[str, Tensor]:
+def read_unet(path: Path, net: nn.Module, content: bytes | None = None) -> dict[str, Tensor]:
     """Return the weights in a file, under the names that a ``UNet2DModel`` has, in float32.
 
     Args:
         path: a file of torch's or safetensors, as diffusers saves it now, or as it did before it renamed attention.
         net: the ``UNet2DModel`` that they are for; it is not changed.
+        content: what is in the file, where that has been read.
 
     Raises:
         UserError: if the file is missing, is not read safely, or holds another network.
     """
-    found = _renamed(read_tensors(path))
+    found = _renamed(table(unpack(content_of(path) if content is None else content, path), path))
     wanted = net.state_dict()
     differs = _first_difference(found, wanted)
     if differs is not None:

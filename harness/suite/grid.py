@@ -138,6 +138,11 @@ class Grid:
                 f"{labels.defense} keeps state by its own account, so what it does to an image would depend on which "
                 "images share its job; let it begin anew in each call of purify"
             )
+        for name in dict.fromkeys((labels.classifier, source_of(labels)[1])):
+            refuses = getattr(self.shelf.classifiers[name].built, "refuses", None)
+            unfit: str | None = None if refuses is None else refuses(self._card(labels.dataset))
+            if unfit is not None:
+                return unfit
         if labels.attack == CLEAN:
             return None
         if labels.certificate is not None:

@@ -28,15 +28,15 @@ def import_into(net: nn.Module, size: NetSize, data: DataCard, objective: Publis
     path = weights_folder() / objective.file
     match size.use:
         case "mae":
-            content(objective.file, objective.sha256)  # looked at for its hash; what it holds may be torch's format too
-            mae(net).load_state_dict(load(path, size, data.shape))
+            found = content(objective.file, objective.sha256)  # what is hashed is what is read
+            mae(net).load_state_dict(load(path, size, data.shape, found))
         case "resnet":
             fill(bare(net), f"resnet{size.depth}", objective.file, objective.sha256)
         case "unet" | "diffusers-unet":
             from harness.nets.unet import bare as bare_unet  # diffusers takes seconds to import
 
-            content(objective.file, objective.sha256)
-            bare_unet(net).load_state_dict(read_unet(path, bare_unet(net)))
+            found = content(objective.file, objective.sha256)
+            bare_unet(net).load_state_dict(read_unet(path, bare_unet(net), found))
         case _:
             raise UserError(
                 "expected a masked autoencoder, a residual network or a U-Net to import weights into, got a "

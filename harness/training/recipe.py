@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from harness.core.spec import Spec
 from harness.core.threat import Knowledge, Norm, ThreatModel
 from harness.nets.foreign import refuse_file
-from harness.nets.sizes import NetSize
+from harness.nets.published_maes import contradiction
+from harness.nets.sizes import MAESize, NetSize
 from harness.options import Eps, Number, Options, Pixels, Recipe, Seed
 
 if TYPE_CHECKING:
@@ -346,6 +347,10 @@ class RecipeFile(TrainingPlan):
                 "expected steps: 0 and no init with the objective 'published', which trains nothing; "
                 "to train on, name this recipe under `init` in another one"
             )
+        if isinstance(self.objective, PublishedObjective) and isinstance(self.net, MAESize):
+            told = contradiction(self.net, self.objective.file)
+            if told is not None:
+                raise ValueError(told)
         return self
 
     @property

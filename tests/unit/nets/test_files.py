@@ -192,7 +192,7 @@ def test_weights_with_another_hash_are_a_sentence(place):
 
 
 def test_another_format_is_a_sentence(place):
-    with pytest.raises(UserError, match=r"expected weights as safetensors at .*net.safetensors, got another format"):
+    with pytest.raises(UserError, match=r"could run in .*net.safetensors, but it cannot be read so \(it is damaged"):
         FromFile(options(sha256=place(b"PK\x03\x04 a pickle in a zip"))).load({}, CARD)
 
 

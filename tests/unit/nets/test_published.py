@@ -9,14 +9,17 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from harness.core.contracts import DataCard
 from harness.core.errors import UserError
 from harness.nets.mae import MAE
-from harness.nets.published import IMAGENET, load, names, published, size_of, translated
+from harness.nets.published import load, published, translated
+from harness.nets.published_maes import IMAGENET, contradiction, names, size_of
 from harness.nets.sizes import MAESize
+from harness.training.recipe import RecipeFile
 
 TINY = MAESize(
     use="mae",
@@ -361,6 +364,73 @@ def test_other_positions_than_the_fixed_ones_are_refused(name):
     rows = TINY.model_copy(update={"positions": "sincos"})
     with pytest.raises(UserError, match="fixed positions 'sincos' in pos_embed"):
         translated(authors(TINY, SHAPE), rows, SHAPE, "tiny.pth")
+
+
+#: the authors' base network, but for what a test changes
+BASE = {"use": "mae", "patch": 16, "dim": 768, "depth": 12, "heads": 12, "decoder_dim": 512, "decoder_depth": 8} | {
+    "decoder_heads": 16,
+    "class_token": True,
+}
+
+
+@pytest.mark.parametrize(
+    ("file", "settings", "change", "said"),
+    [
+        ("mae_visualize_vit_base.pth", None, {}, None),
+        ("mae_pretrain_vit_base_full.pth", None, {"targets": "normalised"}, None),
+        ("mae_pretrain_vit_base_full.pth", None, {}, "targets: normalised, as the name mae_pretrain_vit_base_full.pth"),
+        (
+            "mae_visualize_vit_base.pth",
+            None,
+            {"targets": "normalised"},
+            "expected a net with targets: raw, as the name",
+        ),
+        ("vit-mae-base.safetensors", None, {"heads": 8}, "heads: 12, as the name vit-mae-base.safetensors has it, got"),
+        ("vit-mae-base.bin", None, {"decoder_heads": 8}, "expected a net with decoder_heads: 16, as the name"),
+        (
+            "own.pth",
+            {"norm_pix_loss": True},
+            {},
+            "targets: normalised, as the training run kept in own.pth has it, got",
+        ),
+        ("own.pth", {"norm_pix_loss": False}, {"targets": "normalised"}, "targets: raw, as the training run"),
+        ("own.pth", {"norm_pix_loss": True}, {"targets": "normalised"}, None),
+        ("own.pth", {"model": "mae_vit_base_patch16"}, {"heads": 6}, "heads: 12, as the training run kept in own.pth"),
+        ("own.pth", {"model": "mae_vit_base_patch16", "lr": 0.1}, {}, None),
+        ("own.pth", None, {"heads": 16}, "heads: 12, as the published network of these widths and depths has it, got"),
+        ("own.pth", None, {"heads": 6, "depth": 6}, None),  # a network that nobody has published
+        ("own.pth", None, {}, None),
+    ],
+)
+@pytest.mark.parametrize("kept", [argparse.Namespace, dict])
+def test_what_a_file_says_of_heads_and_targets_is_compared(file, settings, change, said, kept):
+    size = MAESize.model_validate(BASE | change)
+    told = contradiction(size, file, None if settings is None else kept(**settings))
+    if said is None:
+        assert told is None
+    else:
+        assert said in told
+        assert told.endswith("; correct the net of the recipe")
+
+
+@pytest.mark.parametrize("normalised", [True, False])
+def test_a_checkpoint_with_other_targets_than_the_recipe_says_is_refused(normalised, tmp_path):
+    path = tmp_path / "tiny.pth"
+    torch.save({"model": authors(TINY, SHAPE), "args": argparse.Namespace(norm_pix_loss=normalised)}, path)
+    fitting, other = ("normalised", "raw") if normalised else ("raw", "normalised")
+    load(path, TINY.model_copy(update={"targets": fitting}), SHAPE)
+    with pytest.raises(
+        UserError, match=f"expected a net with targets: {fitting}, as the training run kept in tiny.pth"
+    ):
+        load(path, TINY.model_copy(update={"targets": other}), SHAPE)
+
+
+def test_a_recipe_that_contradicts_the_name_of_its_file_is_refused_when_it_is_read():
+    objective = {"use": "published", "file": "mae_pretrain_vit_base_full.pth", "sha256": "0" * 64}
+    text = {"name": "own", "dataset": {"use": "digits"}, "net": BASE, "objective": objective, "steps": 0}
+    with pytest.raises(ValidationError, match="expected a net with targets: normalised, as the name"):
+        RecipeFile.model_validate(text)
+    RecipeFile.model_validate(text | {"net": BASE | {"targets": "normalised"}})
 
 
 class Trap:
