@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
+from sqlalchemy.orm import aliased
 
 from harness.store.tables import CellRow, MemberRow, ResultRow, SuiteRow
 
@@ -33,7 +34,8 @@ def latest_suites(store: Store) -> dict[str, SuiteRow]:
 
 def read_results(suites: Sequence[int], others: Sequence[str] = ()) -> Any:
     """Return the condition that a result is of these suites, or of other cells, and one of those that are read."""
-    same = select(CellRow.digest).where(CellRow.digest == ResultRow.cell, CellRow.current == ResultRow.weights)
+    its = aliased(CellRow)  # whoever asks may have joined the cells as well
+    same = select(its.digest).where(its.digest == ResultRow.cell, its.current == ResultRow.weights).correlate(ResultRow)
     mine = select(MemberRow.cell).where(MemberRow.suite_id.in_(suites))
     return (ResultRow.cell.in_(mine) | within(ResultRow.cell, others)) & same.exists()
 
