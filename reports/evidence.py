@@ -12,7 +12,7 @@ import numpy as np
 from harness.core.result import REPLACED
 from harness.store.tallies import decide
 from reports.statistics import p_values
-from reports.worst_case import ADVISED, ENOUGH, WorstCase, worst_case
+from reports.worst_case import ADVISED, ENOUGH, WorstCase, WorstCases
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -155,27 +155,22 @@ class Evidence:
         return f"judged {seen}, too few to rank a random defense by; raise `repeats` to {ADVISED}"
 
     def worst_case(self, decision: str | None = None) -> WorstCase:
-        """Return what is left over clean input and all attacks; at least one of them.
+        """Return what is left over clean input and all attacks; at least one of them."""
+        return self._worst_cases.under(decision or self.decision)
+
+    @cached_property
+    def _worst_cases(self) -> WorstCases:
+        """The same under every rule.
 
         A defense that draws no random numbers has the same verdict each time, so the smallest is no matter of luck.
         """
-        known = self.worst_cases
-        rule = decision or self.decision
-        if rule not in known:
-            shares = np.stack([self.shares[entry.key] for entry in self.counted])
-            repeats = [1 if self.random is False else one.repeats for one in self.counted]
-            known[rule] = worst_case(shares, repeats, rule)
-        return known[rule]
+        shares = np.stack([self.shares[entry.key] for entry in self.counted])
+        return WorstCases(shares, [1 if self.random is False else one.repeats for one in self.counted])
 
     @cached_property
     def repeats(self) -> int:
         """The fewest repeats that judged an attack or clean input; of a defense without randomness one is enough."""
         return min((entry.repeats for entry in self.counted), default=0)
-
-    @cached_property
-    def worst_cases(self) -> dict[str, WorstCase]:
-        """Those that were asked for, by decision."""
-        return {}
 
     def contrast(self, first: Entry, second: Entry) -> Contrast:
         """Compare two cells example by example."""

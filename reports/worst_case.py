@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -90,39 +91,76 @@ class WorstCase:
         return Accuracy(share, low, high, n)
 
 
-def worst_case(shares: Shares, repeats: Sequence[int], decision: str = "mean") -> WorstCase:
-    """Return what is left in the worst case over some attacks, one of which is no attack at all: clean input.
+class _Part(NamedTuple):
+    """Some examples, and the curves of the attacks by all the others.
+
+    Attributes:
+        mine: ``(kinds,)``, which kinds they are of.
+        curves: as they were found.
+        pulled: drawn together.
+        doubt: variance of the lowest mean accuracy of an attack.
+    """
+
+    mine: Numbers
+    curves: Shares
+    pulled: Shares
+    doubt: float
+
+
+class WorstCases:
+    """What is left in the worst case over some attacks, under each rule; one of them is no attack: clean input.
 
     Where fewer than two of the attacks have ``ENOUGH`` repeats, the smallest verdicts are taken as they are; a defense
-    without randomness needs one repeat.
+    without randomness needs one repeat. What no rule changes is computed once.
 
     Args:
         shares: of repeats that were right, ``(attacks, examples)``; not a number where an example was not attacked.
             Each example was attacked by one of them.
         repeats: of each attack.
-        decision: what makes a verdict of the repeats, see ``harness.store.tallies.decide``.
     """
-    shares = np.asarray(shares, float)
-    seen = ~np.isnan(shares)
-    verdicts = np.where(seen, decide(np.where(seen, shares, 0.0), decision), np.inf)
-    smallest = verdicts.min(0)
-    if sum(number >= ENOUGH for number in repeats) < 2:
-        return WorstCase(smallest, smallest)
-    counts = np.rint(np.where(seen, shares, 0.0) * np.asarray(repeats)[:, None]).astype(np.int64)
-    examples = Examples.of(np.where(seen, counts, -1), repeats)
-    model = fitted(examples)
-    rule = _RULES[decision](examples.slots.repeats)
-    found, shared = np.zeros(len(examples.weights)), []
-    for part in range(examples.parts):
-        mine = examples.part == part
-        curves, information = _curves(model, examples.some(~mine if examples.parts > 1 else mine))
-        pulled, likely = _drawn_together(curves, information)
-        shared.append(_doubt(model, curves, likely))
-        found[mine] = _expected(model, examples.some(mine), pulled, curves, rule, len(smallest))
-    figures = found[examples.pattern]
-    taken = float(figures.mean() - smallest.mean())
-    unsure = _UNSURE * float(np.mean(shared)) + _TAKEN * taken**2 / len(figures)
-    return WorstCase(figures, smallest, unsure, estimated=True)
+
+    def __init__(self, shares: Shares, repeats: Sequence[int]) -> None:
+        self.shares, self.repeats = np.asarray(shares, float), list(repeats)
+        self._known: dict[str, WorstCase] = {}
+
+    def under(self, decision: str) -> WorstCase:
+        """Return it under what makes a verdict of the repeats, see ``harness.store.tallies.decide``."""
+        if decision not in self._known:
+            self._known[decision] = self._under(decision)
+        return self._known[decision]
+
+    def _under(self, decision: str) -> WorstCase:
+        seen = ~np.isnan(self.shares)
+        smallest = np.where(seen, decide(np.where(seen, self.shares, 0.0), decision), np.inf).min(0)
+        if sum(number >= ENOUGH for number in self.repeats) < 2:
+            return WorstCase(smallest, smallest)
+        examples, model, parts = self._fitted
+        rule, found = _RULES[decision](examples.slots.repeats), np.zeros(len(examples.weights))
+        for one in parts:
+            mine = examples.some(one.mine)
+            found[one.mine] = _expected(model, mine, one.pulled, one.curves, rule, len(smallest))
+        figures = found[examples.pattern]
+        taken = float(figures.mean() - smallest.mean())
+        unsure = _UNSURE * float(np.mean([one.doubt for one in parts])) + _TAKEN * taken**2 / len(figures)
+        return WorstCase(figures, smallest, unsure, estimated=True)
+
+    @cached_property
+    def _fitted(self) -> tuple[Examples, Model, list[_Part]]:
+        seen = ~np.isnan(self.shares)
+        counts = np.rint(np.where(seen, self.shares, 0.0) * np.asarray(self.repeats)[:, None]).astype(np.int64)
+        examples = Examples.of(np.where(seen, counts, -1), self.repeats)
+        model, parts = fitted(examples), []
+        for part in range(examples.parts):
+            mine = examples.part == part
+            curves, information = _curves(model, examples.some(~mine if examples.parts > 1 else mine))
+            pulled, likely = _drawn_together(curves, information)
+            parts.append(_Part(mine, curves, pulled, _doubt(model, curves, likely)))
+        return examples, model, parts
+
+
+def worst_case(shares: Shares, repeats: Sequence[int], decision: str = "mean") -> WorstCase:
+    """Return what is left in the worst case under one rule: see ``WorstCases``."""
+    return WorstCases(shares, repeats).under(decision)
 
 
 # ---------------------------------------------------------------------- which attack is the strongest
