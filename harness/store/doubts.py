@@ -53,9 +53,6 @@ FAULTS = (
     Fault("defense", {"contrastive": 2}, "alone, without batch-mates, its guidance is several times as strong"),
 )
 
-#: recipes before this version took vanishing steps too, where they train under a budget of such a norm
-RECIPES = 2
-
 #: attacks that a gradient which is not finite turned off, by the first version that goes on with its finite part
 LOST = {
     "fgsm": 2,
@@ -128,7 +125,8 @@ class _Cells:
         while waiting:
             spec = waiting.pop()
             budget = spec["params"].get("threat_model") or {}
-            old = spec["kind"] == "recipe" and spec["version"] < RECIPES
+            attack = spec["parts"].get("attack", {"use": "", "version": 0})
+            old = spec["kind"] == "recipe" and attack["version"] < fault.below.get(attack["use"], 0)
             if old and budget.get("use") in fault.norms:
                 return f"{spec['params']['objective']['use']} in {budget['use']}"
             waiting += spec["parts"].values()

@@ -24,9 +24,10 @@ DATA = Spec.of("dataset", "digits", 1, {})
 
 
 def trained(version=9, norm=None):
-    """A recipe, which may be trained under a budget of a norm."""
+    """A recipe, which may be trained against a version of PGD under a budget of a norm."""
     budget = {} if norm is None else {"threat_model": {"use": norm, "params": {"eps": 0.5}}}
-    return Spec.of("recipe", "cnn", version, {"objective": {"use": "adversarial"}, **budget}, {"dataset": DATA})
+    parts = {"dataset": DATA} if norm is None else {"dataset": DATA, "attack": Spec.of("attack", "pgd", version, {})}
+    return Spec.of("recipe", "cnn", 1, {"objective": {"use": "adversarial"}, **budget}, parts)
 
 
 def cell(attack="pgd", version=9, norm=Norm.LINF, defense=("none", 9), net=None):
