@@ -363,19 +363,17 @@ def test_a_checkpoint_with_other_numbers_makes_what_was_measured_with_it_stale(
 # ---------------------------------------------------------------------- what goes wrong in a job
 
 
-def test_logits_that_are_no_numbers_are_wrong_and_say_so(
+def test_a_classifier_without_any_number_ends_its_jobs_with_a_sentence(
     purebench: Callable[..., Said], home: Folder, db: Path, plain: str
 ) -> None:
     train = training(plain)
     work.do(train, home, Terms(), lambda share: None)
     tensors, about, _ = home.load("weights", train.digest)
     home.save("weights", train.digest, {name: torch.full_like(one, torch.nan) for name, one in tensors.items()}, about)
-    assert purebench("run", plain, "--db", db).code == 0
-    found = examples(db)
-    assert set(found["fault"]) == {"logits not finite"}
-    assert set(found["prediction"]) == {-1}
-    assert not found["correct"].any()
-    assert harness.results(str(db)).cells["faults"].item() == 8
+    said = purebench("run", plain, "--db", db)
+    assert said.code == 1
+    assert "classifier cnn: expected fin" in said.out + said.err
+    assert harness.results(str(db)).cells["status"].item() == "missing"
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ def test_mae_pure_never_leaves_its_ball_nor_the_box(x, options):
 ways = st.fixed_dictionaries(
     {
         "steps": st.integers(1, 4),
-        "step_size": st.floats(1e-3, 2.0),
+        "step_size": st.floats(1e-3, 1.0),
         "eps": st.floats(1e-3, 1.0),
         "halve_step": st.booleans(),
         "mask_ratio": st.sampled_from([0.1, 0.25, 0.5, 0.9]),

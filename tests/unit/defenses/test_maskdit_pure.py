@@ -28,7 +28,7 @@ def pure(**options):
 ways = st.fixed_dictionaries(
     {
         "steps": st.integers(2, 4),
-        "step_size": st.floats(1e-3, 2.0),
+        "step_size": st.floats(1e-3, 1.0),
         "eps": st.floats(1e-3, 1.0),
         "halve_step": st.booleans(),
         "sigma": st.sampled_from([1e-4, 0.2, 3.0, (0.3, 0.05)]),

@@ -276,7 +276,7 @@ def test_a_size_from_a_name_survives_yaml():
 @pytest.fixture
 def small(monkeypatch):
     """Make the base model of the name table as small as a test file should be."""
-    monkeypatch.setattr("harness.nets.published._ENCODERS", {"base": (16, 16, 2, 2)})
+    monkeypatch.setattr("harness.nets.published.ENCODERS", {"base": (16, 16, 2, 2)})
     return size_of("mae_visualize_vit_base")
 
 

@@ -115,7 +115,7 @@ def test_a_second_report_has_the_same_bytes(toy, tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_a_sentence(toy, tmp_path):
     (tmp_path / "taken").write_text("a file")
-    with pytest.raises(UserError, match="expected a folder that can be written"):
+    with pytest.raises(UserError, match="expected to write a report into"):
         write_report(toy.write(), tmp_path / "taken")
 
 

@@ -47,7 +47,7 @@ def test_a_ranked_row_and_the_reference_are_cards(toy):
         "unreliable": True,
         "footnote": "Measured by purebench. Examples: 4; repeats: 3; decision: mean; external is the worst case per "
         "example over clean input, pgd oblivious-0.2, pgd bpda-0.2. Not attacked in full: refused. "
-        "Flags: few-repeats 3 of 5, random 25.0 %.",
+        "Flags: few-repeats 3 of 5, random 25.0 %, optimises 10 backwards.",
     }
     assert found["digits/Linf/none_cnn.json"]["unreliable"] is False
     assert all(set(one) <= THEIRS for one in found.values())

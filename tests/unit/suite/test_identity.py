@@ -9,6 +9,7 @@ import pytest
 from harness.artifacts import Folder
 from harness.core.cell import Cell
 from harness.core.result import Artifact, Cost, Done, Outcome
+from harness.core.sources import code_of
 from harness.core.spec import differences
 from harness.store.store import Store
 from harness.suite.plan import Verdict, make_plan
@@ -57,7 +58,9 @@ class Desk:
                 for place in range(job.shard.start, job.shard.stop)
                 for repeat in range(job.first_repeat, job.stop_repeat)
             )
-            self.store.finish(self.store.board.claim(job), job, Done(weights, seen, Cost(images=1)))
+            self.store.finish(
+                self.store.board.claim(job), job, Done(weights, seen, Cost(images=1), code=code_of(job.cell))
+            )
 
     def change(self, old, new, file=None):
         """Replace a text that occurs once, in the suite or in a recipe."""
