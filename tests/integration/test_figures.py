@@ -68,7 +68,8 @@ def test_cost_counts_the_passes_that_were_made(small: Bench) -> None:
     assert (plain["defense_forwards"], plain["defense_backwards"], plain["defense_evaluations"]) == (1, 0, 0)
     assert (plain["attack_forwards"], plain["attack_backwards"]) == (21, 20)
     adaptive = cells.loc[("mae-pure", "pgd-20-eot")]
-    assert adaptive["attack_evaluations"] == 21 * 2 * 30
+    # 21 looks of 2 draws, then 10 fresh draws for the last iterate and the two best
+    assert adaptive["attack_evaluations"] == (21 * 2 + 3 * 10) * 30
     assert pure["defense_peak_memory"] > 0
     assert adaptive["attack_peak_memory"] > 0
     assert (pure["defense_batch_size"], adaptive["attack_batch_size"]) == (24, 24)
