@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 #: fewer repeats than this say too little of an example to choose its attack and to judge it too
 ENOUGH = 5
 
-#: with so many the figure is right to a point and ties hold, by the benchmark
+#: what is advised instead: the fewest that the benchmark holds to its limits for several attacks
 ADVISED = 10
 
 #: how many times its variance a curve may lie from another to be drawn to it as if by chance alone
