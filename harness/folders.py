@@ -28,7 +28,7 @@ def check_writable(folder: Path, what: str, remedy: str) -> None:
         with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
-        raise UserError(f"expected to write {what} into {folder}, got: {error}; {remedy}") from None
+        raise UserError(f"expected to write {what} into {folder}, got: {error.strerror or error}; {remedy}") from None
 
 
 def _is_there(path: Path) -> bool:
