@@ -233,7 +233,7 @@ _REMEDIES = {
     "locked": "another program holds it for long; close it and run the same command again",
     "disk I/O error": "see whether the disk is full or was taken away, then run the same command again",
     "permission denied": "ask its owner for the right to create and write tables there",
-    "out of range": "its columns hold integers below 2^31; choose a smaller seed",
+    "out of range": "a number is too large for its column; choose a smaller one",
     "onnection": "see whether the server is up and the URL is right",
     "resolve host": "see whether the URL is right",
 }

@@ -9,10 +9,13 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, ClassVar
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, MetaData, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, MetaData, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from harness.store.types import Moment, Real
+
+#: an integer below 2^63; SQLite's are so wide anyway
+_WIDE = BigInteger().with_variant(Integer(), "sqlite")
 
 
 class Table(DeclarativeBase):
@@ -69,8 +72,8 @@ class CellRow(Table):
     source_classifier: Mapped[str | None] = mapped_column(ForeignKey("components.digest"))
     source_defense: Mapped[str | None] = mapped_column(ForeignKey("components.digest"))
     certificate: Mapped[str | None] = mapped_column(ForeignKey("components.digest"))
-    seed: Mapped[int]
-    subset_seed: Mapped[int]
+    seed: Mapped[int] = mapped_column(_WIDE)
+    subset_seed: Mapped[int] = mapped_column(_WIDE)
     random: Mapped[bool]
     traits: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     current: Mapped[str | None] = mapped_column(ForeignKey("weights.digest"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,6 +22,29 @@ from harness.testing.victims import (
 if TYPE_CHECKING:
     from harness.core.contracts import Attack
     from harness.draws import Draws
+
+
+class _Attacked(NamedTuple):
+    """An attack on the linear victim, with what was there before it.
+
+    Attributes:
+        victim: as the attack left it.
+        x, y: what the attack was given, as it left them.
+        clean, labels: the same, as they were.
+        found: the proposals.
+        state: of the victim's network before, by name; ``needs``, which parameters needed a gradient.
+        quiet: whether the global generators are as they were.
+    """
+
+    victim: LinearVictim
+    x: Tensor
+    y: Tensor
+    clean: Tensor
+    labels: Tensor
+    found: Tensor
+    state: dict[str, Tensor]
+    needs: list[bool]
+    quiet: bool
 
 
 class AttackContract:
@@ -70,6 +93,13 @@ class AttackContract:
     units: ClassVar[tuple[float, ...]] = (1e-3, 30.0, 1e3, 1e6)
     classes: ClassVar[int] = 10
 
+    _known: ClassVar[dict[Norm, _Attacked]] = {}
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Give each contract attacks of its own to look at."""
+        super().__init_subclass__(**options)
+        cls._known = {}
+
     def make(self) -> Attack:
         """Return the attack under test."""
         raise NotImplementedError("return the attack under test from make()")
@@ -79,8 +109,7 @@ class AttackContract:
     def test_proposals_have_the_images_shape_and_dtype(self) -> None:
         """Shape and dtype are those of the images; a flow has two channels."""
         for norm in self.norms:
-            x, y, draws = self._victim().images()
-            found = self._propose(self._victim(), x, y, norm, draws)
+            x, found = self._attacked(norm).clean, self._attacked(norm).found
             assert isinstance(found, Tensor), f"expected a tensor of proposals, got {type(found).__name__}"
             assert found.shape == _shape(x, norm), (
                 f"expected proposals of shape {_shape(x, norm)}, got {tuple(found.shape)}"
@@ -118,25 +147,22 @@ class AttackContract:
     def test_the_same_draws_give_the_same_proposals(self) -> None:
         """Bit for bit, whatever was drawn in between, also against a random victim."""
         for norm in self.norms:
-            for victim in (self._victim, self._noisy_victim):
-                x, y, draws = victim().images()
-                first = self._propose(victim(), x, y, norm, draws)
-                torch.rand(3)
-                second = self._propose(victim(), x, y, norm, draws)
-                assert torch.equal(first, second), (
-                    f"expected the same proposals from the same draws in {norm}, got others; "
-                    "take every random number from draws"
-                )
+            x, y, draws = self._noisy_victim().images()
+            first = [self._attacked(norm).found, self._propose(self._noisy_victim(), x, y, norm, draws)]
+            torch.rand(3)
+            second = [self._propose(victim, x, y, norm, draws) for victim in (self._victim(), self._noisy_victim())]
+            assert all(map(torch.equal, first, second)), (
+                f"expected the same proposals from the same draws in {norm}, got others; "
+                "take every random number from draws"
+            )
 
     def test_the_flag_random_is_honest(self) -> None:
         """Other draws lead to other questions exactly if the attack is random."""
         for norm in self.norms:
             x, y, draws = self._victim().images()
-            asked = []
-            for seed in (1, 2):
-                victim = self._victim()
-                self._propose(victim, x, y, norm, draws.at("seed", seed))
-                asked.append(victim.questions)
+            other = self._victim()
+            self._propose(other, x, y, norm, draws.at("seed", 1))
+            asked = [self._attacked(norm).victim.questions, other.questions]
             same = len(asked[0]) == len(asked[1]) and all(
                 torch.equal(a, b) for a, b in zip(asked[0], asked[1], strict=True)
             )
@@ -148,12 +174,7 @@ class AttackContract:
     def test_the_global_generators_are_left_alone(self) -> None:
         """The state of torch's and Python's generators is what it was."""
         for norm in self.norms:
-            victim = self._victim()
-            x, y, draws = victim.images()
-            before, python = torch.random.get_rng_state(), random.getstate()
-            self._propose(victim, x, y, norm, draws)
-            untouched = torch.equal(torch.random.get_rng_state(), before) and random.getstate() == python
-            assert untouched, (
+            assert self._attacked(norm).quiet, (
                 "expected the global generators as they were, but the attack drew from them or seeded them; "
                 "take every random number from draws, or wrap a library in torch.random.fork_rng()"
             )
@@ -163,28 +184,29 @@ class AttackContract:
     def test_images_and_labels_are_left_alone(self) -> None:
         """Inputs are read only."""
         for norm in self.norms:
-            x, y, draws = self._victim().images()
-            kept_x, kept_y = x.clone(), y.clone()
-            self._propose(self._victim(), x, y, norm, draws)
-            assert torch.equal(x, kept_x), "expected the images as they were, but the attack changed them in place"
-            assert torch.equal(y, kept_y), "expected the labels as they were, but the attack changed them in place"
-            assert not x.requires_grad, "expected images without gradients, but the attack turned them on in place"
+            seen = self._attacked(norm)
+            assert torch.equal(seen.x, seen.clean), (
+                "expected the images as they were, but the attack changed them in place"
+            )
+            assert torch.equal(seen.y, seen.labels), (
+                "expected the labels as they were, but the attack changed them in place"
+            )
+            assert not seen.x.requires_grad, "expected images without gradients, but the attack turned them on in place"
 
     def test_the_victim_is_left_alone(self) -> None:
         """Parameters, their gradients and the training mode are what they were."""
         for norm in self.norms:
-            victim = self._victim()
-            x, y, draws = victim.images()
-            before = {name: tensor.clone() for name, tensor in victim.net.state_dict().items()}
-            flags = [parameter.requires_grad for parameter in victim.net.parameters()]
-            self._propose(victim, x, y, norm, draws)
+            seen = self._attacked(norm)
+            victim = seen.victim
             for name, tensor in victim.net.state_dict().items():
-                assert torch.equal(tensor, before[name]), f"expected the victim's {name} as it was, got a changed one"
+                assert torch.equal(tensor, seen.state[name]), (
+                    f"expected the victim's {name} as it was, got a changed one"
+                )
             for name, parameter in victim.net.named_parameters():
                 assert parameter.grad is None, (
                     f"expected no gradient at the victim's {name}, got one; use torch.autograd.grad(loss, x)"
                 )
-            assert flags == [parameter.requires_grad for parameter in victim.net.parameters()], (
+            assert seen.needs == [parameter.requires_grad for parameter in victim.net.parameters()], (
                 "expected the victim's parameters to need gradients as before, but the attack changed that"
             )
             assert not any(module.training for module in victim.net.modules()), (
@@ -197,7 +219,7 @@ class AttackContract:
         """One image alone is attacked, and as within a batch if the attack says so."""
         for norm in self.norms:
             x, y, draws = self._victim().images()
-            batch = self._propose(self._victim(), x, y, norm, draws)
+            batch = self._attacked(norm).found
             row = slice(2, 3)
             alone = self._propose(self._victim(), x[row], y[row], norm, draws.take(row))
             assert alone.shape == _shape(x[row], norm), (
@@ -223,9 +245,7 @@ class AttackContract:
     def test_progress_runs_from_0_to_1(self) -> None:
         """What is reported is a share of the work, and never falls."""
         for norm in self.norms:
-            victim = self._victim()
-            x, y, draws = victim.images()
-            self._propose(victim, x, y, norm, draws)
+            victim = self._attacked(norm).victim
             assert all(0.0 <= fraction <= 1.0 for fraction in victim.told), (
                 f"expected progress between 0 and 1, got {victim.told}"
             )
@@ -234,14 +254,12 @@ class AttackContract:
     def test_claims_are_one_for_each_image(self) -> None:
         """What is noted for people to see is a number per image."""
         for norm in self.norms:
-            victim = self._victim()
-            x, y, draws = victim.images()
-            self._propose(victim, x, y, norm, draws)
-            for name, notes in victim.notes.items():
+            seen = self._attacked(norm)
+            for name, notes in seen.victim.notes.items():
                 for values in notes:
-                    assert values.shape == y.shape, (
-                        f"expected the note {name!r} to have a value for each of the {len(y)} images, got the shape "
-                        f"{tuple(values.shape)}"
+                    assert values.shape == seen.labels.shape, (
+                        f"expected the note {name!r} to have a value for each of the {len(seen.labels)} images, got "
+                        f"the shape {tuple(values.shape)}"
                     )
 
     # ------------------------------------------------------------------ strength
@@ -358,6 +376,20 @@ class AttackContract:
     def _measured(self) -> tuple[Norm, ...]:
         """Return the norms in which a distance is known that the attack has to find."""
         return tuple(norm for norm in self.norms if norm in BALLS) if self.searches else ()
+
+    def _attacked(self, norm: Norm) -> _Attacked:
+        """Attack once in each norm what most of these tests look at."""
+        if norm not in self._known:
+            victim = self._victim()
+            x, y, draws = victim.images()
+            clean, labels = x.clone(), y.clone()
+            state = {name: tensor.clone() for name, tensor in victim.net.state_dict().items()}
+            needs = [parameter.requires_grad for parameter in victim.net.parameters()]
+            torch_before, before = torch.random.get_rng_state(), random.getstate()
+            found = self._propose(victim, x, y, norm, draws)
+            quiet = torch.equal(torch.random.get_rng_state(), torch_before) and random.getstate() == before
+            self._known[norm] = _Attacked(victim, x, y, clean, labels, found, state, needs, quiet)
+        return self._known[norm]
 
     def _propose(
         self, victim: LinearVictim, x: Tensor, y: Tensor, norm: Norm, draws: Draws, share: float = 1.5

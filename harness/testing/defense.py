@@ -151,7 +151,8 @@ class DefenseContract:
                 x = self.images().requires_grad_(with_gradient)
                 self._call(self.make(), x, nets, self._draws(len(x)))
             for role, net in nets.items():
-                changed = [name for name, kept in before[role].items() if not _equal(kept, _state(net).get(name))]
+                after = _state(net)
+                changed = [name for name, kept in before[role].items() if not _equal(kept, after.get(name))]
                 assert not changed, (
                     f"expected the network {role!r} as it was, but the defense changed {', '.join(changed)}"
                 )

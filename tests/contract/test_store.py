@@ -27,7 +27,7 @@ from harness.core.spec import Spec
 from harness.core.threat import Knowledge, Norm, ThreatModel
 from harness.store.database import Clock, connect
 from harness.store.store import Covered, Declaration, Member, Store
-from harness.store.tables import AttemptRow, JobRow, MemberRow, OutcomeRow, ResultRow, SuiteRow, Table
+from harness.store.tables import AttemptRow, CellRow, JobRow, MemberRow, OutcomeRow, ResultRow, SuiteRow, Table
 
 WEIGHTS = Artifact("r" * 64, "weights", "a" * 64, 2**40)
 #: seconds that a claim holds here: longer than any test takes, whatever runs beside it
@@ -255,6 +255,13 @@ def test_two_drivers_that_record_overlapping_measurements_at_once_keep_each_outc
     assert all(all(one) for one in together(*[lambda it=it: [it.finish(*what) for what in it.work] for it in drivers]))
     found = rows(drivers[0], OutcomeRow.place * 10 + OutcomeRow.repeat)
     assert sorted(found) == [place * 10 + repeat for place in range(18) for repeat in range(3)]
+
+
+def test_the_largest_seeds_are_held(url, driver):
+    store, far = driver(url), replace(CELL, seed=2**63 - 1, subset_seed=2**31)
+    store.declare(replace(SUITE, members=(Member(far.labels, far, True),)))
+    assert rows(store, CellRow.seed) == [2**63 - 1]
+    assert rows(store, CellRow.subset_seed) == [2**31]
 
 
 def test_both_databases_give_the_same_frames(tmp_path, postgresql, driver):

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.shared
 LOG = logging.getLogger("agreement")
 
 #: how many of the first test images
-MANY, SOME = 256, 64
+MANY, SOME = 256, 32
 
 #: on how many of them attacks may differ that are the same: a gradient's sign hangs on its last digit here and there,
 #: and the digit on the processor

@@ -59,7 +59,7 @@ def test_an_unknown_suite_is_a_sentence(url, tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_a_sentence(url, tmp_path):
     (tmp_path / "taken").write_text("a file")
-    with pytest.raises(UserError, match=r"expected to write frames into .*taken, got: Not a directory; choose another --out"):
+    with pytest.raises(UserError, match=r"expected to write frames into .*taken, got: Not a directory; choose another"):
         export(url, tmp_path / "taken", "csv")
 
 

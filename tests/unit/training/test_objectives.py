@@ -60,6 +60,9 @@ RUNS = {
     "dir": (JOINT, {"eps": 0.1, "knowledge": "full", "objective": {"kl_steps": 2}}, ("classifier",)),
 }
 
+#: whose loss is half of what it was after few steps, each of which takes long
+FAST = ("atop", "bridge", "dir")
+
 
 def batch(draws=DRAWS):
     return Batch(X, Y, torch.Generator(), draws)
@@ -124,7 +127,7 @@ def test_the_same_recipe_gives_the_same_weights_whatever_was_drawn_before(run, u
 
 @pytest.mark.parametrize("use", RUNS)
 def test_the_loss_falls_and_what_is_stood_on_stays_as_it_was(run, cnn, mae, use):
-    made, nets = run(use, steps=100, optimiser={"lr": 5e-3})
+    made, nets = run(use, steps=40 if use in FAST else 100, optimiser={"lr": 5e-3})
     losses = [loss for _, loss in made.curve]
     assert sum(losses[-10:]) < 0.9 * sum(losses[:10])
     for role, whole in (("classifier", cnn), ("purifier", mae)):

@@ -1,6 +1,7 @@
 """What counts together has the same weights and the same code; a cell says which of its results are read.
 
 Of what was measured before it is not known by which code; the newest results of a cell are those that were read.
+Seeds of 2^31 and more have room.
 """
 
 import sqlalchemy as sa
@@ -18,6 +19,9 @@ def upgrade() -> None:
     key = sa.ForeignKey("weights.digest", name=op.f("fk_cells_current"))
     op.add_column("cells", sa.Column("current", sa.String(), key, nullable=True), inline_references=True)
     newest = "SELECT weights FROM results WHERE id = (SELECT max(id) FROM results WHERE cell = cells.digest)"
+    if op.get_context().dialect.name != "sqlite":  # whose integers are wide enough for every seed
+        for seed in ("seed", "subset_seed"):
+            op.alter_column("cells", seed, type_=sa.BigInteger(), existing_type=sa.Integer(), existing_nullable=False)
     op.execute(f"UPDATE cells SET current = ({newest})")
 
 
