@@ -18,7 +18,7 @@ from reports.entry import Entry, entries_of
 from reports.evidence import Evidence, State
 from reports.numbers import percent, radius
 from reports.row import Block, Column, Group, Row, Worst
-from reports.shortfall import Additions, additions, lacks_of
+from reports.shortfall import Additions, Own, additions, lacks_of
 from reports.statistics import detectable, neighbours, places
 
 if TYPE_CHECKING:
@@ -264,22 +264,23 @@ def _boards(
 ) -> list[Board]:
     """Return the boards in order of appearance."""
     boards: list[Board] = []
+    own = Own.of(entries)
     for content in contents(entries, related):
         listed = {(e.attack, e.threat_model): Column(e.attack, e.threat_model, e.knowledge) for e in content.attacked}
         columns, anchor = tuple(listed.values()), f"{prefix}-{len(boards) + 1}"
         rows = _rows(content, columns, judged, anchor, asked.minimum)
         at = (content.dataset, content.classifier, content.norm, content.eps)
         board = Board(anchor, entries[0].suite, *at, columns, rows, minimum=asked.minimum)
-        boards.append(_resolved(_completed(board, entries, asked)))
+        boards.append(_resolved(_completed(board, own, asked)))
     return boards
 
 
-def _completed(board: Board, cells: Sequence[Entry], asked: Reread) -> Board:
+def _completed(board: Board, own: Own, asked: Reread) -> Board:
     """Return a board with what would have to be added to the suite so that all its rows are ranked."""
     if not board.below or board.norm is None or board.eps is None:
         return board
     where = (board.dataset, board.classifier, board.norm, board.eps)
-    return replace(board, additions=additions(board.below, cells, asked, where))
+    return replace(board, additions=additions(board.below, own, asked, where))
 
 
 def _resolved(board: Board) -> Board:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.core.minimum import Met
 from harness.core.threat import Norm
@@ -66,19 +67,44 @@ class Additions:
         )
 
 
+class Own(NamedTuple):
+    """What a suite has of its own that a line may name.
+
+    Attributes:
+        attacks: a cell of each, by norm and name.
+        threats: names of threat models, by norm, eps and knowledge.
+    """
+
+    attacks: Mapping[tuple[str | None, str], Entry]
+    threats: Mapping[tuple[str | None, float | None], Mapping[str, str]]
+
+    @classmethod
+    def of(cls, cells: Sequence[Entry]) -> Own:
+        """Take the first of each from all cells of a suite."""
+        attacks: dict[tuple[str | None, str], Entry] = {}
+        threats: dict[tuple[str | None, float | None], dict[str, str]] = {}
+        for entry in cells:
+            if not entry.transferred:
+                attacks.setdefault((entry.norm, entry.attack), entry)
+            if not entry.fixed:
+                there = threats.setdefault((entry.norm, entry.eps), {})
+                there.setdefault(str(entry.knowledge), entry.threat_model)
+        return cls(attacks, threats)
+
+
 @dataclass
 class _Draft:
     """Lines under way.
 
     Attributes:
         asked: what stands in the suite.
-        cells: the suite's own cells.
+        own: what it has.
         norm: of the board.
         eps: likewise.
     """
 
     asked: Reread
-    cells: Sequence[Entry]
+    own: Own
     norm: str
     eps: float
     attacks: dict[str, str] = field(default_factory=dict)
@@ -86,11 +112,7 @@ class _Draft:
 
     def threat(self, knowledge: Sequence[str]) -> str:
         """Return the name of a threat model of the board with some knowledge, the best first; a new one if need be."""
-        there = {
-            str(entry.knowledge): entry.threat_model
-            for entry in reversed(self.cells)
-            if (entry.norm, entry.eps) == (self.norm, self.eps) and not entry.fixed
-        }
+        there = self.own.threats.get((self.norm, self.eps), {})
         known = next((there[one] for one in knowledge if one in there), None)
         if known is not None:
             return known
@@ -107,8 +129,8 @@ class _Draft:
         use, params = _proposed(lack, self.norm)
         there = [
             entry
-            for entry in self.cells
-            if entry.norm == self.norm and not entry.transferred and (entry.spec.get("attack") or {}).get("use") == use
+            for (norm, _), entry in self.own.attacks.items()
+            if norm == self.norm and (entry.spec.get("attack") or {}).get("use") == use
         ]
         enough = [entry for entry in there if _suffices(entry.effort, lack.effort)]
         if enough:
@@ -132,19 +154,17 @@ class _Draft:
         return free
 
 
-def additions(
-    rows: Iterable[Row], cells: Sequence[Entry], asked: Reread, board: tuple[str, str, str, float]
-) -> Additions:
+def additions(rows: Iterable[Row], own: Own, asked: Reread, board: tuple[str, str, str, float]) -> Additions:
     """Return what to add to a suite so that its rows meet the minimum; rows that lack the same share a line.
 
     Args:
         rows: of one board.
-        cells: all that the suite has.
+        own: what the suite has.
         asked: what stands in the suite.
         board: dataset, classifier, norm and eps.
     """
     dataset, classifier, norm, eps = board
-    draft = _Draft(asked, cells, norm, eps)
+    draft = _Draft(asked, own, norm, eps)
     blocks: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         for lack in row.lacks:
@@ -206,6 +226,7 @@ def _flow(pairs: Iterable[tuple[str, Sequence[str]]]) -> str:
     return f"{{{told}}}"
 
 
+@cache
 def _word(name: str) -> str:
     """Write a name so that it is read as the same text."""
     return name if parse(name, name).data == name else f'"{name}"'
