@@ -134,7 +134,8 @@ def slow(*values: object) -> object:
 @pytest.mark.parametrize(
     ("name", "norm", "eps", "told"),
     [
-        ("cnn-a", Norm.LINF, 8 / 255, {"version": "standard"}),
+        ("cnn-a", Norm.LINF, 8 / 255, {"version": "custom", "attacks": ["apgd-ce", "apgd-dlr"]}),
+        slow("cnn-a", Norm.LINF, 8 / 255, {"version": "standard"}),
         slow("resnet2b", Norm.L2, 0.5, {"version": "custom", "attacks": ["apgd-dlr", "fab-t"]}),
         slow("cnn-a", Norm.L1, 5.0, {"version": "custom", "attacks": ["apgd-ce", "fab"]}),
         slow("resnet2b", Norm.LINF, 2 / 255, {"version": "rand"}),
@@ -159,7 +160,7 @@ def test_autoattack_is_that_of_its_authors(real, name, norm, eps, told):
 
 
 # in L1, steps that are as sparse as can be are not the best ones for a network: APGD widens them
-@pytest.mark.parametrize(("norm", "eps", "apart"), [(Norm.LINF, 8 / 255, 4), (Norm.L2, 0.5, 4), (Norm.L1, 5.0, 12)])
+@pytest.mark.parametrize(("norm", "eps", "apart"), [(Norm.LINF, 8 / 255, 4), (Norm.L2, 0.5, 4), slow(Norm.L1, 5.0, 12)])
 def test_apgd_is_no_weaker_than_pgd_and_pgd_not_much_weaker(real, norm, eps, apart):
     net, x, y = real("resnet2b")
     x, y = x[:128], y[:128]
