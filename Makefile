@@ -17,7 +17,7 @@ quickstart: $(READY)
 	$(BIN)/purebench report --db out/quickstart.db --out out/quickstart
 
 test: $(READY)
-	$(BIN)/pytest -n auto --dist loadfile -m "not slow and not benchmark"
+	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder -m "not slow and not benchmark"
 
 # the same on another processor, and beside others that want this one
 test-masked: $(READY)

@@ -209,6 +209,7 @@ class TestJointThatHides(AttackContract):
         return Joint(Joint.Options(steps=60, step_size=0.1))
 
 
+@pytest.mark.slow
 class TestJointWithTheSameMasksInARestart(TestJointThatHides):
     def make(self):
         return Joint(Joint.Options(steps=60, step_size=0.1, masks="per-restart", eot=2))
@@ -298,6 +299,7 @@ class TestFAB(OfTheLibrary):
         super().test_a_random_victim_falls()
 
 
+@pytest.mark.slow
 class TestFABUntargeted(TestFAB):
     def make(self):
         return FAB(FAB.Options(steps=30, targeted=False, restarts=2, eot=2))

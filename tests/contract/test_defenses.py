@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import pytest
+
 from defenses.amv_oracle import AMVOracle
 from defenses.atop import AToP
 from defenses.contrastive import Contrastive
@@ -318,10 +320,12 @@ class TestContrastiveAlone(TestContrastive):
     how: ClassVar = {"mates": "alone", "sees": "pixels"}
 
 
+@pytest.mark.slow
 class TestContrastiveWithAllNegativesAlike(TestContrastive):
     how: ClassVar = {"estimator": "soft", "sampler": "ddim"}
 
 
+@pytest.mark.slow
 class TestContrastiveWithAllPairs(TestContrastive):
     how: ClassVar = {"pairs": "all"}
 

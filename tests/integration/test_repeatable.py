@@ -78,7 +78,7 @@ def test_the_order_of_the_jobs_changes_nothing(tiny: Bench, tmp_path: Path) -> N
     pd.testing.assert_frame_equal(found, outcomes(tiny), check_exact=True)
 
 
-@pytest.mark.parametrize("finished_jobs", [9, 24])  # of 35
+@pytest.mark.parametrize("finished_jobs", [9, pytest.param(24, marks=pytest.mark.slow)])  # of 35
 def test_a_killed_run_continues_to_the_same_table(tiny: Bench, tmp_path: Path, finished_jobs: int) -> None:
     bench = type(tiny).at(tmp_path)
     suite = tiny.command("run", str(tiny.suites / "tiny.yaml"), "--db", str(bench.db), "--workers", "2")
