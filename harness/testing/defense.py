@@ -174,7 +174,8 @@ class DefenseContract:
     def test_the_flag_batchwise_is_honest(self) -> None:
         """True exactly if an image is purified otherwise alone than within a batch, by more than the last digits.
 
-        Sums over a batch of another size are added in another order, so equality to the bit is not asked for.
+        Sums over a batch of another size are added in another order, and an optimiser that divides by the size of a
+        gradient makes more of it: 1e-5 of a pixel was seen. A mean over the batch moves pixels by far more than 1e-4.
         """
         x, apart = self.images(), 0.0
         draws = self._draws(len(x))
@@ -183,7 +184,7 @@ class DefenseContract:
             for row in (slice(0, 1), slice(2, 3), slice(1, 4)):
                 part = self._call(self.make(), x[row], self.nets(), draws.take(row))
                 apart = max(apart, float((part - batch[row]).abs().max()))
-        differ, claimed = apart > 1e-5, self.make().traits.batchwise
+        differ, claimed = apart > 1e-4, self.make().traits.batchwise
         assert claimed is differ, (
             f"expected traits.batchwise = {differ}, since an image alone and within a batch is purified "
             f"{apart} apart, but the defense says {claimed}; average nothing over the batch, draw by example"
@@ -210,7 +211,7 @@ class DefenseContract:
         with torch.enable_grad():
             at = x.clone().requires_grad_(True)
             on = self._call(self.make(), at, self.nets(), self._draws(len(x))).detach()
-        assert torch.allclose(on, off, atol=1e-5), (
+        assert torch.allclose(on, off, atol=1e-4), (
             f"expected the same result with gradients on and off, got a difference of {float((on - off).abs().max())}"
         )
 
