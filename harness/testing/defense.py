@@ -174,17 +174,13 @@ class DefenseContract:
     def test_the_flag_batchwise_is_honest(self) -> None:
         """True exactly if an image is purified otherwise alone than within a batch, by more than the last digits.
 
-        Sums over a batch of another size are added in another order, and an optimiser that divides by the size of a
-        gradient makes more of it: 1e-5 of a pixel was seen. A mean over the batch moves pixels by far more than 1e-4.
+        Sums over a batch of another size are added in another order, so equality to the bit is not asked for. An
+        optimiser that divides by the size of a gradient makes more of the last digits; float64 tells them from mates.
         """
-        x, apart = self.images(), 0.0
-        draws = self._draws(len(x))
-        with torch.no_grad():
-            batch = self._call(self.make(), x, self.nets(), draws)
-            for row in (slice(0, 1), slice(2, 3), slice(1, 4)):
-                part = self._call(self.make(), x[row], self.nets(), draws.take(row))
-                apart = max(apart, float((part - batch[row]).abs().max()))
-        differ, claimed = apart > 1e-4, self.make().traits.batchwise
+        claimed, apart = self.make().traits.batchwise, self._apart(torch.float32)
+        if apart > 1e-5 and not claimed:
+            apart = self._apart(torch.float64)
+        differ = apart > 1e-5
         assert claimed is differ, (
             f"expected traits.batchwise = {differ}, since an image alone and within a batch is purified "
             f"{apart} apart, but the defense says {claimed}; average nothing over the batch, draw by example"
@@ -211,7 +207,7 @@ class DefenseContract:
         with torch.enable_grad():
             at = x.clone().requires_grad_(True)
             on = self._call(self.make(), at, self.nets(), self._draws(len(x))).detach()
-        assert torch.allclose(on, off, atol=1e-4), (
+        assert torch.allclose(on, off, atol=1e-5), (
             f"expected the same result with gradients on and off, got a difference of {float((on - off).abs().max())}"
         )
 
@@ -425,6 +421,17 @@ class DefenseContract:
         with torch.no_grad():
             steps = whole(self._exactly(), self.images().double(), self._draws(len(self.images())))
         return (True, why) if steps is None else (False, steps.how)
+
+    def _apart(self, dtype: torch.dtype) -> float:
+        """Return by how much images that are purified alone, or with some of their mates, differ from the batch's."""
+        x, apart = self.images().to(dtype), 0.0
+        draws, nets = self._draws(len(x)), {role: copy.deepcopy(net).to(dtype) for role, net in self.nets().items()}
+        with torch.no_grad():
+            batch = self._call(self.make(), x, nets, draws)
+            for row in (slice(0, 1), slice(2, 3), slice(1, 4)):
+                part = self._call(self.make(), x[row], nets, draws.take(row))
+                apart = max(apart, float((part - batch[row]).abs().max()))
+        return apart
 
     def _exactly(self) -> Callable[[Tensor], Tensor]:
         """Return the purifier in float64, built anew in each call."""

@@ -163,7 +163,7 @@ def test_fab_finds_what_the_library_finds(attacked, norm, targeted):
 @pytest.mark.parametrize(
     "told",
     [
-        pytest.param({"version": "rand"}, marks=pytest.mark.slow),
+        {"version": "rand"},
         {"version": "custom", "attacks": ["apgd-dlr", "fab-t"]},
         pytest.param({"version": "standard"}, marks=pytest.mark.slow),
         pytest.param({"version": "plus"}, marks=pytest.mark.slow),
