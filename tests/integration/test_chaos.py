@@ -139,7 +139,7 @@ def test_kills_of_drivers_and_workers_change_nothing(tiny: Bench, tmp_path: Path
         bench = type(tiny).at(tmp_path / str(round_))
         return bench, str(bench.db)
 
-    weather(Storm("loky", pause=3.0), 25, tiny, fresh, "--workers", "2")
+    weather(Storm("multiprocessing.forkserver", pause=3.0), 25, tiny, fresh, "--workers", "2")
 
 
 @pytest.mark.slow
@@ -162,4 +162,4 @@ def test_kills_among_two_drivers_of_one_database_change_nothing(
     def fresh(round_: int) -> tuple[Bench, str]:
         return type(tiny).at(tmp_path / str(round_)), postgresql()
 
-    weather(Storm("loky", pause=4.0, crew=2), 5, tiny, fresh, "--workers", "1")
+    weather(Storm("multiprocessing.forkserver", pause=4.0, crew=2), 5, tiny, fresh, "--workers", "1")

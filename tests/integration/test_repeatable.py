@@ -6,10 +6,12 @@ import os
 import random
 import signal
 import subprocess
-from pathlib import Path
+import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pandas as pd
+import psutil
 import pytest
 from rich.console import Console
 
@@ -23,6 +25,8 @@ from harness.suite.load import load_suite
 from harness.suite.plan import make_plan
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from conftest import Bench
 
 MEASURED = ["accuracy", "low", "high", "linf", "l2", "amv_purified_last", "reconstruction_purified", "defense_forwards"]
@@ -103,7 +107,7 @@ def test_a_killed_run_continues_to_the_same_table(tiny: Bench, tmp_path: Path, f
     assert "running" not in status
 
 
-@pytest.mark.skipif(not Path("/proc").exists(), reason="finds the workers of a driver through /proc")
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the workers of a driver as Linux forks them")
 def test_a_killed_worker_costs_nothing_but_time(tiny: Bench, tmp_path: Path) -> None:
     bench = type(tiny).at(tmp_path)
     suite = tiny.command("run", str(tiny.suites / "tiny.yaml"), "--db", str(bench.db), "--workers", "2")
@@ -124,13 +128,8 @@ def test_a_killed_worker_costs_nothing_but_time(tiny: Bench, tmp_path: Path) -> 
 
 
 def _workers(driver: int) -> list[int]:
-    found = []
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parent = int(status.read_text().rpartition(")")[2].split()[1])
-            command = (status.parent / "cmdline").read_text()
-        except OSError:
-            continue
-        if parent == driver and "popen_loky" in command:
-            found.append(int(status.parent.name))
-    return found
+    with suppress(psutil.NoSuchProcess):
+        # its children are the process that is forked and one of the library's
+        started = {one.pid for one in psutil.Process(driver).children()}
+        return [one.pid for one in psutil.Process(driver).children(recursive=True) if one.pid not in started]
+    return []

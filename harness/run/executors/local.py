@@ -1,7 +1,8 @@
 """A worker process per device on this machine; on a CPU, one per core with one thread each.
 
 Every worker has a pool of its own (loky), so that one that dies or hangs is replaced without disturbing the others.
-A job does not know how many workers there are, so their number can change no result.
+A job does not know how many workers there are, so their number can change no result. How their processes start says
+``harness.run.executors.processes``; the driver does not wait for it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
-import threading
 import time
 import warnings
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -22,10 +22,12 @@ from loky.process_executor import BrokenProcessPool
 
 from harness.core.job import Terms
 from harness.core.result import Done, Failed
+from harness.run.executors.processes import settle, start
 from harness.run.scheduler import Ended
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from multiprocessing.context import BaseContext
 
     from harness.artifacts import Folder
     from harness.core.job import Job
@@ -57,8 +59,10 @@ class LocalExecutor:
     def __init__(self, folder: Folder, seats: Sequence[Seat], work: Work = attempt) -> None:
         self.folder, self.work = folder, work
         self.shares = tempfile.TemporaryDirectory(prefix="purebench-")  # workers leave their progress here
-        self.free = [_Worker(seat) for seat in reversed(seats)]
+        self.start = start()
+        self.free = [_Worker(seat, self.start.context) for seat in reversed(seats)]
         self.capacity = len(self.free)
+        self.held: dict[int, tuple[_Worker, Job, Terms]] = {}  # until processes can start
         self.busy: dict[Future[Done | Failed], tuple[int, _Worker]] = {}
         # torch keeps memory for later; that loky takes a fresh process then is no news, and no leak
         warnings.filterwarnings("ignore", category=UserWarning, message="A worker was restarted")
@@ -66,18 +70,29 @@ class LocalExecutor:
     def submit(self, ticket: int, job: Job, batch_size: int | None) -> None:
         """Hand a job to a free worker."""
         worker = self.free.pop()
-        terms = Terms(batch_size, worker.seat.device)
-        future = worker.begin(self.work, job, self.folder, terms, self._share_of(ticket))
-        self.busy[future] = (ticket, worker)
+        self.held[ticket] = (worker, job, Terms(batch_size, worker.seat.device))
+        if self.start.ready.is_set():
+            self._begin()
+
+    def _begin(self) -> None:
+        for ticket, (worker, job, terms) in self.held.items():
+            future = worker.begin(self.work, job, self.folder, terms, self._share_of(ticket))
+            self.busy[future] = (ticket, worker)
+        self.held.clear()
 
     def wait(self) -> tuple[Sequence[Ended], dict[int, float]]:
         """Return after a tick at most: what has ended, and how far the rest has come."""
-        finished, _ = wait(self.busy, timeout=TICK, return_when=FIRST_COMPLETED)
+        if self.held and self.start.ready.wait(TICK):
+            self._begin()
+        finished, _ = wait(self.busy, timeout=0 if self.held else TICK, return_when=FIRST_COMPLETED)
         ended = [self._read(future) for future in finished]
-        return ended, {ticket: _share(self._share_of(ticket)) for ticket, _ in self.busy.values()}
+        under_way = [*self.held, *(ticket for ticket, _ in self.busy.values())]
+        return ended, {ticket: _share(self._share_of(ticket)) for ticket in under_way}
 
     def cancel(self, ticket: int) -> None:
         """Kill the worker that has the job, and put another in its place."""
+        if ticket in self.held:
+            self.free.append(self.held.pop(ticket)[0])
         for future, (its, worker) in list(self.busy.items()):
             if its == ticket:
                 del self.busy[future]
@@ -86,7 +101,8 @@ class LocalExecutor:
 
     def close(self) -> None:
         """Stop the workers at once."""
-        for worker in [*self.free, *(worker for _, worker in self.busy.values())]:
+        held = (worker for worker, *_ in self.held.values())
+        for worker in [*self.free, *held, *(worker for _, worker in self.busy.values())]:
             worker.pool.shutdown(kill_workers=True)
         self.shares.cleanup()
 
@@ -110,13 +126,15 @@ class LocalExecutor:
 class _Worker:
     """A process on a seat; started when it gets its first job."""
 
-    def __init__(self, seat: Seat) -> None:
-        self.seat = seat
+    def __init__(self, seat: Seat, context: BaseContext) -> None:
+        self.seat, self.context = seat, context
         self.pool = self._open()
 
     def _open(self) -> ProcessPoolExecutor:
+        own = dict(self.seat.environment)
+        began = (os.getpid(), {**os.environ, **own})
         return ProcessPoolExecutor(
-            max_workers=1, initializer=_begin, initargs=(os.getpid(),), env=dict(self.seat.environment), timeout=None
+            max_workers=1, context=self.context, initializer=_begin, initargs=began, env=own, timeout=None
         )
 
     def begin(self, *what: Any) -> Future[Done | Failed]:
@@ -134,19 +152,11 @@ class _Worker:
         self.pool = self._open()
 
 
-def _begin(driver: int) -> None:
+def _begin(driver: int, environment: Mapping[str, str]) -> None:
     """Prepare a worker: leave interrupts to the driver, and end when the driver is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    # by origin: what these packages say of themselves at import is nothing that a user can mend
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.jit|torchvision|timm|robustbench")
-
-    def watch() -> None:
-        while os.getppid() == driver:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    settle(driver, environment)
 
 
 def _work(work: Work, job: Job, folder: Folder, terms: Terms, share: Path) -> Done | Failed:

@@ -12,6 +12,7 @@ import time
 from contextlib import contextmanager
 
 import psutil
+import pytest
 
 from harness.artifacts import Folder
 from harness.core.job import Train
@@ -77,8 +78,13 @@ def do(executor, *jobs):
     """Do as many jobs as there are seats; return how they ended, in the order of the jobs."""
     for ticket, job in enumerate(jobs):
         executor.submit(ticket, job, None)
+    return ended(executor, len(jobs))
+
+
+def ended(executor, number=1):
+    """Wait until so many jobs have ended."""
     found = []
-    while len(found) < len(jobs):
+    while len(found) < number:
         found += executor.wait()[0]
     return sorted(found, key=lambda one: one.ticket)
 
@@ -103,6 +109,22 @@ def test_a_worker_that_dies_between_two_jobs_is_replaced(tmp_path):
         while pool._flags.broken is None:  # until its pool has noticed
             time.sleep(0.05)
         (after,) = do(executor, LOOK)
+    assert after.done.environment["pid"] != pid
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux only")
+def test_the_process_that_workers_are_forked_from_may_die(tmp_path):
+    with crew(tmp_path, ONE) as executor:
+        pid = do(executor, LOOK)[0].done.environment["pid"]
+        server = psutil.Process(pid).parent()
+        assert server.pid != os.getpid()
+        executor.submit(9, HANG, None)
+        executor.wait()
+        server.kill()
+        (died,) = ended(executor)
+        (after,) = do(executor, LOOK)
+    assert died.worker_died
+    assert not psutil.pid_exists(pid)
     assert after.done.environment["pid"] != pid
 
 
