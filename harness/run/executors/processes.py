@@ -77,7 +77,7 @@ def settle(driver: int, environment: Mapping[str, str]) -> None:
     """Take the driver's variables as they are now, and end when the driver does; called by a worker at its start."""
     os.environ.clear()
     os.environ.update(environment)
-    np.random.seed()  # noqa: NPY002 - a fork has the state of what it was forked from, as every other one has
+    np.random.seed()  # a fork has the state of what it was forked from, as every other one has
     threading.Thread(target=_end_with, args=(driver,), daemon=True).start()
 
 
