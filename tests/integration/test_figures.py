@@ -32,12 +32,12 @@ def test_the_undefended_classifier_falls_to_autoattack(small: Bench) -> None:
 
 
 def test_mae_pure_holds_against_an_attack_that_does_not_know_of_it(small: Bench) -> None:
-    assert accuracy(small, "mae-pure", "clean") >= 0.70  # of 0.90
-    assert accuracy(small, "mae-pure", "pgd-20") >= accuracy(small, "none", "pgd-20") + 0.30
+    assert accuracy(small, "mae-pure", "clean") >= 0.65  # of 0.86
+    assert accuracy(small, "mae-pure", "pgd-20") >= accuracy(small, "none", "pgd-20") + 0.10  # of 0.30
 
 
 def test_an_attack_that_knows_of_mae_pure_brings_it_down_again(small: Bench) -> None:
-    assert accuracy(small, "mae-pure", "pgd-10-eot") < accuracy(small, "mae-pure", "pgd-20")
+    assert accuracy(small, "mae-pure", "pgd-eot") < accuracy(small, "mae-pure", "pgd-20")
 
 
 def test_every_perturbation_kept_its_budget(small: Bench) -> None:
@@ -67,9 +67,9 @@ def test_cost_counts_the_passes_that_were_made(small: Bench) -> None:
     plain = cells.loc[("none", "pgd-20")]
     assert (plain["defense_forwards"], plain["defense_backwards"], plain["defense_evaluations"]) == (1, 0, 0)
     assert (plain["attack_forwards"], plain["attack_backwards"]) == (21, 20)
-    adaptive = cells.loc[("mae-pure", "pgd-10-eot")]
-    # 11 looks of 2 draws, then 4 fresh draws for the last iterate and the two best
-    assert adaptive["attack_evaluations"] == (11 * 2 + 3 * 4) * 30
+    adaptive = cells.loc[("mae-pure", "pgd-eot")]
+    # 7 looks of 2 draws, as many with smooth signs before each of 6 steps, 2 fresh draws for the last and the two best
+    assert adaptive["attack_evaluations"] == (7 * 2 + 6 * 2 + 3 * 2) * 30
     assert pure["defense_peak_memory"] > 0
     assert adaptive["attack_peak_memory"] > 0
     assert (pure["defense_batch_size"], adaptive["attack_batch_size"]) == (24, 24)
