@@ -78,6 +78,10 @@ class Executor(Protocol):
         """Return soon: jobs that have ended since the last call, and the share done of those under way."""
         ...
 
+    def at_work(self, ticket: int) -> bool:
+        """Whether a worker has begun with a job, as far as is known: its time limit counts from then on."""
+        ...
+
     def cancel(self, ticket: int) -> None:
         """Stop a job that is under way, whatever it is doing; nothing more is heard of it."""
         ...
@@ -211,7 +215,7 @@ class _Shift:
                 self.needed_by[need].append(digest)
         self.ready = [(self.order[digest], digest) for digest, needs in self.needs.items() if not needs]
         heapq.heapify(self.ready)
-        self.running: dict[int, tuple[Job, float]] = {}
+        self.running: dict[int, tuple[Job, float | None]] = {}  # and since when a worker is at it
         self.elsewhere: set[str] = set()
         self.awaited: dict[str, float] = {}
         self.deaths: dict[str, int] = defaultdict(int)
@@ -230,7 +234,7 @@ class _Shift:
             if attempt is None:
                 self.elsewhere.add(digest)
                 continue
-            self.running[attempt] = (job, time.monotonic())
+            self.running[attempt] = (job, None)
             self.watcher.started(attempt, job)
             self.executor.submit(attempt, job, batch_size)
 
@@ -255,7 +259,9 @@ class _Shift:
             self.store.board.renew()
         for ticket, (job, began) in list(self.running.items()):
             limit = self.limits.timeouts.get(job.kind)
-            if limit is not None and now - began > limit:
+            if began is None and self.executor.at_work(ticket):
+                self.running[ticket] = (job, now)
+            if limit is not None and began is not None and now - began > limit:
                 self.executor.cancel(ticket)
                 del self.running[ticket]
                 self._fail(ticket, job, f"given up after {limit:g} s, the time limit of {job.kind} jobs", "timeout")

@@ -6,6 +6,7 @@ import io
 import os
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ import pytest
 from filelock import FileLock
 from rich.console import Console
 
+from harness import cli
 from harness.artifacts import Folder
 from harness.core import registry
 from harness.core.job import Terms, Train
@@ -55,7 +57,23 @@ class Bench:
         return [sys.executable, "-P", "-m", "harness.cli", *words]
 
     def purebench(self, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(self.command(*words), env=self.environment, capture_output=True, text=True, check=False)
+        """Run a command in this process, which has imported already what others would have to."""
+        out, err, left = io.StringIO(), io.StringIO(), None
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+            patch.setenv("PUREBENCH_HOME", str(self.home))
+            patch.setattr(sys, "argv", ["purebench", *words])
+            try:
+                cli.main()
+            except SystemExit as end:
+                left = end.code
+        return self._left(subprocess.CompletedProcess(words, left or 0, out.getvalue(), err.getvalue()), code)
+
+    def process(self, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        """Run a command in a process of its own, as where packages were installed or edited meanwhile."""
+        command = self.command(*words)
+        return self._left(subprocess.run(command, env=self.environment, capture_output=True, text=True), code)
+
+    def _left(self, done: subprocess.CompletedProcess[str], code: int) -> subprocess.CompletedProcess[str]:
         assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 

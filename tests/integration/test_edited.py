@@ -138,22 +138,22 @@ def test_an_edit_is_noticed_and_words_and_names_of_files_are_not(
 ) -> None:
     bench = tiny_bench.at(tmp_path / "bench")
     suite, db = str(plugin.suite), str(bench.db)
-    bench.purebench("run", suite, "--db", db, "--workers", "1")
+    bench.process("run", suite, "--db", db, "--workers", "1")
     plugin.edit("attack.py", "Moves every pixel the same way.", "Pushes.")
     plugin.edit("attack.py", f"{plugin.package}.steps", f"{plugin.package}.walk")
     (plugin.root / plugin.package / "steps.py").rename(plugin.root / plugin.package / "walk.py")
-    assert "nothing to compute" in bench.purebench("run", suite, "--db", db).stdout
+    assert "nothing to compute" in bench.process("run", suite, "--db", db).stdout
     plugin.edit("walk.py", "0.5 * eps", "eps")
     plugin.edit("strength.py", "0.75", "0.5")
-    changed = bench.purebench("status", "--db", db).stdout
+    changed = bench.process("status", "--db", db).stdout
     assert changed.count("changed: cell") == 5  # all but clean images of no defense
     assert "edited: digits/sums/dim/clean/-): its code has changed since: defense edited-plugin/dim" in changed
-    kept = bench.purebench("run", suite, "--db", db, "--keep-old-code").stdout
+    kept = bench.process("run", suite, "--db", db, "--keep-old-code").stdout
     assert "nothing to compute" in kept
 
     fresh = str(tmp_path / "fresh.db")  # in the folder there are examples of the old attack
-    bench.purebench("run", suite, "--db", fresh, "--workers", "1")
-    bench.purebench("run", suite, "--db", db, "--workers", "1")
+    bench.process("run", suite, "--db", fresh, "--workers", "1")
+    bench.process("run", suite, "--db", db, "--workers", "1")
     after, anew = (harness.results(one).cells.set_index(["defense", "threat_model"])["linf"] for one in (db, fresh))
     assert after["none", "oblivious"] == pytest.approx(0.2, abs=1e-6)
     assert after.dropna().to_dict() == anew.dropna().to_dict()
@@ -165,12 +165,12 @@ def test_more_examples_of_an_edited_classifier_are_not_added_to_those_of_the_old
 ) -> None:
     bench = tiny_bench.at(tmp_path / "bench")
     suite, db = str(plugin.suite), str(bench.db)
-    bench.purebench("run", suite, "--db", db, "--workers", "1", "--only", "attack=clean")
+    bench.process("run", suite, "--db", db, "--workers", "1", "--only", "attack=clean")
     plugin.edit("classifier.py", "20:30", "30:40")
     plugin.ask(16)
-    bench.purebench("run", suite, "--db", db, "--workers", "1", "--only", "attack=clean")
+    bench.process("run", suite, "--db", db, "--workers", "1", "--only", "attack=clean")
     fresh = str(tmp_path / "fresh.db")
-    bench.purebench("run", suite, "--db", fresh, "--workers", "1", "--only", "attack=clean")
+    bench.process("run", suite, "--db", fresh, "--workers", "1", "--only", "attack=clean")
     one, other = (harness.results(name).examples for name in (db, fresh))
     keys = ["defense", "place"]
     assert len(one) == 32

@@ -61,7 +61,7 @@ def bench(tiny_bench: type[Bench], tmp_path: Path) -> Bench:
 
 @pytest.mark.usefixtures("with_plugin")
 def test_an_outsider_runs_beside_the_built_ins(bench: Bench) -> None:
-    bench.run("plugin", "--workers", "1")
+    bench.process("run", str(bench.suites / "plugin.yaml"), "--db", str(bench.db), "--workers", "1")
     cells = harness.results(str(bench.db)).cells
     assert set(cells["status"]) == {"done"}
     accuracy = cells.set_index(["defense", "threat_model"])["accuracy"]
@@ -71,11 +71,11 @@ def test_an_outsider_runs_beside_the_built_ins(bench: Bench) -> None:
 
 @pytest.mark.usefixtures("with_plugin")
 def test_ls_shows_the_outsider_and_says_why_another_is_broken(bench: Bench) -> None:
-    shown = bench.purebench("ls", "defenses").stdout
+    shown = bench.process("ls", "defenses").stdout
     assert "purebench-example/blur" in shown
     assert "strength" in shown
     assert "ModuleNotFoundError" in shown
-    assert "purebench_example.absent" in bench.purebench("doctor", code=2).stdout.replace("\n", "")
+    assert "purebench_example.absent" in bench.process("doctor", code=2).stdout.replace("\n", "")
 
 
 @pytest.mark.usefixtures("with_plugin")
@@ -83,13 +83,13 @@ def test_a_broken_plug_in_is_told_when_it_is_asked_for(bench: Bench, tmp_path: P
     suite = tmp_path / "asks.yaml"
     text = (Path(__file__).parent / "suites" / "plugin.yaml").read_text()
     suite.write_text(text.replace("purebench-example/blur, params: {strength: 0.25}", "purebench-example/broken"))
-    done = bench.purebench("validate", str(suite), code=2)
+    done = bench.process("validate", str(suite), code=2)
     assert "purebench-example/broken" in done.stderr
     assert "No module named" in done.stderr
 
 
 def test_without_it_the_name_is_unknown(bench: Bench) -> None:
-    done = bench.purebench("validate", str(Path(__file__).parent / "suites" / "plugin.yaml"), code=2)
+    done = bench.process("validate", str(Path(__file__).parent / "suites" / "plugin.yaml"), code=2)
     assert "purebench-example/blur" in done.stderr
 
 

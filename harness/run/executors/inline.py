@@ -40,6 +40,10 @@ class InlineExecutor:
             return [Ended(ticket, found)], {}
         return [Ended(ticket, reason=found.reason, out_of_memory=found.out_of_memory)], {}
 
+    def at_work(self, ticket: int) -> bool:
+        """Whether a job was submitted: it is done before anybody can ask."""
+        return True
+
     def cancel(self, ticket: int) -> None:
         """Forget the job; one that is being done cannot be stopped here."""
         self.given = None

@@ -89,6 +89,10 @@ class LocalExecutor:
         under_way = [*self.held, *(ticket for ticket, _ in self.busy.values())]
         return ended, {ticket: _share(self._share_of(ticket)) for ticket in under_way}
 
+    def at_work(self, ticket: int) -> bool:
+        """Whether a worker has begun with a job; where that cannot be told, whether it was handed to one."""
+        return ticket not in self.held and (self._share_of(ticket).exists() or not Path(self.shares.name).exists())
+
     def cancel(self, ticket: int) -> None:
         """Kill the worker that has the job, and put another in its place."""
         if ticket in self.held:
@@ -160,7 +164,7 @@ def _begin(driver: int, environment: Mapping[str, str]) -> None:
 
 
 def _work(work: Work, job: Job, folder: Folder, terms: Terms, share: Path) -> Done | Failed:
-    last = 0.0
+    last = -TICK
 
     def progress(fraction: float) -> None:
         nonlocal last
@@ -169,6 +173,7 @@ def _work(work: Work, job: Job, folder: Folder, terms: Terms, share: Path) -> Do
             with suppress(OSError):  # a job does not fail for want of a progress bar
                 share.write_text(f"{fraction:.4f}")
 
+    progress(0.0)
     return work(job, folder, terms, progress)
 
 

@@ -136,6 +136,10 @@ class RayExecutor:
             return Ended(ticket, found)
         return Ended(ticket, reason=found.reason, out_of_memory=found.out_of_memory)
 
+    def at_work(self, ticket: int) -> bool:
+        """Whether a task was sent; whether it has begun is not known."""
+        return True
+
     def cancel(self, ticket: int) -> None:
         """Kill the process that does the task."""
         for reference, its in list(self.flying.items()):

@@ -43,11 +43,12 @@ class Scripted:
     """Ends one job per wait, the last begun first; ``script`` says how, by job, one entry per try.
 
     An entry is a reason, an error to raise, what a job hands back, or something to call for any of these; a reason
-    ``hangs`` is one that never comes. A job without entries ends well.
+    ``hangs`` is one that never comes. A job without entries ends well. Nobody is at work the first ``idle`` times that
+    somebody asks.
     """
 
-    def __init__(self, capacity=2, script=None):
-        self.capacity, self.script = capacity, script or {}
+    def __init__(self, capacity=2, script=None, idle=0):
+        self.capacity, self.script, self.idle = capacity, script or {}, idle
         self.flying, self.begun, self.sizes, self.cancelled = {}, [], [], []
         self.most, self.closed = 0, False
 
@@ -75,6 +76,10 @@ class Scripted:
         if isinstance(what, Done):
             return Ended(ticket, what)
         return Ended(ticket, reason=what, worker_died=what == "died", out_of_memory=what == "out of memory")
+
+    def at_work(self, ticket):
+        self.idle -= 1
+        return self.idle < 0
 
     def cancel(self, ticket):
         self.cancelled.append(self.flying.pop(ticket))

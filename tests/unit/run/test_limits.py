@@ -93,6 +93,15 @@ def test_a_job_that_takes_too_long_is_cancelled_and_what_needs_it_skipped(toy, s
     assert status(store, toy.other) == "done"
 
 
+def test_a_job_that_waits_for_its_worker_loses_no_time(toy, store, silent, scripted, monkeypatch):
+    times = iter(range(0, 10_000, 100))
+    monkeypatch.setattr(scheduler.time, "monotonic", lambda: float(next(times)))
+    late = scripted(script={toy.train: ["hangs"]}, idle=20)
+    run([toy.train], store, late, silent, Limits(timeouts={"train": 50.0}))
+    assert late.cancelled == [toy.train]
+    assert late.idle == -1  # looked at twenty times, a hundred seconds each, before its clock began
+
+
 def test_the_time_limit_of_one_kind_is_none_for_another(toy, store, silent, scripted):
     executor = scripted(script={toy.train: ["hangs"], toy.craft: ["hangs"]})
     run([toy.train, toy.craft], store, executor, silent, Limits(timeouts={"train": 0.05, "craft": 0.0}))
