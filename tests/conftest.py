@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from harness.store import database
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from sqlalchemy import Connection
 
 # a loaded machine is no failure, and the same code meets the same examples
 settings.register_profile("steady", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
@@ -36,6 +40,28 @@ def _one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _databases_are_made_quickly() -> Iterator[None]:
+    """Let the migrations make the first new SQLite file, and what they have written make the others."""
+    migrate, written = database._go_forward, []
+    tables = "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY type DESC"  # then their indices
+
+    def go_forward(connection: Connection) -> None:
+        fresh = connection.dialect.name == "sqlite" and not connection.exec_driver_sql(tables).all()
+        if not (fresh and written):
+            migrate(connection)
+        if fresh and written:
+            for statement in written:
+                connection.exec_driver_sql(statement)
+        elif fresh:
+            written.extend(statement for (statement,) in connection.exec_driver_sql(tables))
+            written.append(f"INSERT INTO alembic_version VALUES ('{database.head()}')")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(database, "_go_forward", go_forward)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 import psutil
-from alembic import command
 from alembic.config import Config
+from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from filelock import FileLock, Timeout
@@ -114,7 +114,7 @@ def file_of(url: URL) -> Path | None:
 
 def head() -> str:
     """Return the schema version that this code reads and writes."""
-    revision = ScriptDirectory.from_config(_alembic()).get_current_head()
+    revision = _scripts().get_current_head()
     if revision is None:
         raise RuntimeError("expected at least one migration beside the tables")
     return revision
@@ -292,8 +292,14 @@ def _alembic() -> Config:
     return config
 
 
+@functools.cache
+def _scripts() -> ScriptDirectory:
+    """Read the migrations, which are the same as long as the process lives."""
+    return ScriptDirectory.from_config(_alembic())
+
+
 def _revisions() -> set[str]:
-    return {script.revision for script in ScriptDirectory.from_config(_alembic()).walk_revisions()}
+    return {script.revision for script in _scripts().walk_revisions()}
 
 
 def _revision(engine: Engine) -> str | None:
@@ -306,14 +312,12 @@ def _revision(engine: Engine) -> str | None:
 
 def _migrate(engine: Engine) -> None:
     """Run the migrations, all or none; of several processes that want to, one does and the others find it done."""
-    config = _alembic()
     path = file_of(engine.url)
     if path is not None:
         try:
             with lock_of(path).acquire(timeout=60), engine.begin() as connection:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")  # Python's driver begins at rows only, not at tables
-                config.attributes["connection"] = connection
-                command.upgrade(config, "head")
+                _go_forward(connection)
         except Timeout as error:
             raise UserError(
                 f"expected to bring {path} forward, but a run is writing to it; wait for its end"
@@ -322,8 +326,14 @@ def _migrate(engine: Engine) -> None:
     with engine.begin() as connection:
         if engine.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        _go_forward(connection)
+
+
+def _go_forward(connection: Connection) -> None:
+    config, scripts = _alembic(), _scripts()
+    config.attributes["connection"] = connection
+    with EnvironmentContext(config, scripts, fn=lambda revision, _: scripts._upgrade_revs("head", revision)):
+        scripts.run_env()
 
 
 def _check_revision(found: str | None, text: str) -> None:

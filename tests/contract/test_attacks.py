@@ -206,7 +206,7 @@ class TestJointThatHides(AttackContract):
     inner = True
 
     def make(self):
-        return Joint(Joint.Options(steps=60, step_size=0.1))
+        return Joint(Joint.Options(steps=30, step_size=0.2))
 
 
 @pytest.mark.slow

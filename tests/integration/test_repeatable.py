@@ -58,7 +58,8 @@ def test_a_second_run_computes_nothing_and_says_so(tiny: Bench) -> None:
     pd.testing.assert_frame_equal(outcomes(tiny), before, check_exact=True)
 
 
-@pytest.mark.parametrize("workers", ["1", pytest.param("4", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["1", "4"])
 def test_another_database_trained_and_run_by_others_is_equal_to_the_last_digit(
     tiny: Bench, tmp_path: Path, workers: str
 ) -> None:
@@ -100,7 +101,7 @@ def test_a_killed_run_continues_to_the_same_table(tiny: Bench, tmp_path: Path, f
     unfinished = harness.results(str(bench.db)).cells
     assert (unfinished["status"] == "missing").any(), "the kill came too late to test anything"
 
-    bench.run("tiny", "--workers", "2")
+    bench.run("tiny", "--workers", "1")
     pd.testing.assert_frame_equal(outcomes(bench), outcomes(tiny), check_exact=True)
     pd.testing.assert_frame_equal(table(bench), table(tiny), check_exact=True)
     status = bench.purebench("status", "--db", str(bench.db)).stdout
