@@ -164,16 +164,19 @@ def _begin(driver: int, environment: Mapping[str, str]) -> None:
 
 
 def _work(work: Work, job: Job, folder: Folder, terms: Terms, share: Path) -> Done | Failed:
-    last = -TICK
+    last = 0.0
+
+    def tell(fraction: float) -> None:
+        with suppress(OSError):  # a job does not fail for want of a progress bar
+            share.write_text(f"{fraction:.4f}")
 
     def progress(fraction: float) -> None:
         nonlocal last
         if time.monotonic() - last > TICK:
             last = time.monotonic()
-            with suppress(OSError):  # a job does not fail for want of a progress bar
-                share.write_text(f"{fraction:.4f}")
+            tell(fraction)
 
-    progress(0.0)
+    tell(0.0)
     return work(job, folder, terms, progress)
 
 
