@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
-from rich.console import Console
 
+from harness.console import err as _err
+from harness.console import out as _out
 from harness.core.errors import UserError
+from harness.core.printable import printable
 
 if TYPE_CHECKING:
     from harness.suite.suite import Suite
@@ -253,7 +255,7 @@ def compare(
             _out().print(part)
     else:
         write = comparison_text.markdown if form == Format.MARKDOWN else comparison_text.as_json
-        sys.stdout.write(write(found))
+        sys.stdout.write(printable(write(found)))
 
 
 @app.command()
@@ -329,7 +331,7 @@ def ls(
         raise UserError(f"expected one of {', '.join(known)}, got {kind!r}; {nearest(kind, known)}")
     for name in known if kind is None else [kind]:
         if markdown and name not in shown:
-            sys.stdout.write(screen.components_markdown(name[:-1], catalog.components(name[:-1])))
+            sys.stdout.write(printable(screen.components_markdown(name[:-1], catalog.components(name[:-1]))))
         elif name in shown:
             _out().print(screen.files_table(name, shown[name]()))
         else:
@@ -449,15 +451,6 @@ def _doubts(suite: Suite) -> None:
         warn(_err(), doubt)
 
 
-def _out() -> Console:
-    # a pipe has no width of its own: wide enough that tables are not squeezed
-    return Console() if sys.stdout.isatty() else Console(width=160)
-
-
-def _err() -> Console:
-    return Console(stderr=True) if sys.stderr.isatty() else Console(stderr=True, width=160)
-
-
 def main() -> None:
     """Run the command line and leave with its exit code."""
     from harness.doctor import guard
@@ -468,7 +461,7 @@ def main() -> None:
         app()
     except UserError as error:
         for problem in error.problems:
-            sys.stderr.write(f"{problem}\n")
+            sys.stderr.write(printable(f"{problem}\n"))
         sys.exit(MISTAKE)
     except (SystemExit, KeyboardInterrupt) as end:
         # typer makes an exit code of Ctrl-C
@@ -484,7 +477,7 @@ def main() -> None:
             f"this is a bug of purebench {metadata.version('purebench')} "
             f"(Python {platform.python_version()}, {platform.platform()}); please report it with what follows\n"
         )
-        traceback.print_exc()
+        sys.stderr.write(printable(traceback.format_exc()))
         sys.exit(BUG)
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from typing import TYPE_CHECKING
 
+from reports.csv_file import Cells
 from reports.parts import QUANTITIES
 
 if TYPE_CHECKING:
@@ -28,8 +28,7 @@ def attention_csv(studies: Sequence[Study]) -> str:
     ``n`` is the number of examples. Shares are in [0, 1].
     """
     text = io.StringIO()
-    writer = csv.DictWriter(text, HEAD, lineterminator="\n")
-    writer.writeheader()
+    writer = Cells(text, HEAD)
     for study in studies:
         for table, part in study.parts:
             for quantity in QUANTITIES:

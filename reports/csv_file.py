@@ -6,10 +6,14 @@ import csv
 import io
 from typing import TYPE_CHECKING
 
+from harness.core.printable import inert
 from reports.facts import FACTS
 from reports.row import Group
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from typing import TextIO
+
     from reports.certified import Line
     from reports.entry import Accuracy, Entry
     from reports.evidence import Flag
@@ -28,6 +32,23 @@ HEAD = (
 )
 
 
+class Cells:
+    """Writes rows of cells, none of which a spreadsheet takes for a formula; begins with the head."""
+
+    def __init__(self, file: TextIO, head: Sequence[str]) -> None:
+        self.writer = csv.DictWriter(file, head, lineterminator="\n")
+        self.writer.writeheader()
+
+    def writerow(self, row: Mapping[str, object]) -> None:
+        """Write a row."""
+        self.writer.writerow({key: inert(value) for key, value in row.items()})
+
+    def writerows(self, rows: Iterable[Mapping[str, object]]) -> None:
+        """Write several."""
+        for row in rows:
+            self.writerow(row)
+
+
 def csv_text(board: Leaderboard) -> str:
     """Return the file's text.
 
@@ -43,8 +64,7 @@ def csv_text(board: Leaderboard) -> str:
     and ``attack`` names the certificate.
     """
     text = io.StringIO()
-    writer = csv.DictWriter(text, HEAD, lineterminator="\n")
-    writer.writeheader()
+    writer = Cells(text, HEAD)
     for section in board.sections:
         writer.writerows(map(_cell, (*section.entries, *section.elsewhere)))
         for one in section.boards:

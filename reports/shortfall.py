@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from harness.core.errors import UserError
 from harness.core.minimum import Met
 from harness.core.threat import Norm
 from harness.suite.source import parse
@@ -229,7 +231,11 @@ def _flow(pairs: Iterable[tuple[str, Sequence[str]]]) -> str:
 @cache
 def _word(name: str) -> str:
     """Write a name so that it is read as the same text."""
-    return name if parse(name, name).data == name else f'"{name}"'
+    try:
+        plain = parse(f"[{name}]", name).data == [name]
+    except UserError:
+        plain = False
+    return name if plain else json.dumps(name, ensure_ascii=not name.isprintable())  # which YAML reads too
 
 
 def _number(eps: float) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.core.errors import UserError
+from harness.core.printable import printable
 from harness.folders import check_writable
 from harness.store.frames import results
 from harness.store.provenance import provenance
@@ -84,7 +85,7 @@ def _replace(path: Path, text: str) -> Path:
     beside = Path(name)
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+            file.write(printable(text))
         beside.chmod(0o644)
         beside.replace(path)
     except BaseException:

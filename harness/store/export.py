@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.core.errors import UserError
+from harness.core.printable import inert
 from harness.folders import check_writable
 from harness.store.frames import results
 
@@ -46,6 +47,6 @@ def _write(frame: pd.DataFrame, path: Path, kind: str) -> Path:
         if kind == "parquet":
             frame.to_parquet(beside, engine="pyarrow", index=False)
         else:
-            frame.to_csv(beside, index=False, lineterminator="\n")
+            frame.map(inert).to_csv(beside, index=False, lineterminator="\n")
         beside.replace(path)
     return path

@@ -57,6 +57,10 @@ class Bench:
         return [sys.executable, "-P", "-m", "harness.cli", *words]
 
     def purebench(self, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        """Run a command, which leaves with a code."""
+        return self._left(self.any(*words), code)
+
+    def any(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run a command in this process, which has imported already what others would have to."""
         out, err, left = io.StringIO(), io.StringIO(), None
         with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
@@ -66,7 +70,7 @@ class Bench:
                 cli.main()
             except SystemExit as end:
                 left = end.code
-        return self._left(subprocess.CompletedProcess(words, left or 0, out.getvalue(), err.getvalue()), code)
+        return subprocess.CompletedProcess(words, left or 0, out.getvalue(), err.getvalue())
 
     def process(self, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
         """Run a command in a process of its own, as where packages were installed or edited meanwhile."""

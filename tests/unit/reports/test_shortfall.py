@@ -21,6 +21,7 @@ from reports.leaderboard import read_leaderboard
 from reports.markdown import markdown
 from reports.robustbench_json import model_info
 from reports.row import Group
+from reports.shortfall import _word
 from reports.terminal import leaderboard_tables
 
 GRADIENT = {"steps": 10, "eot": 4, "queries": 0}
@@ -446,3 +447,8 @@ def test_a_comparison_sets_the_worst_cases_apart_that_rank_nowhere(unequal, tria
         "pure, Linf 0.2": False,
         "easy, Linf 0.2": True,
     }
+
+
+@pytest.mark.parametrize("name", ["linf-0.2", "@SUM", "a, b", "x]", "a: b", 'q"uote', "\x1b[2J", "\x9bz", "# c", ""])
+def test_any_name_is_written_so_that_yaml_reads_it_again(name):
+    assert yaml.safe_load(f"[{_word(name)}]") == [name]
