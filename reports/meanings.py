@@ -184,4 +184,9 @@ MEANINGS = (
         "this harness",
     ),
     Meaning("votes", "Several purified copies of an image vote on its class.", f"{_LEE}; {_KASSIS}"),
+    Meaning(
+        "unclipped",
+        "Purified pixels may lie beyond [0, 1]: the classifier sees what is no image, and may be less sure of it.",
+        "this harness",
+    ),
 )

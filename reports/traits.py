@@ -66,3 +66,9 @@ def votes(evidence: Evidence) -> Flag:
     number = int(evidence.traits["votes"]) if evidence.traits else None
     sentence = "an image is purified several times and classified by majority, so its price and gradient are of all"
     return _trait("votes", None if number is None else number > 1, sentence, float(number or 0), str(number or ""))
+
+
+def unclipped(evidence: Evidence) -> Flag:
+    """Fire where purified pixels may lie beyond [0, 1]."""
+    holds = evidence.traits.get("unclipped", False) if evidence.traits else None
+    return _trait("unclipped", holds, "its purified pixels may lie beyond [0, 1], where no image is")

@@ -361,6 +361,7 @@ FLAGS: tuple[Callable[[Evidence], Flag], ...] = (
     *(oblivious_only, only_bpda, surrogate_gradient),
     *FAULTS,
     *(traits.random, traits.optimises, traits.batch_mates, traits.oracle, traits.own_classifier, traits.votes),
+    traits.unclipped,
 )
 
 #: those that say something of a classifier without a defense

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from harness import bounds
-from harness.core.errors import UserError
 from harness.core.result import Cost, Fault, Outcome
 from harness.core.threat import Norm, ThreatModel
 from harness.run.metrics.attention import Probe, Seen, by_head, last_and_mean, variation
+from harness.run.purify import purify
 from harness.run.voting import ballot, copies
 
 if TYPE_CHECKING:
-    from harness.core.contracts import Certificate, Defense, Nets, Oracle
+    from harness.core.contracts import Certificate, Defense, Nets
     from harness.draws import Draws
     from harness.run.meter import Meter
 
@@ -169,16 +169,8 @@ class Judge:
 
     def _purify(self, x: Tensor, clean: Tensor, draws: Draws) -> Tensor:
         """Return the purified images; an oracle, and nobody else, is shown the clean ones."""
-        if self.defense.traits.oracle:
-            purified = cast("Oracle", self.defense).purify(x, self.nets, draws, clean=clean)
-        else:
-            purified = self.defense.purify(x, self.nets, draws)
-        if purified.shape != x.shape:
-            name, wanted = type(self.defense).__name__, tuple(x.shape)
-            raise UserError(
-                f"expected purified images {wanted} from {name}, got {tuple(purified.shape)}; repair purify"
-            )
-        return purified
+        shown = {"clean": clean} if self.defense.traits.oracle else {}
+        return purify(self.defense, x, self.nets, draws, **shown)
 
     def _measure(
         self,

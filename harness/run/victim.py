@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from harness.core.threat import Knowledge
 from harness.draws import Draws
 from harness.run.gauge import Gauge
+from harness.run.purify import purify
 from harness.run.voting import copies, pooled
 
 if TYPE_CHECKING:
@@ -121,10 +122,10 @@ class DefendedVictim:
         if self.defense is None:
             seen = x
         elif self.knowledge is not Knowledge.BPDA:
-            seen = self.defense.purify(x, self.nets, draws)
+            seen = purify(self.defense, x, self.nets, draws)
         else:
             with torch.no_grad():
-                purified = self.defense.purify(x.detach(), self.nets, draws)
+                purified = purify(self.defense, x.detach(), self.nets, draws)
             # x - x.detach() is exactly zero forwards and has the identity for its gradient
             seen = purified + (x - x.detach())
         logits: Tensor = self.classifier(seen)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from harness.core.contracts import own_classifier
 from harness.core.errors import UserError
 from harness.core.job import Craft, Evaluate, Job, Terms, Train
+from harness.core.printable import printable
 from harness.core.result import Artifact, Cost, Done, Failed, Outcome
 from harness.core.sources import craft_code, judge_code, training_code, with_craft
 from harness.core.threat import Knowledge
@@ -43,23 +44,44 @@ if TYPE_CHECKING:
 
     Progress = Callable[[float], None]
 
+#: characters of an error's message that are kept
+LONGEST = 2000
+
 
 def attempt(job: Job, folder: Folder, terms: Terms, progress: Progress) -> Done | Failed:
-    """Do a job; return what it brought, or the reason why it failed. Never raises."""
+    """Do a job; return what it brought, or the reason why it failed. Raises what interrupts a person's own process."""
     try:
         return do(job, folder, terms, progress)
     except UserError as error:
-        return Failed(str(error))
-    except (Exception, SystemExit) as error:  # a library that wants to quit ends its own job, not the run
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        said = f"{type(error).__name__}: {error} (at {Path(place.filename).name}:{place.lineno})"
-        return Failed(said, out_of_memory=_out_of_memory(error))
+        return Failed(printable(_said(error)))
+    except (
+        Exception,
+        SystemExit,
+        GeneratorExit,
+    ) as error:  # a library that wants to quit ends its own job, not the run
+        return failed(error)
+
+
+def failed(error: BaseException) -> Failed:
+    """Return the reason why a job failed: what kind of error came, what it says, and where."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" (at {Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return Failed(printable(f"{type(error).__name__}: {_said(error)}{place}"), out_of_memory=_out_of_memory(error))
+
+
+def _said(error: BaseException) -> str:
+    """Return an error's message, as far as it can be had; a plug-in may raise what cannot be printed."""
+    try:
+        said = str(error)
+    except BaseException:
+        return "(its message cannot be printed)"
+    return said if len(said) <= LONGEST else f"{said[:LONGEST]} ... ({len(said)} characters)"
 
 
 def _out_of_memory(error: BaseException) -> bool:
     """Whether an error says that there was no memory left; on a CPU torch says so in words only."""
-    words = ("out of memory", "can't allocate memory", "not enough memory")
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(word in str(error) for word in words)
+    words, said = ("out of memory", "can't allocate memory", "not enough memory"), _said(error)
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(word in said for word in words)
 
 
 def do(job: Job, folder: Folder, terms: Terms, progress: Progress) -> Done:

@@ -51,9 +51,10 @@ class CellRow(Table):
     """A cell by its identity: the components, by digest, and the seeds.
 
     ``random`` and ``traits`` say what the defense is, for who reads without building it, and take no part in the
-    identity: ``traits`` has those of its contract by name, ``knowledge``, what an attacker can follow through it,
-    ``pixels``, the values of an image, ``classes``, how many labels there are, and ``effort``, what the attack spends
-    on one image. None, or without some of these, in cells that were last run before they were recorded.
+    identity: ``traits`` has those of its contract by name, ``unclipped`` where it is, ``knowledge``, what an attacker
+    can follow through it, ``pixels``, the values of an image, ``classes``, how many labels there are, and ``effort``,
+    what the attack spends on one image. None, or without some of these, in cells that were last run before they were
+    recorded.
 
     ``current`` says which of its results are read, where there are some of different weights or code: those that a run
     measured last, or found to be of the weights and the code at hand.

@@ -220,7 +220,8 @@ def _traits(defense: Any, card: DataCard, attack: Resolved | None) -> dict[str, 
     followed = [knowledge.value for knowledge in _followed(defense, card)]
     spent = {} if attack is None else {"effort": vars(effort_of(attack.built, attack.spec.params))}
     images = {"pixels": math.prod(card.shape), "classes": card.n_classes}
-    return {**vars(defense.traits), "knowledge": followed, **images, **spent}
+    beyond = {"unclipped": True} if getattr(defense, "unclipped", False) else {}
+    return {**vars(defense.traits), **beyond, "knowledge": followed, **images, **spent}
 
 
 def _followed(defense: Any, card: DataCard) -> list[Knowledge]:

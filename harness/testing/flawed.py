@@ -224,6 +224,25 @@ class Levelled(_Flawed):
         return (x - x.mean((1, 2, 3), keepdim=True) + x.mean()).clamp(0.0, 1.0)
 
 
+class Bright(_Flawed):
+    """Stretches the range of the pixels beyond that of images."""
+
+    Options = NoOptions
+    unclipped = True
+
+    def __init__(self, options: NoOptions) -> None:
+        self.options = options
+
+    @property
+    def traits(self) -> Traits:
+        """Fixed."""
+        return Traits(random=False, differentiable=True)
+
+    def purify(self, x: Tensor, nets: Nets, draws: Draws) -> Tensor:
+        """Return the images with 1.5 times their contrast."""
+        return GREY + 1.5 * (x - GREY)
+
+
 class Peeking(_Flawed):
     """Is shown the clean image and returns it."""
 
@@ -283,5 +302,5 @@ def _named(*components: type) -> dict[str, str]:
 
 
 #: by registered name, what the registry loads: defenses, and attacks
-FLAWED = _named(Rounded, Rooted, Scattered, Saturated, Softened, Torn, Drowned, Levelled, Peeking)
+FLAWED = _named(Rounded, Rooted, Scattered, Saturated, Softened, Torn, Drowned, Levelled, Bright, Peeking)
 FAILING = _named(Lost, Greedy)

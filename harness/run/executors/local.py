@@ -21,6 +21,7 @@ from loky import ProcessPoolExecutor
 from loky.process_executor import BrokenProcessPool
 
 from harness.core.job import Terms
+from harness.core.printable import printable
 from harness.core.result import Done, Failed
 from harness.run.executors.processes import settle, start
 from harness.run.scheduler import Ended
@@ -44,7 +45,10 @@ def attempt(job: Job, folder: Folder, terms: Terms, progress: Progress) -> Done 
     """Do a job; torch is imported here, in the worker, and never in the driver."""
     from harness.run import work
 
-    return work.attempt(job, folder, terms, progress)
+    try:
+        return work.attempt(job, folder, terms, progress)
+    except BaseException as error:  # nobody interrupts a worker by an exception: a plug-in did, and ends its own job
+        return work.failed(error)
 
 
 class LocalExecutor:
@@ -122,6 +126,8 @@ class LocalExecutor:
         except BrokenProcessPool as error:
             worker.replace()
             return Ended(ticket, reason=f"the worker died ({str(error).splitlines()[0]})", worker_died=True)
+        except Exception as error:  # what a job brought did not survive the way here
+            return Ended(ticket, reason=printable(f"expected a result that can be sent, got {type(error).__name__}"))
         if isinstance(found, Done):
             return Ended(ticket, found)
         return Ended(ticket, reason=found.reason, out_of_memory=found.out_of_memory)

@@ -391,6 +391,7 @@ def base():
         ("batchwise", True, "batch-mates"),
         ("oracle", True, "oracle"),
         ("votes", 5, "votes"),
+        ("unclipped", True, "unclipped"),
     ],
 )
 def test_traits_fire_by_the_defenses_own_account(trial, base, trait, value, name):

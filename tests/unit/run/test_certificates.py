@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -84,6 +85,7 @@ class HalfSpace(nn.Module):
 class Blurry:
     """Adds noise of its own: random by itself."""
 
+    unclipped: ClassVar[bool] = True
     tau: float = 0.0
     votes: int = 1
 
@@ -329,6 +331,8 @@ def test_whatever_the_batch_size_the_job_has_the_same_numbers(suite, home, done,
 
 class Noisy:
     """The smoothing noise as a defense, without clipping: what votes about it say is the smoothed classifier."""
+
+    unclipped = True
 
     def __init__(self, purify=None):
         self.then = purify

@@ -18,6 +18,7 @@ class Squash:
     """Squares the pixels and adds a little noise: differentiable, its Jacobian is diag(2 x)."""
 
     traits = Traits(random=True, differentiable=True)
+    unclipped = True
 
     def purify(self, x, nets, draws):
         return x**2 + 0.01 * draws.at("noise").normal(1, 8, 8)
