@@ -27,7 +27,8 @@ def inert(value: object) -> object:
     """Return a cell of a CSV file; a text that a spreadsheet would take for a formula gets an apostrophe in front."""
     if not isinstance(value, str):
         return value
-    return printable(f"'{value}" if value.startswith(_FORMULA) and not _is_number(value) else value)
+    formula = value.startswith(_FORMULA) and len(value) > 1 and not _is_number(value)
+    return printable(f"'{value}" if formula else value)
 
 
 def _is_number(text: str) -> bool:

@@ -47,6 +47,12 @@ def _write(frame: pd.DataFrame, path: Path, kind: str) -> Path:
         if kind == "parquet":
             frame.to_parquet(beside, engine="pyarrow", index=False)
         else:
-            frame.map(inert).to_csv(beside, index=False, lineterminator="\n")
+            from pandas.api.types import is_numeric_dtype
+
+            told = frame.copy(deep=False)
+            for name, column in frame.items():
+                if not is_numeric_dtype(column):
+                    told[name] = column.map(inert)
+            told.to_csv(beside, index=False, lineterminator="\n")
         beside.replace(path)
     return path

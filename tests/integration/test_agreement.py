@@ -110,8 +110,12 @@ def by_torchattacks(net: nn.Module, x: Tensor, y: Tensor, norm: Norm, eps: float
     return torchattacks.PGDL2(net.eval(), eps_for_division=1e-20, **told)(x, y)
 
 
+def slow(*values: object) -> object:
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize("library", [by_foolbox, by_torchattacks])
-@pytest.mark.parametrize(("norm", "eps"), [(Norm.LINF, 2 / 255), (Norm.LINF, 8 / 255), (Norm.L2, 0.5)])
+@pytest.mark.parametrize(("norm", "eps"), [slow(Norm.LINF, 2 / 255), (Norm.LINF, 8 / 255), (Norm.L2, 0.5)])
 @pytest.mark.parametrize("name", NETS)
 def test_pgd_agrees_with_libraries(real, name, norm, eps, library):
     net, x, y = real(name)
@@ -125,10 +129,6 @@ def test_pgd_agrees_with_libraries(real, name, norm, eps, library):
 
 
 # ---------------------------------------------------------------------- AutoAttack through the harness
-
-
-def slow(*values: object) -> object:
-    return pytest.param(*values, marks=pytest.mark.slow)
 
 
 @pytest.mark.parametrize(

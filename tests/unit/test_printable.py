@@ -46,7 +46,7 @@ def test_a_cell_that_a_spreadsheet_would_compute_is_text(text):
     assert inert(text) == printable(f"'{text}")
 
 
-@pytest.mark.parametrize("value", [-0.5, 3, None, "", "-0.5", "+1e-3", "mae-pure", "1="])
+@pytest.mark.parametrize("value", [-0.5, 3, None, "", "-0.5", "+1e-3", "mae-pure", "1=", "-"])
 def test_numbers_and_other_words_stay(value):
     assert inert(value) == value
 
