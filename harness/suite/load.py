@@ -13,7 +13,7 @@ from harness.suite import shipped
 from harness.suite.components import Resolver, read_file
 from harness.suite.families import is_family, members, spelled_out, tied
 from harness.suite.grid import Grid, Shelf, probe_spec
-from harness.suite.matrix import label_problems, points, source_of
+from harness.suite.matrix import MOST_POINTS, label_problems, points, size, source_of
 from harness.suite.ranges import budget, lengths
 from harness.suite.schema import AXES, THREAT_PARAMS, Block, Evaluation, Metrics, SuiteFile, ThreatParams
 from harness.suite.sentences import check, salvage
@@ -21,7 +21,7 @@ from harness.suite.source import Document, Path, parse
 from harness.suite.suite import Suite
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from harness.core.cell import Labels
     from harness.core.spec import Spec
@@ -104,11 +104,23 @@ class _Draft:
         blocks = self._blocks()
         names = {axis: self.names.get(axis, []) for axis in AXES}
         grid = Grid(shelf, evaluation, probe, self.document)
-        asked = points(blocks, names)
+        asked = points(blocks, names) if self._bounded(blocks, names) else {}
         members = grid.members(asked, blocks)
         self.grid_problems = grid.problems
         self._in_range(shelf, asked)
         return members
+
+    def _bounded(self, blocks: Mapping[int, Block], names: Mapping[str, list[str]]) -> bool:
+        """Say so where a matrix names too many points to look at, or leaves none of those that it names."""
+        asked = size(blocks.values(), names)
+        at = ("matrix",) if "matrix" in self.data else ()
+        if asked > MOST_POINTS:
+            sentence = f"expected a matrix of at most {MOST_POINTS} cells, got one of {asked}"
+            self.own.append(self.document.problem(at, sentence, "cross less in a block, or divide the suite"))
+        elif asked and not points(blocks, names):
+            sentence = "expected a cell that is left to measure, but the matrix excludes every one"
+            self.own.append(self.document.problem(at, sentence))
+        return asked <= MOST_POINTS
 
     def _in_range(self, shelf: Shelf, asked: Iterable[Labels]) -> None:
         """Hold budgets, and the steps of attacks, against the images that they meet."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,19 @@ if TYPE_CHECKING:
 
 #: plural axis -> names of its entries
 Names = Mapping[str, Sequence[str]]
+
+#: points that a suite may name, the excluded ones counted: several times the largest board, and looked at in seconds
+MOST_POINTS = 5_000
+
+
+def size(blocks: Iterable[Block], names: Names) -> int:
+    """Return how many points blocks name at most, before any is left out."""
+    total = 0
+    for block in blocks:
+        axes = [axis for axis in AXES if axis != "certificates"]
+        crossed = math.prod(len(rows) for rows in _dimensions(block, names, axes))
+        total += crossed * max(1, len(block.crafted_on)) + len(block.include)
+    return total
 
 
 def points(blocks: Mapping[int, Block], names: Names) -> dict[Labels, int]:

@@ -26,7 +26,10 @@ AXES = {
 #: axes that a cell with a certificate does not have
 ATTACKING = ("attacks", "threat_models")
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/+-]*$")]
+#: characters of a name, in tables and on the ways between files
+LONGEST_NAME = 100
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/+-]*$", max_length=LONGEST_NAME)]
 
 
 def _as_tuple(value: Any) -> Any:
@@ -256,7 +259,7 @@ class Block(_Schema):
 
 
 #: how many: as many as every database can hold
-Count = Annotated[int, Field(ge=1, lt=2**31)]
+Count = Annotated[int, Field(ge=1, le=10_000_000)]
 
 
 class Evaluation(_Schema):
@@ -339,7 +342,11 @@ class Execution(_Schema):
 class SuiteFile(_Schema):
     """A benchmark: axes, how they are crossed, and what is measured."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", description="what the database files the results under")
+    name: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9._-]*$",
+        max_length=LONGEST_NAME,
+        description="what the database files the results under",
+    )
     title: str = Field("", description="heading of the report")
     datasets: tuple[Entry, ...] = Field(min_length=1, description="where images come from")
     classifiers: tuple[Entry, ...] = Field(min_length=1, description="what is defended")

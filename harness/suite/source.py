@@ -19,6 +19,9 @@ Path = tuple[str | int, ...]
 #: more values than anybody writes; aliases of aliases can multiply without bound
 MOST_VALUES = 100_000
 
+#: characters of a file, and of one value in it: a hundred times what anybody writes, and read in a second or two
+MOST_CHARACTERS, LONGEST_VALUE = 200_000, 4_096
+
 _PREFIX = "tag:yaml.org,2002:"
 _PLAIN = {_PREFIX + kind for kind in ("str", "int", "float", "bool", "null")}
 _MERGE = _PREFIX + "merge"
@@ -133,6 +136,10 @@ class _Walk:
             )
             return None
         kind = node.tag.removeprefix(_PREFIX)
+        if kind != "int" and len(node.value) > LONGEST_VALUE:  # an integer has a limit of its own
+            sentence = f"expected a value of at most {LONGEST_VALUE} characters, got {len(node.value)}"
+            self.refused.append(self.problem(node, path, sentence, "shorten it"))
+            return None
         form = _MEANINGS.get(kind, (r"(?s).*",))[0]
         if re.fullmatch(form, node.value) is None:  # a tag may promise what the text is not
             self.refused.append(self.problem(node, path, f"expected a value of type !!{kind}, got {node.value[:60]!r}"))
@@ -195,6 +202,9 @@ def parse(text: str, name: str) -> Document:
         UserError: if the text is no YAML, holds more than one document, or carries tags other than those of plain
             values: nothing in a file can name code to run.
     """
+    if len(text) > MOST_CHARACTERS:
+        sentence = f"expected a file of at most {MOST_CHARACTERS} characters, got {len(text)}"
+        raise UserError(Problem(sentence, f"{name}:1", remedy="divide it"))
     try:
         loader = _Loader(text)
         try:
