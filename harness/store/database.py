@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 import psutil
+from alembic import command
 from alembic.config import Config
-from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from filelock import FileLock, Timeout
@@ -330,10 +330,9 @@ def _migrate(engine: Engine) -> None:
 
 
 def _go_forward(connection: Connection) -> None:
-    config, scripts = _alembic(), _scripts()
+    config = _alembic()
     config.attributes["connection"] = connection
-    with EnvironmentContext(config, scripts, fn=lambda revision, _: scripts._upgrade_revs("head", revision)):
-        scripts.run_env()
+    command.upgrade(config, "head")
 
 
 def _check_revision(found: str | None, text: str) -> None:

@@ -104,23 +104,24 @@ class _Draft:
         blocks = self._blocks()
         names = {axis: self.names.get(axis, []) for axis in AXES}
         grid = Grid(shelf, evaluation, probe, self.document)
-        asked = points(blocks, names) if self._bounded(blocks, names) else {}
+        asked = self._points(blocks, names)
         members = grid.members(asked, blocks)
         self.grid_problems = grid.problems
         self._in_range(shelf, asked)
         return members
 
-    def _bounded(self, blocks: Mapping[int, Block], names: Mapping[str, list[str]]) -> bool:
-        """Say so where a matrix names too many points to look at, or leaves none of those that it names."""
-        asked = size(blocks.values(), names)
-        at = ("matrix",) if "matrix" in self.data else ()
-        if asked > MOST_POINTS:
-            sentence = f"expected a matrix of at most {MOST_POINTS} cells, got one of {asked}"
+    def _points(self, blocks: Mapping[int, Block], names: Mapping[str, list[str]]) -> dict[Labels, int]:
+        """Return the points of a matrix; say so where they are too many to look at, or none is left."""
+        number, at = size(blocks.values(), names), ("matrix",) if "matrix" in self.data else ()
+        if number > MOST_POINTS:
+            sentence = f"expected a matrix of at most {MOST_POINTS} cells, got one of {number}"
             self.own.append(self.document.problem(at, sentence, "cross less in a block, or divide the suite"))
-        elif asked and not points(blocks, names):
+            return {}
+        found = points(blocks, names)
+        if number and not found:
             sentence = "expected a cell that is left to measure, but the matrix excludes every one"
             self.own.append(self.document.problem(at, sentence))
-        return asked <= MOST_POINTS
+        return found
 
     def _in_range(self, shelf: Shelf, asked: Iterable[Labels]) -> None:
         """Hold budgets, and the steps of attacks, against the images that they meet."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 #: plural axis -> names of its entries
 Names = Mapping[str, Sequence[str]]
 
-#: points that a suite may name, the excluded ones counted: several times the largest board, and looked at in seconds
+#: points that a suite may name, the excluded ones counted; twice as many take five seconds of a core to look at
 MOST_POINTS = 5_000
 
 

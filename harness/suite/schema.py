@@ -258,7 +258,7 @@ class Block(_Schema):
         return self
 
 
-#: how many: as many as every database can hold
+#: how many: of examples and of repeats more than any dataset or board has
 Count = Annotated[int, Field(ge=1, le=10_000_000)]
 
 

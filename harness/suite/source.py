@@ -19,7 +19,7 @@ Path = tuple[str | int, ...]
 #: more values than anybody writes; aliases of aliases can multiply without bound
 MOST_VALUES = 100_000
 
-#: characters of a file, and of one value in it: a hundred times what anybody writes, and read in a second or two
+#: characters of a file, forty times the longest that ships, and of one value in it, as of the longest path
 MOST_CHARACTERS, LONGEST_VALUE = 200_000, 4_096
 
 _PREFIX = "tag:yaml.org,2002:"

@@ -5,7 +5,7 @@ No suite can name them by themselves: a test that wants them puts ``FLAWED`` and
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -26,9 +26,13 @@ GREY = 0.5
 
 
 class _Flawed:
-    """Refuses nothing: whoever is refused would not meet the flaw."""
+    """Refuses nothing: whoever is refused would not meet the flaw; has no options unless it says so."""
 
     version: ClassVar[int] = 1
+    Options: ClassVar[type[BaseOptions]] = NoOptions
+
+    def __init__(self, options: Any) -> None:
+        self.options = options
 
     def refuses(self, setting: Setting) -> str | None:
         """Refuse nothing."""
@@ -43,9 +47,6 @@ class Rounded(_Flawed):
 
         levels: int = Field(4, ge=2, description="values that a pixel may have, evenly from 0 to 1")
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
-
     @property
     def traits(self) -> Traits:
         """Fixed; the claim of a gradient is a lie."""
@@ -54,16 +55,12 @@ class Rounded(_Flawed):
     def purify(self, x: Tensor, nets: Nets, draws: Draws) -> Tensor:
         """Return the nearest levels; their derivative is zero, where a constant would have none."""
         steps = self.options.levels - 1
-        return (x * steps).round() / steps
+        found: Tensor = (x * steps).round() / steps
+        return found
 
 
 class Rooted(_Flawed):
     """Takes a root and squares it, which changes nothing; but at 0 a root has no finite slope, and attacks get none."""
-
-    Options = NoOptions
-
-    def __init__(self, options: NoOptions) -> None:
-        self.options = options
 
     @property
     def traits(self) -> Traits:
@@ -77,11 +74,6 @@ class Rooted(_Flawed):
 
 class Scattered(_Flawed):
     """Adds ripples too small to change a class and too steep to follow: gradients of two draws share no direction."""
-
-    Options = NoOptions
-
-    def __init__(self, options: NoOptions) -> None:
-        self.options = options
 
     @property
     def traits(self) -> Traits:
@@ -116,9 +108,6 @@ class Saturated(_Flawed):
         net: Recipe = Field(description="the classifier whose logits are multiplied")
         factor: Number = Field(1e4, gt=0, description="by what")
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
-
     @property
     def traits(self) -> Traits:
         """Fixed, with a classifier of its own."""
@@ -141,9 +130,6 @@ class Softened(_Flawed):
 
         net: Recipe = Field(description="the classifier whose softmax is taken")
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
-
     @property
     def traits(self) -> Traits:
         """Fixed, with a classifier of its own."""
@@ -165,9 +151,6 @@ class Torn(_Flawed):
         """How bright."""
 
         level: Number = Field(0.3, ge=0, le=1, description="mean pixel above which there are such")
-
-    def __init__(self, options: Options) -> None:
-        self.options = options
 
     @property
     def traits(self) -> Traits:
@@ -192,9 +175,6 @@ class Drowned(_Flawed):
         chance: Number = Field(0.3, ge=0, le=1, description="probability that an image is drowned, at each draw")
         votes: int = Field(1, ge=1, description="how often it is purified, to be classified by majority")
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
-
     @property
     def traits(self) -> Traits:
         """Random; an image that is not drowned has its own gradient."""
@@ -209,11 +189,6 @@ class Drowned(_Flawed):
 class Levelled(_Flawed):
     """Brings every image to the mean brightness of its batch, so that what becomes of it depends on the others."""
 
-    Options = NoOptions
-
-    def __init__(self, options: NoOptions) -> None:
-        self.options = options
-
     @property
     def traits(self) -> Traits:
         """Fixed; looks across its batch."""
@@ -227,11 +202,7 @@ class Levelled(_Flawed):
 class Bright(_Flawed):
     """Stretches the range of the pixels beyond that of images."""
 
-    Options = NoOptions
-    unclipped = True
-
-    def __init__(self, options: NoOptions) -> None:
-        self.options = options
+    unclipped: ClassVar[bool] = True
 
     @property
     def traits(self) -> Traits:
@@ -245,11 +216,6 @@ class Bright(_Flawed):
 
 class Peeking(_Flawed):
     """Is shown the clean image and returns it."""
-
-    Options = NoOptions
-
-    def __init__(self, options: NoOptions) -> None:
-        self.options = options
 
     @property
     def traits(self) -> Traits:

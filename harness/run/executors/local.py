@@ -44,6 +44,7 @@ TICK = 0.2
 def attempt(job: Job, folder: Folder, terms: Terms, progress: Progress) -> Done | Failed:
     """Do a job; torch is imported here, in the worker, and never in the driver."""
     from harness.run import work
+    from harness.run.executors import preload  # noqa: F401 - where it was not imported before the fork
 
     try:
         return work.attempt(job, folder, terms, progress)

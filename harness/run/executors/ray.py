@@ -196,9 +196,6 @@ def _task(
     work: Work, job: Job, folder: Folder, terms: Terms, parcels: Sequence[Parcel]
 ) -> tuple[Done | Failed, list[tuple[str, str, bytes]]]:
     """Do a job where Ray has put it; return the outcome and what it made that the driver may lack."""
-    import warnings
-
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.jit|torchvision|timm|robustbench")
     here = folder if _writable(folder.root) else Folder(Path(tempfile.gettempdir()) / "purebench-artifacts")
     for kind, digest, sha256, reference in parcels:
         if here.sha256(kind, digest) != sha256:

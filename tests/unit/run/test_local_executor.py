@@ -24,9 +24,9 @@ from harness.run.scheduler import Limits, run
 
 ONE = [Seat("cpu", ONE_THREAD)]
 TWO = [Seat(f"cuda:{number}", {**ONE_THREAD, "CUDA_VISIBLE_DEVICES": number}) for number in "57"]
-LOOK, KILL, HANG, HALF, MEMORY, QUIT, GROW = (
+LOOK, KILL, HANG, HALF, MEMORY, QUIT, GROW, LOCK = (
     Train(Spec.of("recipe", "cnn", 1, {}, label=label))
-    for label in ["look", "kill", "hang", "half", "memory", "quit", "grow"]
+    for label in ["look", "kill", "hang", "half", "memory", "quit", "grow", "lock"]
 )
 
 
@@ -59,6 +59,10 @@ def told():
         if str(job) == "grow":
             os.kept = b"x" * 400_000_000  # by as much as makes loky take a fresh process for the next job
             time.sleep(1.1)  # for which it looks once in a second
+        if str(job) == "lock":
+            import threading
+
+            return Done(environment={"lock": threading.Lock()})
         seen = {name: os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")}
         return Done(environment={**seen, "pid": os.getpid(), "device": terms.device})
 
@@ -191,6 +195,14 @@ def test_want_of_memory_is_told_apart_and_a_plug_in_that_quits_ends_its_job_only
     assert "MemoryError" in short.reason
     assert not quitter.out_of_memory
     assert quitter.reason.startswith("SystemExit: 4 (at test_local_executor.py:")
+
+
+def test_a_result_that_cannot_be_sent_fails_its_job_only(tmp_path):
+    with crew(tmp_path, ONE) as executor:
+        (locked,) = do(executor, LOCK)
+        assert do(executor, LOOK)[0].done is not None
+    assert locked.done is None
+    assert locked.reason.startswith("expected a result that can be sent, got ")
 
 
 DRIVER = """
