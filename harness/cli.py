@@ -214,15 +214,20 @@ def report(
         Optional[str],  # noqa: UP045
         typer.Option(metavar="RULE", help="how repeats are judged: mean, any, majority; the suite's rule unless told"),
     ] = None,
+    own: Annotated[bool, typer.Option("--own", help="leave out what was run or computed in other databases")] = False,
 ) -> None:
     """Write index.html, leaderboard.md, leaderboard.csv, .tex and what a probe saw; print the leaderboard."""
+    from reports.description import elsewhere
     from reports.leaderboard import read_leaderboard
     from reports.terminal import leaderboard_tables
     from reports.write import write_report
 
-    written = write_report(db, out, suite, decision)
-    for table in leaderboard_tables(read_leaderboard(db, suite, decision), _out()):
+    written = write_report(db, out, suite, decision, own=own)
+    found = read_leaderboard(db, suite, decision, own=own)
+    for table in leaderboard_tables(found, _out()):
         _out().print(table)
+    for line in elsewhere(found.provenance):
+        _out().print(line, markup=False, highlight=False, soft_wrap=True)
     page = next(path for path in written if path.suffix == ".html")
     _out().print(f"the page: {page.resolve()}", highlight=False, soft_wrap=True)
 
@@ -262,8 +267,15 @@ def compare(
 def verify(
     db: Database,
     fraction: Annotated[float, typer.Option(metavar="SHARE", help="of the results, above 0 and up to 1")] = 0.05,
-    seed: Annotated[int, typer.Option(metavar="N", help="which results; the same seed takes the same")] = 0,
+    seed: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(metavar="N", help="which results; the same seed takes the same. 0, or with --origin at random"),
+    ] = None,
     suite: Annotated[Optional[str], typer.Option(metavar="NAME", help="only this suite")] = None,  # noqa: UP045
+    origin: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="NAME", help="what came from this database, so that it may rank; see `db origins`"),
+    ] = None,
     workers: WorkerCount = None,
     devices: Devices = "auto",
     flips: Annotated[
@@ -276,7 +288,10 @@ def verify(
         float, typer.Option(min=0, max=1, metavar="SHARE", help="by which means of metrics may differ there")
     ] = 0.05,
 ) -> None:
-    """Compute a random part of the results again, attacks included, and compare; write nothing to the database.
+    """Compute a random part of the results again, attacks included, and compare.
+
+    Nothing is written to the database, but with --origin that what others computed was found equal: of each of their
+    cells that part and at least one result.
 
     On the same hardware with the same versions they must be equal to the last bit; elsewhere within a tolerance.
     Networks are not trained again: where their files are missing or others, a result cannot be verified, and the
@@ -294,6 +309,7 @@ def verify(
         fraction=fraction,
         seed=seed,
         suite=suite,
+        origin=origin,
         devices=devices,
         workers=workers,
         tolerance=Tolerance(flips, tolerance),
@@ -383,14 +399,51 @@ def check(url: Url) -> None:
 def merge(
     sources: Annotated[list[str], typer.Argument(metavar="URL...", help="databases that nobody writes to")],
     into: Annotated[str, typer.Option("--into", metavar="URL", help="a database; an absent one is made")],
+    own: Annotated[
+        bool, typer.Option("--own", help="they are ours: what they computed counts as computed here")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="say what would be new and what differs; write nothing")
+    ] = False,
 ) -> None:
-    """Bring several databases into one; what was measured twice counts once, and the same merge again adds nothing."""
+    """Bring several databases into one; what was measured twice counts once, and the same merge again adds nothing.
+
+    What others computed stands beside ours, marked, and ranks once a share was computed again here:
+    `purebench verify --origin NAME`. `purebench db forget NAME` removes it.
+    """
     from harness.store.merge import merge as bring_together
 
     with _err().status("opening") as shown:
-        merged = bring_together(sources, into, shown.update)
-    for line in (*merged.added, *merged.notes):
+        merged = bring_together(sources, into, shown.update, own=own, dry_run=dry_run)
+    for line in (*merged.added, *merged.notes, *(["nothing was written"] if dry_run else [])):
         _out().print(str(line), markup=False, highlight=False, soft_wrap=True)
+
+
+@db_app.command("origins")
+def list_origins(url: Url) -> None:
+    """List the databases that results came from: when, from which file, and how much of it ranks."""
+    from harness import screen
+    from harness.store.origins import origins
+    from harness.store.store import Store
+
+    _out().print(screen.origins_table(origins(Store.open(url))))
+
+
+@db_app.command()
+def forget(
+    url: Url,
+    name: Annotated[str, typer.Argument(metavar="ORIGIN", help="a file's name or the beginning of a database's")],
+) -> None:
+    """Remove all that came from another database, and nothing else."""
+    from harness.store.origins import find_origin, forget
+    from harness.store.store import Store
+
+    store = Store.open(url)
+    with store.hold():
+        origin = find_origin(store, name)
+        forget(store, origin)
+    said = f"forgotten: {origin}, {origin.results} results of {origin.cells} cells, {origin.suites} suites"
+    _out().print(said, markup=False, highlight=False, soft_wrap=True)
 
 
 @db_app.command()

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from harness.core.spec import short
 from harness.run.progress import duration
+from harness.store.origins import Kind
 from harness.suite.plan import Plan, Verdict
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from harness.run.estimate import Estimate
     from harness.run.verify import Verified
     from harness.store.edited import Edited
+    from harness.store.origins import Origin
     from harness.store.standing import Standing, SuiteStanding
     from harness.suite.catalog import ComponentInfo, FileInfo
 
@@ -159,7 +161,9 @@ def status_table(suites: Sequence[SuiteStanding]) -> Table:
     for column in ("suite", "done", "partial", "missing", "skipped", "examples"):
         table.add_column(column, justify="left" if column == "suite" else "right")
     for suite in suites:
-        table.add_row(escape(suite.name), *map(str, suite[1:]))
+        name = f"{suite.name}, run in {suite.origin}" if suite.origin else suite.name
+        counts = (suite.done, suite.partial, suite.missing, suite.skipped, suite.examples)
+        table.add_row(escape(name), *map(str, counts))
     return table
 
 
@@ -192,6 +196,8 @@ def verified_lines(found: Verified) -> Iterable[str]:
         number = sum(one.state == state for one in found.findings)
         if number or state == "equal":
             yield f"{number} {words}"
+    if found.adopted is not None:
+        yield f"{found.adopted} cells of that origin may rank by it; --seed {found.seed} draws the same results"
     if found.elsewhere:
         yield f"recorded elsewhere: {'; '.join(found.elsewhere)}"
         yield f"there {found.tolerance}"
@@ -204,6 +210,37 @@ def verified_lines(found: Verified) -> Iterable[str]:
     if found.same_code:
         yield "other code gave the same results; purebench takes it for the same once its list has these lines:"
         yield from map(str, found.same_code)
+
+
+def origins_table(found: Sequence[Origin]) -> Table:
+    """Show which databases results came from."""
+    table = Table(header_style="bold")
+    for column in (
+        "origin",
+        "database",
+        "counts as",
+        "arrived",
+        "sha256",
+        "cells",
+        "of them rank",
+        "results",
+        "suites",
+    ):
+        table.add_column(column, overflow="fold")
+    for one in found:
+        ours = one.kind is Kind.OWN
+        table.add_row(
+            escape(one.name),
+            short(one.database),
+            "ours" if ours else "others'",
+            f"{one.arrived_at:%Y-%m-%d %H:%M}",
+            short(one.sha256 or "-"),
+            str(one.cells),
+            "all" if ours else str(one.adopted),
+            str(one.results),
+            str(one.suites),
+        )
+    return table
 
 
 def findings_table(findings: Sequence[Finding]) -> Table:

@@ -26,7 +26,8 @@ class Content:
         transferred: cells within the budget whose examples were crafted on something else.
         checks: cells that count for no worst case, with those of other suites.
         elsewhere: attacks within the budget that other suites have.
-        stale: likewise, but measured with other weights than the suite's own cells, so that they count for nothing.
+        stale: likewise, but measured with other weights than the suite's own cells, or by somebody else alone, so that
+            they count for nothing.
     """
 
     dataset: str
@@ -81,7 +82,8 @@ def contents(entries: Sequence[Entry], related: Sequence[Entry]) -> list[Content
             (content.clean if entry.clean else content.checks).append(entry)
     weights = _weights(entries) if related else {}
     for entry in related:
-        kind = ("checks" if entry.check else "elsewhere") if _agree(entry, weights.get(entry.row, {})) else "stale"
+        counts = _agree(entry, weights.get(entry.row, {})) and not entry.foreign
+        kind = ("checks" if entry.check else "elsewhere") if counts else "stale"
         for content in _where(entry, found):
             getattr(content, kind).append(entry)
     return list(found.values())

@@ -29,6 +29,7 @@ HEAD = (
     *("tied", "p"),  # of a rank: the defenses that share it, and the p-value of the comparison that gave it
     "smallest",  # of a worst case: the mean of the smallest verdicts that were seen, a lower bound
     *("standing", "minimum", "lacks", "add"),  # of a row: its group, what is asked, what it lacks, what to add
+    "origin",  # the database that it was computed in, where that is another
 )
 
 
@@ -98,6 +99,7 @@ def _cell(entry: Entry) -> dict[str, object]:
         "faults": entry.faults,
         "claimed": entry.claimed,
         "elsewhere": entry.elsewhere,
+        "origin": entry.computed_in or None,
         **_share(entry.accuracy, entry.n),
         **{fact.key: fact.value(entry) for fact in FACTS},
     }
@@ -123,6 +125,7 @@ def _worst(board: Board, row: Row, decision: str) -> dict[str, object]:
         "standing": str(row.group),
         "minimum": board.minimum.name,
         "lacks": row.missing or None,
+        "origin": row.foreign or None,
         "add": board.additions.text if row.group is Group.BELOW else None,
         "decision": decision,
         "fired": "; ".join(flag.text for flag in row.flagged()),

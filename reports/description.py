@@ -11,7 +11,7 @@ from reports.numbers import moment
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from harness.store.provenance import CellFacts, Provenance
+    from harness.store.provenance import CellFacts, Provenance, SuiteFacts
 
 
 def component(spec: Mapping[str, Any]) -> str:
@@ -32,6 +32,24 @@ def _parts(spec: Mapping[str, Any], role: str) -> Iterator[tuple[str, str]]:
         yield from _parts(part, f"{role} \N{RIGHTWARDS ARROW} {name}")
 
 
+#: the title of what others have of a suite's cells
+BESIDE = "What others measured of these cells"
+
+
+def from_elsewhere(suite: SuiteFacts) -> str:
+    """Say that a suite was run in another database."""
+    return f"Run in {suite.origin}, not here: its rows do not rank until a share of each was computed again here."
+
+
+def elsewhere(origin: Provenance) -> Iterator[str]:
+    """Yield a line for each suite that was run in another database, and for each cell that others have as well."""
+    for suite in origin.suites:
+        if suite.origin:
+            yield f"{suite.name}: {from_elsewhere(suite)}"
+        for dispute in suite.disputes:
+            yield f"{suite.name}: {dispute}"
+
+
 def describe(cell: CellFacts) -> list[tuple[str, str]]:
     """Return what the cell's digest is made of, as pairs of a role and a line of text."""
     spec = cell.spec
@@ -45,14 +63,18 @@ def describe(cell: CellFacts) -> list[tuple[str, str]]:
         told += [f"smoothing {_plain(threat['smoothing'])}"] if "smoothing" in threat else []
         told += ["randomness fixed"] if threat.get("fixed") else []
         lines.append(("threat model", ", ".join(told)))
+    if cell.origin:
+        again = "a share of it computed again here" if cell.adopted else "not computed again here"
+        lines.append(("computed in", f"{cell.origin}, {again}"))
     lines.append(("seeds", f"draws {spec['seed']}, subset {spec['subset_seed']}"))
     return lines
 
 
 def measured(origin: Provenance) -> str:
-    """Say when the oldest and the newest of the results were measured; empty without any."""
-    started = [cell.started for cell in origin.cells.values() if cell.started]
-    ended = [cell.ended for cell in origin.cells.values() if cell.ended]
+    """Say when the oldest and the newest of the results were measured; empty without any of ours."""
+    ours = [cell for cell in origin.cells.values() if not cell.origin]
+    started = [cell.started for cell in ours if cell.started]
+    ended = [cell.ended for cell in ours if cell.ended]
     if not started or not ended:
         return ""
     first, last = moment(min(started)), moment(max(ended))

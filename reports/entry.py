@@ -118,6 +118,16 @@ class Entry:
     broken: Mapping[str, Numbers] = field(default_factory=dict, compare=False, repr=False)
 
     @property
+    def computed_in(self) -> str:
+        """The database that it was computed in, where that is another; empty otherwise."""
+        return self.facts.origin if self.facts else ""
+
+    @property
+    def foreign(self) -> bool:
+        """Whether it was computed elsewhere, and no share of it again here."""
+        return bool(self.facts and self.facts.origin and not self.facts.adopted)
+
+    @property
     def clean(self) -> bool:
         """Whether the cell was measured on clean input."""
         return self.attack == "clean"

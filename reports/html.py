@@ -14,7 +14,7 @@ from reports import numbers
 from reports.attention_tables import introduction, tables
 from reports.attribution import verdicts
 from reports.curves import curves_of
-from reports.description import describe, measured
+from reports.description import BESIDE, describe, from_elsewhere, measured
 from reports.facts import ATTACK, DECISIONS, DEFENSE, FACTS, IN_SHORT, LEGEND, groups
 from reports.figures import figures_of
 from reports.judging import RULES, judged
@@ -73,6 +73,8 @@ def html(leaderboard: Leaderboard) -> str:
             meanings=MEANINGS,
             states=STATES,
             compared=COMPARED,
+            beside=BESIDE,
+            from_elsewhere=from_elsewhere,
         )
     )
 

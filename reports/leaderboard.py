@@ -196,15 +196,19 @@ class Leaderboard:
     studies: tuple[Study, ...] = ()
 
 
-def read_leaderboard(url: str, suite: str | None = None, decision: str | None = None) -> Leaderboard:
+def read_leaderboard(
+    url: str, suite: str | None = None, decision: str | None = None, *, own: bool = False
+) -> Leaderboard:
     """Read a database; with a ``decision`` repeats are judged by it, in place of each suite's own rule.
+
+    With ``own`` only what was run and computed here is shown.
 
     Raises:
         UserError: if there is no such database, no such suite in it or no such decision.
     """
     with _uncollected():
-        frames = results(url, suite, decision)
-        return leaderboard(frames, provenance(url, suite, frames.others), published(url), decision)
+        frames = results(url, suite, decision, own=own)
+        return leaderboard(frames, provenance(url, suite, frames.others, own=own), published(url), decision)
 
 
 @contextmanager
@@ -362,6 +366,8 @@ def _standing(row: Row, worst: Worst | None, minimum: Minimum, norm: str | None)
         unranked = "reference"
     elif any(entry.oracle for entry in row.entries):
         unranked = "analysis only: it is shown the clean image"
+    elif row.foreign:
+        unranked = f"computed in {row.foreign} and not again here; see `purebench verify --origin`"
     elif norm is None:
         unranked = "no attack in the suite"
     elif row.unfinished:

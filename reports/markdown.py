@@ -9,7 +9,7 @@ from reports import numbers
 from reports.attention_tables import introduction, tables
 from reports.attribution import verdicts
 from reports.curves import curves_of
-from reports.description import measured
+from reports.description import BESIDE, from_elsewhere, measured
 from reports.facts import DECISIONS, FACTS, IN_SHORT, LEGEND
 from reports.judging import RULES, judged
 from reports.meanings import COMPARED, MEANINGS, STATES
@@ -49,6 +49,7 @@ def _section(section: Section, studies: Sequence[Study]) -> list[str]:
     blocks = [f"## {escaped(suite.title or suite.name)}"]
     rule = DECISIONS.get(suite.decision, suite.decision)
     blocks.append(f"Suite {escaped(suite.name)}; decision {escaped(section.rule)}: {escaped(rule)}.")
+    blocks += [f"{escaped(from_elsewhere(suite))}"] if suite.origin else []
     for board in section.boards:
         blocks += [
             f"### {escaped(board.title)}",
@@ -68,6 +69,8 @@ def _section(section: Section, studies: Sequence[Study]) -> list[str]:
     blocks += _curves(section)
     for study in studies:
         blocks += _study(study)
+    if suite.disputes:
+        blocks += [f"### {BESIDE}", "\n".join(f"- {escaped(str(one))}" for one in suite.disputes)]
     blocks += ["### Every cell", _cells((*section.entries, *section.elsewhere))]
     return blocks
 

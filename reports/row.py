@@ -83,7 +83,8 @@ class Row:
         transferred: cells whose examples were crafted on something else; they count for the worst case.
         elsewhere: attacks on the same row that other suites have; they count for it too.
         checks: cells that count for no worst case: of fixed randomness, or without a bound.
-        stale: attacks that other suites have and that count for nothing, since the weights were others.
+        stale: attacks that other suites have and that count for nothing, since the weights were others, or since they
+            were computed elsewhere alone.
         evidence: what the flags are judged by.
     """
 
@@ -112,6 +113,11 @@ class Row:
     def wanted(self) -> tuple[Entry, ...]:
         """Those of them that the worst case waits for."""
         return tuple(entry for entry in (self.clean, *self.attacked, *self.transferred) if entry)
+
+    @property
+    def foreign(self) -> str:
+        """Which databases its figures were computed in, where that is elsewhere and nobody did so again here."""
+        return ", ".join(dict.fromkeys(entry.computed_in for entry in self.entries if entry.foreign))
 
     @property
     def unfinished(self) -> int:
@@ -150,9 +156,11 @@ class Row:
     def sources(self) -> str:
         """Which attacks of other suites the worst case is over as well, with what each leaves; or nothing."""
         told = [f"{one.title} ({percent(one.accuracy.share)})" for one in self.elsewhere if one.accuracy]
-        left_out = [one.title for one in self.stale]
+        left_out = [one.title for one in self.stale if not one.foreign]
+        theirs = [f"{one.title} ({one.computed_in})" for one in self.stale if one.foreign]
         said = [f"also counts {', '.join(told)}"] if told else []
         said += [f"does not count {', '.join(left_out)}, measured with other weights"] if left_out else []
+        said += [f"does not count {', '.join(theirs)}, computed elsewhere and not again here"] if theirs else []
         return "; ".join(said)
 
     @property

@@ -34,7 +34,9 @@ RENDERERS = {
 }
 
 
-def write_report(url: str, out: Path, suite: str | None = None, decision: str | None = None) -> list[Path]:
+def write_report(
+    url: str, out: Path, suite: str | None = None, decision: str | None = None, *, own: bool = False
+) -> list[Path]:
     """Write the page and the tables, ``attention.csv`` where a probe has seen it; return their paths, the page first.
 
     The same database gives the same bytes. Each file appears whole or not at all.
@@ -44,13 +46,14 @@ def write_report(url: str, out: Path, suite: str | None = None, decision: str | 
         out: the folder.
         suite: only this suite; every suite if None.
         decision: how repeats are judged, in place of each suite's own rule.
+        own: only what was run and computed here.
 
     Raises:
         UserError: if there is no such database, suite or decision, or the folder cannot be written.
     """
     check_writable(out, "a report", "choose another --out")
-    frames = results(url, suite, decision)
-    origin = provenance(url, suite, frames.others)
+    frames = results(url, suite, decision, own=own)
+    origin = provenance(url, suite, frames.others, own=own)
     found = leaderboard(frames, origin, published(url), decision)
     board = replace(found, studies=tuple(studies(frames, origin)))
     texts = {name: render(board) for name, render in RENDERERS.items()}

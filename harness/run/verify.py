@@ -1,14 +1,15 @@
 """Verify: a random part of what a database says, computed again with the code and the weights at hand.
 
 Attacks are crafted again too, into a folder that is thrown away; networks are not trained again: their files must be
-those that were used. Nothing is written to the database.
+those that were used. Nothing is written to the database, but that results of another origin were found equal.
 """
 
 from __future__ import annotations
 
+import secrets
 import tempfile
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -27,9 +28,11 @@ from harness.run.progress import watcher
 from harness.run.scheduler import Limits, run
 from harness.run.stopping import Stop
 from harness.store.database import connect
+from harness.store.origins import confirm, find_origin
 from harness.store.recorded import Recorded, attempted, job_of, outcomes, sample, seen
 from harness.store.store import Declaration, Member, Store
 from harness.suite.components import BESIDE_OPTIONS
+from harness.suite.grid import member_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     from harness.core.result import Done
     from harness.core.spec import Spec
     from harness.run.scheduler import Executor
+    from harness.store.origins import Origin
 
 
 class State(StrEnum):
@@ -86,6 +90,8 @@ class Verified:
         elsewhere: in what the recorded environments are others, a sentence per fact.
         batches: adversarial batches that were crafted again and could be compared with the recorded file.
         equal_batches: those of them that have the same numbers to the last bit.
+        adopted: cells of another origin that may rank by it.
+        seed: by which the sample was drawn.
         same_code: what other code did before and the code at hand does to the last bit: role and component, the two
             hashes, and how many results show it.
     """
@@ -97,6 +103,8 @@ class Verified:
     batches: int = 0
     equal_batches: int = 0
     same_code: tuple[SameCode, ...] = ()
+    adopted: int | None = None
+    seed: int = 0
 
     def count(self, *states: State) -> int:
         """Return how many results are in some states."""
@@ -119,8 +127,9 @@ def verify(
     console: Console,
     *,
     fraction: float,
-    seed: int = 0,
+    seed: int | None = None,
     suite: str | None = None,
+    origin: str | None = None,
     devices: str = "auto",
     workers: int | None = None,
     tolerance: Tolerance | None = None,
@@ -128,13 +137,17 @@ def verify(
 ) -> Verified:
     """Compute a part of the results again and compare: to the last bit where hardware and versions are the same.
 
+    Results of another origin that hold are recorded as confirmed, unless one of the sample does not hold.
+
     Args:
-        url: the database, which is only read.
+        url: the database.
         folder: where the networks are, and perhaps the adversarial batches; only read.
         console: where progress is shown.
         fraction: of the results, above 0 and up to 1.
-        seed: which ones; the same seed takes the same.
+        seed: which ones; the same seed takes the same. None is 0, or for another origin drawn at random: who computed
+            them must not know which will be looked at.
         suite: only this suite's.
+        origin: only what came from there, as ``harness.store.origins.find_origin`` takes it, and was not measured here.
         devices: see ``harness.run.devices.seats``.
         workers: processes on the CPU.
         tolerance: what is allowed elsewhere.
@@ -148,17 +161,20 @@ def verify(
     def local(folder: Folder, jobs: int) -> Executor:
         return LocalExecutor(folder, sitting[:jobs])
 
-    drawn = sample(store, fraction, seed, suite)
+    other = None if origin is None else find_origin(store, origin)
+    if seed is None:
+        seed = 0 if other is None else secrets.randbits(32)
+    drawn = sample(store, fraction, seed, suite, other)
     desk = _Desk(store, folder)
     tasks = [desk.task(result) for result in drawn.results]
     found = {task.result.id: Finding(task.result, State.UNVERIFIABLE, task.hindrance) for task in tasks if not task.job}
     there = [task for task in tasks if task.job]
     with tempfile.TemporaryDirectory(prefix="purebench-verify-") as scratch:
-        bench = _Bench(Path(scratch), store, folder, there, allowed)
+        bench = _Bench(Path(scratch), store, folder, there, allowed, other)
         if there:
             bench.work(executor or local, console)
         found |= bench.found
-    return Verified(
+    verified = Verified(
         tuple(found[result.id] for result in drawn.results),
         drawn.total,
         allowed,
@@ -166,7 +182,19 @@ def verify(
         len(bench.batches),
         sum(bench.batches.values()),
         tuple(SameCode(*pair, number) for pair, number in sorted(bench.same_code.items()) if pair not in bench.unlike),
+        seed=seed,
     )
+    return verified if other is None else replace(verified, adopted=_adopt(store, verified))
+
+
+def _adopt(store: Store, verified: Verified) -> int:
+    """Record what held, and of the cells that may rank by it what their defenses are; return how many cells that is."""
+    if not verified.sound:
+        return 0
+    held = [one.result for one in verified.findings if one.state in (State.EQUAL, State.WITHIN)]
+    cells = {result.cell: Cell.from_dict(result.spec, result.labels) for result in held}
+    store.tell([member_of(cell) for cell in cells.values()])
+    return confirm(store, [result.id for result in held])
 
 
 # ---------------------------------------------------------------------- what can be done again
@@ -266,7 +294,15 @@ class _Keeper(Store):
 class _Bench:
     """The work that is done again, in a folder of its own, and what it shows."""
 
-    def __init__(self, scratch: Path, store: Store, folder: Folder, tasks: Sequence[_Task], allowed: Tolerance) -> None:
+    def __init__(
+        self,
+        scratch: Path,
+        store: Store,
+        folder: Folder,
+        tasks: Sequence[_Task],
+        allowed: Tolerance,
+        origin: Origin | None = None,
+    ) -> None:
         self.store, self.recorded, self.tasks, self.allowed = store, folder, tasks, allowed
         self.folder, self.database = Folder(scratch / "home"), scratch / "again.db"
         self.found: dict[int, Finding] = {}
@@ -277,7 +313,7 @@ class _Bench:
         evaluations = {task.job.digest: task.job for task in tasks if task.job}
         self.crafts = {job.craft.digest: job.craft for job in evaluations.values() if job.craft}
         self.jobs: list[Job] = [*self.crafts.values(), *evaluations.values()]
-        self.before = {job.digest: attempted(store, job.digest) for job in self.jobs}
+        self.before = {job.digest: attempted(store, job.digest, origin) for job in self.jobs}
 
     def work(self, executor: Callable[[Folder, int], Executor], console: Console) -> None:
         """Do every job and compare."""

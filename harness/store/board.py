@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 #: seconds for which a claim holds unless it is renewed
 LEASE = 60.0
 
-#: statuses of jobs that anybody may claim
+#: statuses of a job, from the least advanced on
+STATUSES = ("queued", "interrupted", "running", "skipped", "timeout", "failed", "done")
+
+#: those of jobs that anybody may claim
 WAITING = ("queued", "interrupted")
 
 #: a process may run one suite after the other, and the first may have broken off
@@ -276,7 +279,7 @@ class Board:
         """Return how fast the latest finished attempts of each kind were."""
         recent = (
             select(AttemptRow.job, AttemptRow.seconds)
-            .where(AttemptRow.status == "done")
+            .where(AttemptRow.status == "done", AttemptRow.arrival.is_(None))
             .order_by(AttemptRow.id.desc())
             .limit(latest)
             .subquery()

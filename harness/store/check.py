@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from functools import partial
 from itertools import combinations, groupby
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 
 from harness.core.cell import Shard
 from harness.core.errors import UserError
+from harness.core.registry import TABLES
+from harness.core.result import MEASURES, Cost
 from harness.core.spec import digest_of, short
 from harness.store.aggregates import aggregate, padded
+from harness.store.board import STATUSES
 from harness.store.doubts import doubts
-from harness.store.recording import Rectangle, unmeasured
+from harness.store.origins import Kind, identity
+from harness.store.recording import Rectangle, set_digest, unmeasured
 from harness.store.snapshot import snapshot
-from harness.store.store import PARTS, Store, cell_spec
+from harness.store.store import PARTS, Store, cell_spec, suite_digest
 from harness.store.tables import (
     ArtifactRow,
     AttemptRow,
@@ -26,6 +31,7 @@ from harness.store.tables import (
     EnvironmentRow,
     JobRow,
     MemberRow,
+    OriginRow,
     OutcomeRow,
     ResultRow,
     SuiteRow,
@@ -50,6 +56,48 @@ FILES = ("weights", "adversarial")
 
 #: what a suite's digest covers besides its members
 RULES = ("name", "title", "text", "decision", "n_examples", "repeats", "shard_size")
+
+
+HEX = re.compile("[0-9a-f]{64}")
+
+#: what stands in columns whose words this programme chooses
+WORDS: dict[Any, tuple[str, ...]] = {
+    ComponentRow.kind: (*TABLES, "probe", "recipe", "threat_model"),
+    JobRow.kind: ("train", "craft", "evaluate"),
+    JobRow.status: STATUSES,
+    AttemptRow.status: STATUSES,
+    SuiteRow.decision: ("mean", "any", "majority"),
+    OriginRow.kind: tuple(Kind),
+}
+
+#: columns that name something by the digest of its content
+DIGESTS: tuple[Any, ...] = (
+    ComponentRow.digest,
+    CellRow.digest,
+    EnvironmentRow.digest,
+    JobRow.digest,
+    WeightsRow.digest,
+    SuiteRow.digest,
+    ArtifactRow.digest,
+    ArtifactRow.sha256,
+)
+
+#: columns with the least and the most that they may hold: what a suite may ask for
+RANGES: tuple[tuple[Any, int, int], ...] = (
+    (SuiteRow.n_examples, 1, 10_000_000),
+    (SuiteRow.repeats, 1, 10_000_000),
+    (SuiteRow.shard_size, 1, 10_000_000),
+    (ResultRow.start, 0, 10_000_000),
+    (ResultRow.stop, 1, 10_000_000),
+    (ResultRow.first_repeat, 0, 10_000_000),
+    (ResultRow.stop_repeat, 1, 10_000_000),
+    (AttemptRow.seconds, 0, 10**10),
+    (ArtifactRow.bytes, 0, 2**62),
+)
+
+#: figures of a result besides its outcomes
+SECONDS = ("defense_seconds", "attack_seconds")
+COSTS = tuple(f"{side}_{name}" for side in ("defense", "attack") for name in vars(Cost()))
 
 
 @dataclass(frozen=True)
@@ -78,28 +126,40 @@ def check(url: str, folder: Folder, say: Callable[[str], object] = lambda _: Non
     Raises:
         UserError: if there is no such database, or it cannot be opened at all.
     """
-    findings: list[str] = []
     files = _Files(folder)
+    with snapshot(_open(url).engine) as connection:
+        found = (*findings(connection, say), *_told("artifacts", files.look(connection)))
+        say("looking for mended faults")
+        doubtful = _doubtful(connection)
+        names = () if found else ("suites", "cells", "attempts", "results", "outcomes")
+        counts = {name: _count(connection, name) for name in names}
+    return Checked({**counts, "artifact files": files.seen}, found, doubtful)
+
+
+def findings(connection: Connection, say: Callable[[str], object] = lambda _: None) -> tuple[str, ...]:
+    """Return a sentence for everything in a database that is not what it says; of a kind at most ``MOST``.
+
+    Args:
+        connection: on which the database is seen at one moment.
+        say: is told what is being looked at, for somebody who waits.
+    """
     looks: dict[str, Look] = {
         "the file": _file,
         "references": _orphans,
+        "names": _names,
         "digests": _digests,
         "cells": _cells,
         "suites": _suites,
         "jobs": _jobs,
+        "weights": _weights,
         "results": partial(_results, say),
         "overlaps": _overlaps,
-        "artifacts": files.look,
     }
-    with snapshot(_open(url).engine) as connection:
-        for title, look in looks.items():
-            say(f"looking at {title}")
-            findings += _told(title, look(connection))
-        say("looking for mended faults")
-        doubtful = _doubtful(connection)
-        counts = {} if findings else {name: _count(connection, name) for name in ("suites", "cells", "attempts")}
-        counts |= {} if findings else {name: _count(connection, name) for name in ("results", "outcomes")}
-    return Checked({**counts, "artifact files": files.seen}, tuple(findings), doubtful)
+    found: list[str] = []
+    for title, look in looks.items():
+        say(f"looking at {title}")
+        found += _told(title, look(connection))
+    return tuple(found)
 
 
 def _open(url: str) -> Store:
@@ -120,7 +180,7 @@ def _told(title: str, found: Iterator[str]) -> Iterator[str]:
                 more += 1
     except UserError as error:
         yield f"{title}: {error}"
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+    except Exception as error:  # what a stranger can write in place of a row has no end
         yield f"{title}: expected rows that can be read, got one that cannot: {type(error).__name__}: {error}"
     if more:
         yield f"{title}: {more} more like these"
@@ -130,7 +190,7 @@ def _doubtful(connection: Connection) -> tuple[str, ...]:
     """Return what is in doubt; nothing where rows cannot be read, which is told as damage."""
     try:
         return tuple(doubts(connection))
-    except (UserError, ValueError, TypeError, KeyError, AttributeError):
+    except Exception:
         return ()
 
 
@@ -167,10 +227,31 @@ def _lost(connection: Connection, child: Column[Any], parent: Column[Any]) -> It
         yield f"{child.table.name}: {rows} of {child.name} {named}, which is not among the {parent.table.name}"
 
 
+def _names(connection: Connection) -> Iterator[str]:
+    """Hold names that this programme gives against those that it knows, and digests against what a digest is."""
+    identity(connection)
+    for column, known in WORDS.items():
+        query = select(column, func.count()).where(column.is_not(None), column.not_in(known)).group_by(column)
+        for value, rows in connection.execute(query):
+            yield f"{column.table.name}: {rows} of {column.name} {value!r}, expected one of {', '.join(known)}"
+    for column in DIGESTS:
+        for (value,) in _stream(connection, select(column).where(column.is_not(None)).distinct()):
+            if not (isinstance(value, str) and HEX.fullmatch(value)):
+                yield f"{column.table.name}: expected 64 hexadecimal digits as {column.name}, got {value!r:.80}"
+    for column, least, most in RANGES:
+        query = select(func.count()).where(or_(column < least, column > most))
+        rows = connection.execute(query).scalar_one()
+        if rows:
+            yield f"{column.table.name}: {rows} of {column.name} not between {least} and {most}"
+
+
 def _digests(connection: Connection) -> Iterator[str]:
     """Compare digests with what they are made of."""
-    for digest, hashes, code in _stream(connection, select(WeightsRow.digest, WeightsRow.hashes, WeightsRow.code)):
-        yield from _same("weights", digest, hashes if code is None else [hashes, code])
+    sets = select(WeightsRow.digest, WeightsRow.hashes, WeightsRow.code, OriginRow.database)
+    sets = sets.outerjoin(OriginRow, OriginRow.id == WeightsRow.origin)
+    for digest, hashes, code, database in _stream(connection, sets):
+        if set_digest(hashes, code, database) != digest:
+            yield f"weights: the content of {short(digest)} is not what its digest says"
     for digest, facts in _stream(connection, select(EnvironmentRow.digest, EnvironmentRow.facts)):
         yield from _same("environments", digest, facts)
     columns = (ComponentRow.digest, ComponentRow.kind, ComponentRow.use, ComponentRow.version, ComponentRow.spec)
@@ -197,12 +278,13 @@ def _cells(connection: Connection) -> Iterator[str]:
 
 
 def _suites(connection: Connection) -> Iterator[str]:
-    listed = select(MemberRow.suite_id, func.coalesce(MemberRow.cell, MemberRow.reason).label("what"))
+    names = (MemberRow.dataset, MemberRow.classifier, MemberRow.defense, MemberRow.attack, MemberRow.threat_model)
+    listed = select(MemberRow.suite_id, *names, func.coalesce(MemberRow.cell, MemberRow.reason))
     ordered = connection.execute(listed.order_by(MemberRow.suite_id, MemberRow.position)).all()
-    members = {suite: [row.what for row in rows] for suite, rows in groupby(ordered, lambda row: row.suite_id)}
+    members = {suite: [tuple(row[1:]) for row in rows] for suite, rows in groupby(ordered, lambda row: row.suite_id)}
     for row in _stream(connection, select(*SuiteRow.__table__.columns)):
         rules = {name: getattr(row, name) for name in RULES}
-        if digest_of([rules, members.get(row.id, [])]) != row.digest:
+        if suite_digest(rules, members.get(row.id, [])) != row.digest:
             yield f"suites: the text, rules or members of {row.name} (number {row.id}) are not what its digest says"
 
 
@@ -216,6 +298,11 @@ def _jobs(connection: Connection) -> Iterator[str]:
     join = select(ResultRow.id, AttemptRow.id, AttemptRow.status).join(AttemptRow, AttemptRow.id == ResultRow.attempt)
     for result, attempt, status in connection.execute(join.where(AttemptRow.status != "done").order_by(ResultRow.id)):
         yield f"results: {result} is of attempt {attempt}, which ended as {status}"
+    of = select(ResultRow.id, ResultRow.cell, JobRow.cell.label("asked"), JobRow.kind)
+    of = of.join(AttemptRow, AttemptRow.id == ResultRow.attempt).join(JobRow, JobRow.digest == AttemptRow.job)
+    for row in connection.execute(of.where(ResultRow.cell != func.coalesce(JobRow.cell, ""))):
+        asked = f"cell {short(row.asked)}" if row.asked else f"a job to {row.kind}"
+        yield f"results: {row.id} is of cell {short(row.cell)}, but its attempt was at {asked}"
 
 
 def _accounted(connection: Connection, job: str, cell: str | None) -> bool:
@@ -231,6 +318,20 @@ def _accounted(connection: Connection, job: str, cell: str | None) -> bool:
                 if job == digest_of(asked_for):  # as an evaluation makes its own
                     return not list(unmeasured(Rectangle(shard.start, shard.stop, first, end), there))
     return bool(there)
+
+
+def _weights(connection: Connection) -> Iterator[str]:
+    """Hold the hashes of weights that results were measured with against the files that were recorded."""
+    known: dict[str, set[str]] = {}
+    kept = select(ArtifactRow.digest, ArtifactRow.sha256).where(ArtifactRow.kind == "weights")
+    for digest, sha256 in _stream(connection, kept):
+        known.setdefault(digest, set()).add(sha256)
+    for digest, hashes in _stream(connection, select(WeightsRow.digest, WeightsRow.hashes)):
+        for recipe, sha256 in hashes.items():
+            if not (HEX.fullmatch(recipe) and HEX.fullmatch(sha256)):
+                yield f"weights: expected hashes by digest in {short(digest)}, got {recipe!r:.80}: {sha256!r:.80}"
+            elif sha256 not in known.get(recipe, {sha256}):
+                yield f"weights: {short(digest)} has {short(sha256)} of recipe {short(recipe)}, which no file had"
 
 
 def _results(say: Callable[[str], object], connection: Connection) -> Iterator[str]:
@@ -255,6 +356,13 @@ def _amiss(row: Row[Any], outcomes: Sequence[Any]) -> str:
         found = aggregate(outcomes, *rectangle)
     except ValueError as error:
         return str(error)
+    figures = (getattr(one, name) for one in (row, *outcomes) for name in (*MEASURES, *SECONDS) if hasattr(one, name))
+    if any(value is not None and not math.isfinite(value) for value in figures):
+        return "a figure is not finite"
+    if any((getattr(row, name) or 0) < 0 for name in COSTS):
+        return "a cost is negative"
+    if any(one.label < 0 for one in outcomes):
+        return "a label is negative"
     if any(one.correct != (one.prediction == one.label) for one in outcomes):
         return "an outcome is called correct and its prediction is not the label, or the other way round"
     told = {"correct": row.correct, "faults": row.faults, "sums": padded(row.sums)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import sqlite3
 import time
+import uuid
 import weakref
 from datetime import UTC, datetime
 from pathlib import Path
@@ -318,6 +319,7 @@ def _migrate(engine: Engine) -> None:
             with lock_of(path).acquire(timeout=60), engine.begin() as connection:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")  # Python's driver begins at rows only, not at tables
                 _go_forward(connection)
+                _name(connection)
         except Timeout as error:
             raise UserError(
                 f"expected to bring {path} forward, but a run is writing to it; wait for its end"
@@ -327,6 +329,14 @@ def _migrate(engine: Engine) -> None:
         if engine.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
         _go_forward(connection)
+        _name(connection)
+
+
+def _name(connection: Connection) -> None:
+    """Give a database a name of its own, by which others know where its results were computed."""
+    if connection.execute(text("SELECT 1 FROM origins WHERE kind = 'here'")).first() is None:
+        new = text("INSERT INTO origins (database, kind) VALUES (:name, 'here')")
+        connection.execute(new, {"name": uuid.uuid4().hex})
 
 
 def _go_forward(connection: Connection) -> None:

@@ -18,9 +18,10 @@ from harness.core.errors import UserError, nearest
 from harness.core.result import AMV_AXES, MEASURES
 from harness.core.spec import short
 from harness.store.latest import latest_suites, read_results
+from harness.store.origins import origin_names
 from harness.store.related import related_members
 from harness.store.store import Store
-from harness.store.tables import CellRow, ComponentRow, MemberRow, OutcomeRow, ResultRow, SuiteRow
+from harness.store.tables import CellRow, ComponentRow, MemberRow, OutcomeRow, ResultRow, SuiteRow, WeightsRow
 from harness.store.tallies import DECISIONS, tallies
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ class Results:
 
     Attributes:
         cells: a row per cell of a suite, refused and unfinished ones included: accuracy with its 95 % Wilson
-            interval under the suite's decision rule, means of the metrics, costs per image.
+            interval under the suite's decision rule, means of the metrics, costs per image; ``origin`` names the
+            database that it was computed in, where that is another, else None.
         verdicts: of each finished cell, by suite and the suite's names for its parts: the verdict per place.
         related: a row per attack on one of the suites' rows that is measured and no member: what other suites have, and
             earlier versions. As ``cells``, under what the suite asks for, with the suite that has it as ``elsewhere``.
@@ -74,21 +76,24 @@ class Results:
         broken: of each cell with faults, by the same: by what was wrong, the number of repeats it befell, per place.
     """
 
-    def __init__(self, store: Store, suites: Sequence[int], decision: str | None = None) -> None:
+    def __init__(self, store: Store, suites: Sequence[int], decision: str | None = None, *, own: bool = False) -> None:
         self._store = store
         self._suites = suites
+        self._own = own
         self._members = _members(store, suites)
         related = _told(store, related_members(store, suites))
         everything = pd.concat([self._members, related], ignore_index=True) if len(related) else self._members.copy()
         if decision is not None:
             everything["decision"] = decision
         self.others = sorted(set(related["cell"]))
-        summary, verdicts, shares, notes, broken = tallies(store, suites, everything, self.others)
-        own = len(self._members)
+        summary, verdicts, shares, notes, broken = tallies(store, suites, everything, self.others, own=own)
+        number = len(self._members)
         names = everything[["suite", *_NAMES]].to_numpy(object)
-        keys = [tuple(row) for row in names[:own]]
-        keys += [(*row, *more) for row, more in zip(names[own:], related[["elsewhere", "id"]].to_numpy(), strict=True)]
-        self.verdicts = {keys[row]: verdict for row, verdict in verdicts.items() if row < own}
+        keys = [tuple(row) for row in names[:number]]
+        keys += [
+            (*row, *more) for row, more in zip(names[number:], related[["elsewhere", "id"]].to_numpy(), strict=True)
+        ]
+        self.verdicts = {keys[row]: verdict for row, verdict in verdicts.items() if row < number}
         self.shares = {keys[row]: share for row, share in shares.items()}
         self.notes = {keys[row]: noted for row, noted in notes.items()}
         self.broken = {keys[row]: told for row, told in broken.items()}
@@ -97,12 +102,18 @@ class Results:
         head = ["suite", "id", *_NAMES, "norm", "eps", "knowledge", "status", "reason"]
         found = pd.concat([everything.drop(columns=["cell"]), summary], axis=1)
         found = found[head + [column for column in found if column not in head]]
-        self.cells: pd.DataFrame = found[:own].drop(columns="elsewhere", errors="ignore")
-        self.related: pd.DataFrame = found[own:].reset_index(drop=True)
+        pairs = zip(found["origin"], found["n"], strict=True)
+        found["origin"] = pd.Series([name if n else None for name, n in pairs], found.index, object)
+        self.cells: pd.DataFrame = found[:number].drop(columns="elsewhere", errors="ignore")
+        self.related: pd.DataFrame = found[number:].reset_index(drop=True)
 
     def __iter__(self) -> Iterator[pd.DataFrame]:
         """Yield the three frames: ``cells``, ``examples``, ``costs``."""
         yield from (self.cells, self.examples, self.costs)
+
+    def _read(self) -> Any:
+        """Return the condition that a result is one of those that are read."""
+        return read_results(self._suites, own=self._own)
 
     @cached_property
     def examples(self) -> pd.DataFrame:
@@ -111,7 +122,7 @@ class Results:
         query = (
             select(ResultRow.cell, *(column for column in OutcomeRow.__table__.columns if column.name not in hidden))
             .join(OutcomeRow, OutcomeRow.result == ResultRow.id)
-            .where(read_results(self._suites))
+            .where(self._read())
             .order_by(ResultRow.cell, OutcomeRow.place, OutcomeRow.repeat)
         )
         return self._titled(_frame(self._store, query))
@@ -122,7 +133,7 @@ class Results:
         query = (
             select(ResultRow.cell, OutcomeRow.place, OutcomeRow.repeat, OutcomeRow.amv_by_head)
             .join(OutcomeRow, OutcomeRow.result == ResultRow.id)
-            .where(read_results(self._suites), OutcomeRow.amv_by_head.is_not(None))
+            .where(self._read(), OutcomeRow.amv_by_head.is_not(None))
             .order_by(ResultRow.cell, OutcomeRow.place, OutcomeRow.repeat)
         )
         found = [self._by_head(cell, rows) for cell, rows in _frame(self._store, query).groupby("cell", sort=False)]
@@ -140,7 +151,7 @@ class Results:
         query = (
             select(ResultRow.cell, *columns)
             .join(OutcomeRow, OutcomeRow.result == ResultRow.id)
-            .where(read_results(self._suites), ResultRow.cell.in_(certified), OutcomeRow.repeat == 0)
+            .where(self._read(), ResultRow.cell.in_(certified), OutcomeRow.repeat == 0)
             .order_by(ResultRow.cell, OutcomeRow.place)
         )
         members = self._members[["cell", "id", "suite", *_NAMES, "wanted_examples"]]
@@ -178,7 +189,7 @@ class Results:
         query = (
             select(ResultRow.cell, OutcomeRow.place, votes, OutcomeRow.prediction, func.count().label("votes"))
             .join(OutcomeRow, OutcomeRow.result == ResultRow.id)
-            .where(read_results(self._suites), ResultRow.cell.in_(sorted(set(mine["cell"]))))
+            .where(self._read(), ResultRow.cell.in_(sorted(set(mine["cell"]))))
             .where(OutcomeRow.place < examples, OutcomeRow.repeat < repeats)
             .group_by(ResultRow.cell, OutcomeRow.place, OutcomeRow.label, OutcomeRow.prediction)
         )
@@ -229,7 +240,7 @@ class Results:
                 )
                 .join(OutcomeRow, OutcomeRow.result == ResultRow.id)
                 .where(
-                    read_results(self._suites),
+                    self._read(),
                     ResultRow.cell.in_(sorted(set(cells["cell"]))),
                     OutcomeRow.place < min(places, int(first["wanted_examples"])),
                     OutcomeRow.repeat < repeats,
@@ -247,9 +258,9 @@ class Results:
     @cached_property
     def costs(self) -> pd.DataFrame:
         """A row per measured slice of a cell: the totals that the costs per image come from."""
-        hidden = ["weights", "correct", "faults", "sums", "code"]
+        hidden = ["weights", "correct", "faults", "sums", "code", "arrival"]
         columns = [column for column in ResultRow.__table__.columns if column.name not in hidden]
-        query = select(*columns).where(read_results(self._suites))
+        query = select(*columns).where(self._read())
         query = query.order_by(ResultRow.cell, ResultRow.start, ResultRow.first_repeat)
         return self._titled(_frame(self._store, query).drop(columns=["id"]))
 
@@ -259,13 +270,14 @@ class Results:
         return titles.merge(frame, on="cell").drop(columns="cell")
 
 
-def results(url: str, suite: str | None = None, decision: str | None = None) -> Results:
+def results(url: str, suite: str | None = None, decision: str | None = None, *, own: bool = False) -> Results:
     """Return what a database holds.
 
     Args:
         url: a path of an SQLite file or an SQLAlchemy URL.
         suite: only this suite; every suite if None.
         decision: how repeats are judged, in place of each suite's own rule.
+        own: only what was run and computed here.
 
     Raises:
         UserError: if there is no such database, no such suite in it or no such decision.
@@ -274,10 +286,10 @@ def results(url: str, suite: str | None = None, decision: str | None = None) -> 
         told = ", ".join(DECISIONS)
         raise UserError(f"expected a decision of {told}, got {decision!r}; {nearest(decision, DECISIONS)}")
     store = Store.open(url)
-    latest = latest_suites(store)
+    latest = latest_suites(store, own=own)
     if suite is not None and suite not in latest:
         raise UserError(f"expected a suite in {url}, got {suite!r}; {nearest(suite, latest)}")
-    return Results(store, [row.id for row in latest.values() if suite in (None, row.name)], decision)
+    return Results(store, [row.id for row in latest.values() if suite in (None, row.name)], decision, own=own)
 
 
 def _frame(store: Store, query: Select[*tuple[Any, ...]]) -> pd.DataFrame:
@@ -327,7 +339,18 @@ def _told(store: Store, members: pd.DataFrame) -> pd.DataFrame:
         members[key] = members["threat"].map({digest: spec[key] for digest, spec in threats.items()})
     members["fixed"] = members["threat"].map({digest: spec.get("fixed", False) for digest, spec in threats.items()})
     members["fixed"] = members["fixed"].eq(True)
+    origins = _origins(store)
+    members["origin"] = pd.Series([origins.get(cell) for cell in members["cell"]], members.index, object)
     return members.drop(columns="threat")
+
+
+def _origins(store: Store) -> dict[str, str]:
+    """Return where what may be read of cells comes from, by cell, where that is not here."""
+    query = select(CellRow.digest, WeightsRow.origin).join(WeightsRow, WeightsRow.digest == CellRow.current)
+    with store.engine.connect() as connection:
+        names = origin_names(connection)
+        rows: Any = connection.execute(query.where(WeightsRow.origin.is_not(None)))
+        return {cell: names.get(origin, str(origin)) for cell, origin in rows}
 
 
 def _intervals(summary: pd.DataFrame) -> dict[str, Shares]:

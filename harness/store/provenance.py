@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import func, select, type_coerce
 
 from harness.core.spec import short
+from harness.store.disputes import Dispute, disputes
 from harness.store.latest import latest_suites, read_results, within
+from harness.store.origins import origin_names
 from harness.store.store import Store, cell_spec
 from harness.store.tables import (
+    ArrivalRow,
     ArtifactRow,
     AttemptRow,
     CellRow,
@@ -36,7 +39,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SuiteFacts:
-    """A suite as it was run last, with the rules that are applied when reading."""
+    """A suite as it was run last, with the rules that are applied when reading.
+
+    Attributes:
+        origin: the database that it was run in, where that is another.
+        disputes: what others have of its cells beside what is read.
+    """
 
     name: str
     title: str
@@ -44,6 +52,8 @@ class SuiteFacts:
     decision: str
     n_examples: int
     repeats: int
+    origin: str = ""
+    disputes: tuple[Dispute, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,6 +78,8 @@ class CellFacts:
         ended: when the last of them ended.
         failure: why its last attempt failed, if no attempt has succeeded since.
         traits: what the defense is; see ``CellRow``. None where that was not recorded.
+        origin: the database that its results were computed in, where that is another.
+        adopted: whether they may rank all the same, since a share of them was computed again here.
     """
 
     digest: str
@@ -78,6 +90,8 @@ class CellFacts:
     ended: datetime | None = None
     failure: str | None = None
     traits: Mapping[str, Any] | None = None
+    origin: str = ""
+    adopted: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,14 +115,16 @@ class Provenance:
     failures: tuple[Failure, ...]
 
 
-def provenance(url: str, suite: str | None = None, others: Sequence[str] = ()) -> Provenance:
+def provenance(url: str, suite: str | None = None, others: Sequence[str] = (), *, own: bool = False) -> Provenance:
     """Return where the numbers come from: those of one suite, or of all; and of other cells, by digest.
+
+    With ``own`` they are those of what was run and computed here alone.
 
     Raises:
         UserError: if there is no such database.
     """
     store = Store.open(url)
-    suites = [row for row in latest_suites(store).values() if suite in (None, row.name)]
+    suites = [row for row in latest_suites(store, own=own).values() if suite in (None, row.name)]
     ids = [row.id for row in suites]
     with store.session() as session:
         mine = select(MemberRow.cell).where(MemberRow.suite_id.in_(ids))
@@ -119,7 +135,10 @@ def provenance(url: str, suite: str | None = None, others: Sequence[str] = ()) -
             .order_by(CellRow.digest)
         ).all()
         weights = _weights(session)
-        measured = _measured(session, ids, others)
+        measured = _measured(session, ids, others, own)
+        names = origin_names(session.connection())
+        sets = dict(session.execute(select(WeightsRow.digest, WeightsRow.origin)).all())
+        arrivals = dict(session.execute(select(ArrivalRow.id, ArrivalRow.origin)).all())
         failures = [
             Failure(row.kind, row.label, row.status, row.reason or "", row.cell)
             for row in session.execute(
@@ -141,6 +160,8 @@ def provenance(url: str, suite: str | None = None, others: Sequence[str] = ()) -
                 ended=max((one.ended for one in places if one.ended), default=None),
                 failure=reasons.get(row.digest),
                 traits=row.traits,
+                origin=names.get(sets[places[0].weights] or 0, "") if places else "",
+                adopted=row.adopted is not None and row.adopted == row.current,
             )
         used = {environment for one in facts.values() for environment in one.environments}
         environments = {
@@ -149,11 +170,27 @@ def provenance(url: str, suite: str | None = None, others: Sequence[str] = ()) -
             if row.digest in used
         }
         return Provenance(
-            tuple(SuiteFacts(r.name, r.title, r.text, r.decision, r.n_examples, r.repeats) for r in suites),
+            tuple(
+                SuiteFacts(
+                    *(r.name, r.title, r.text, r.decision, r.n_examples, r.repeats),
+                    origin=names.get(arrivals.get(r.arrival or 0, 0), ""),
+                    disputes=() if own else _disputes(session, r.id),
+                )
+                for r in suites
+            ),
             facts,
             environments,
             tuple(failures),
         )
+
+
+def _disputes(session: Session, suite: int) -> tuple[Dispute, ...]:
+    """Return what others have of the cells of a suite, beside what is read."""
+    if session.scalar(select(WeightsRow.digest).where(WeightsRow.origin.is_not(None)).limit(1)) is None:
+        return ()
+    mine = select(MemberRow.cell).where(MemberRow.suite_id == suite, MemberRow.cell.is_not(None))
+    cells = dict.fromkeys(session.scalars(mine.order_by(MemberRow.position)))
+    return tuple(one for one in disputes(session.connection(), [cell for cell in cells if cell]) if one.beside)
 
 
 def _weights(session: Session) -> dict[str, tuple[Weights, ...]]:
@@ -173,7 +210,7 @@ def _weights(session: Session) -> dict[str, tuple[Weights, ...]]:
     }
 
 
-def _measured(session: Session, suites: Sequence[int], others: Sequence[str]) -> dict[str, list[Row[Any]]]:
+def _measured(session: Session, suites: Sequence[int], others: Sequence[str], own: bool) -> dict[str, list[Row[Any]]]:
     """Return, for each cell, the environments that its results were measured in, with the times."""
     query = (
         select(
@@ -184,7 +221,7 @@ def _measured(session: Session, suites: Sequence[int], others: Sequence[str]) ->
             type_coerce(func.max(AttemptRow.ended_at), Moment).label("ended"),
         )
         .join(AttemptRow, AttemptRow.id == ResultRow.attempt)
-        .where(read_results(suites, others))
+        .where(read_results(suites, others, own=own))
         .group_by(ResultRow.cell, ResultRow.weights, AttemptRow.environment)
         .order_by(ResultRow.cell)
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -15,12 +16,16 @@ from harness.core.job import Evaluate
 from harness.core.result import TOTALS
 from harness.core.spec import digest_of
 from harness.store.latest import latest_suites, read_results
+from harness.store.origins import Kind
 from harness.store.recording import Rectangle
 from harness.store.tables import (
+    ArrivalRow,
     ArtifactRow,
     AttemptRow,
+    CellRow,
     EnvironmentRow,
     MemberRow,
+    OriginRow,
     OutcomeRow,
     ResultRow,
     SuiteRow,
@@ -33,6 +38,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Row
 
     from harness.core.cell import Cell
+    from harness.store.origins import Origin
     from harness.store.store import Store
 
 #: what a cost counts, and a clock does not
@@ -89,17 +95,22 @@ class Sample:
     total: int
 
 
-def sample(store: Store, fraction: float, seed: int = 0, suite: str | None = None) -> Sample:
+def sample(
+    store: Store, fraction: float, seed: int = 0, suite: str | None = None, origin: Origin | None = None
+) -> Sample:
     """Return a random part of the results that reports read, at least one if there are any.
 
     Which ones follows from the seed and from what the results are of: the same database gives the same sample, and
     one that has grown keeps most of it.
+
+    Of another origin come results of each cell that was not measured here, so many of each arrival, and at least one.
 
     Args:
         store: the database.
         fraction: of the results, above 0 and up to 1.
         seed: another one takes others.
         suite: only this suite's; every suite's if None.
+        origin: what came from this one, whether it is read or not, instead of what is read.
 
     Raises:
         UserError: if there is no such suite, or the fraction is none.
@@ -111,10 +122,23 @@ def sample(store: Store, fraction: float, seed: int = 0, suite: str | None = Non
         raise UserError(f"expected a suite of the database, got {suite!r}; {nearest(suite, known)}")
     suites = [row.id for row in known.values() if suite in (None, row.name)]
     columns = [getattr(ResultRow, name) for name in ("cell", "weights", *Rectangle._fields)]
+    query = select(ResultRow.id, ResultRow.arrival, *columns)
+    query = query.where(read_results(suites) if origin is None else _of(origin, suites))
     with store.engine.connect() as connection:
-        rows = connection.execute(select(ResultRow.id, *columns).where(read_results(suites))).all()
-    drawn = sorted(rows, key=lambda row: digest_of([seed, *row[1:]]))[: math.ceil(fraction * len(rows) - 1e-9)]
+        rows: Any = connection.execute(query).all()
+    apart: dict[Any, list[Row[Any]]] = defaultdict(list)
+    for row in sorted(rows, key=lambda row: digest_of([seed, *row[2:]])):
+        apart[None if origin is None else (row.cell, row.arrival)].append(row)
+    drawn = [row for some in apart.values() for row in some[: math.ceil(fraction * len(some) - 1e-9)]]
     return Sample(tuple(_recorded(store, suites, [row.id for row in drawn])), len(rows))
+
+
+def _of(origin: Origin, suites: Sequence[int]) -> Any:
+    """Return the condition that a result came from an origin, and that there is none of ours of its cell."""
+    current = select(CellRow.digest).join(WeightsRow, WeightsRow.digest == CellRow.current)
+    current = current.where(WeightsRow.origin == origin.id, CellRow.current == ResultRow.weights)
+    mine = select(MemberRow.cell).where(MemberRow.suite_id.in_(suites), MemberRow.cell.is_not(None))
+    return ResultRow.cell.in_(current.correlate(ResultRow)) & ResultRow.cell.in_(mine)
 
 
 def _recorded(store: Store, suites: Sequence[int], ids: Sequence[int]) -> Iterator[Recorded]:
@@ -158,12 +182,16 @@ def outcomes(store: Store, result: Recorded) -> Sequence[Row[Any]]:
         return connection.execute(query.order_by(OutcomeRow.place, OutcomeRow.repeat)).all()
 
 
-def attempted(store: Store, job: str) -> Attempted:
-    """Return how a job was last done well."""
+def attempted(store: Store, job: str, origin: Origin | None = None) -> Attempted:
+    """Return how a job was last done well; here, or where an origin is."""
+    theirs = select(ArrivalRow.id).join(OriginRow, OriginRow.id == ArrivalRow.origin)
+    theirs = theirs.where(OriginRow.kind == Kind.FOREIGN if origin is None else OriginRow.id == origin.id)
+    mine = AttemptRow.arrival.is_(None) | AttemptRow.arrival.not_in(theirs)
     query = (
         select(AttemptRow.batch_size, EnvironmentRow.facts)
         .outerjoin(EnvironmentRow, EnvironmentRow.digest == AttemptRow.environment)
         .where(AttemptRow.job == job, AttemptRow.status == "done")
+        .where(mine if origin is None else AttemptRow.arrival.in_(theirs))
         .order_by(AttemptRow.id.desc())
         .limit(1)
     )

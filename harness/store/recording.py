@@ -6,7 +6,7 @@ import itertools
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, insert, select, true, update
 
 from harness.core.result import TOTALS, Cost, Outcome
 from harness.core.sources import unlike
@@ -17,6 +17,8 @@ from harness.store.tables import CellRow, OutcomeRow, ResultRow, WeightsRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from sqlalchemy import ColumnElement
 
 
 class Rectangle(NamedTuple):
@@ -42,6 +44,20 @@ class Rectangle(NamedTuple):
         return self.start <= place < self.stop and self.first_repeat <= repeat < self.stop_repeat
 
 
+class Arrival(NamedTuple):
+    """A merge that brings results.
+
+    Attributes:
+        id: its number.
+        origin: the number of the database that they come from; None where they count as computed here.
+        database: the name of that database.
+    """
+
+    id: int
+    origin: int | None
+    database: str
+
+
 @dataclass(frozen=True)
 class Measured:
     """What an attempt measured of a cell.
@@ -52,6 +68,7 @@ class Measured:
         counted: the code that it counts under, where that is another; see ``counted_under``.
         within: the set of weights and code that it was meant to add to, by digest, whatever its own code.
         read: whether it is what is read of the cell from now on.
+        arrival: the merge that brought it; None for what was measured into this database.
         notes: what was noted of the attack, by name: mean and number of what it is the mean of; None if nobody looked.
     """
 
@@ -66,13 +83,19 @@ class Measured:
     counted: Mapping[str, str] | None = None
     within: str | None = None
     read: bool = True
+    arrival: Arrival | None = None
+
+    @property
+    def origin(self) -> int | None:
+        """The number of the database that it comes from; None where it counts as computed here."""
+        return None if self.arrival is None else self.arrival.origin
 
 
 def record(connection: Connection, attempt: int, measured: Measured) -> int:
     """Record what is new of a measurement; return how many outcomes that was.
 
-    What was measured before with the same weights and code stays and counts; of a measurement that overlaps it, the
-    rest is recorded, with its share of the cost.
+    What was measured before with the same weights, code and origin stays and counts; of a measurement that overlaps it,
+    the rest is recorded, with its share of the cost.
     """
     # two drivers that record the same cell do so one after the other
     connection.execute(select(CellRow.digest).where(CellRow.digest == measured.cell).with_for_update())
@@ -92,6 +115,7 @@ def record(connection: Connection, attempt: int, measured: Measured) -> int:
                 **aggregate(mine, *part)._asdict(),
                 code=dict(measured.code),
                 notes=None if measured.notes is None else {name: list(pair) for name, pair in measured.notes.items()},
+                arrival=None if measured.arrival is None else measured.arrival.id,
                 **costs,
             )
         ).inserted_primary_key
@@ -99,22 +123,39 @@ def record(connection: Connection, attempt: int, measured: Measured) -> int:
             raise RuntimeError("expected the database to number the result")
         connection.execute(insert(OutcomeRow), [{"result": key[0], **vars(outcome)} for outcome in mine])
         recorded += part.size
-    unread = CellRow.current.is_(None) if not measured.read else CellRow.digest == measured.cell
-    connection.execute(update(CellRow).where(CellRow.digest == measured.cell, unread).values(current=weights))
+    its = update(CellRow).where(CellRow.digest == measured.cell)
+    connection.execute(its.where(_gives_way(measured)).values(current=weights))
+    if recorded and measured.arrival is not None:  # what arrives later has not been computed again
+        connection.execute(its.where(CellRow.adopted == weights).values(adopted=None))
     return recorded
+
+
+def _gives_way(measured: Measured) -> ColumnElement[bool]:
+    """Return the condition that what is read of a cell gives way to a measurement.
+
+    To what counts as computed here all of other origins does; what is of another origin changes nothing of ours.
+    """
+    nothing = CellRow.current.is_(None)
+    if measured.origin is None:
+        foreign = select(WeightsRow.digest).where(WeightsRow.origin.is_not(None))
+        return true() if measured.read else nothing | CellRow.current.in_(foreign)
+    its = select(WeightsRow.digest).where(WeightsRow.origin == measured.origin)
+    return nothing | CellRow.current.in_(its) if measured.read else nothing
 
 
 def counted_under(connection: Connection, measured: Measured) -> str:
     """Return the set of weights and code that a measurement counts under, by digest; it is made if it is new.
 
-    It is one that the cell has results of, if there is one of the same weights with code that is equal or was shown to
-    give the same results; or the one that it was meant to add to.
+    It is one that the cell has results of, if there is one of the same origin and weights with code that is equal or
+    was shown to give the same results; or the one that it was meant to add to.
     """
     hashes, code = dict(measured.weights), dict(measured.code if measured.counted is None else measured.counted)
-    own = digest_of([hashes, code] if code else hashes)
+    origin = measured.origin
+    own = set_digest(hashes, code, measured.arrival.database if measured.arrival and origin is not None else None)
     mine = select(ResultRow.weights).where(ResultRow.cell == measured.cell)
     columns = (WeightsRow.digest, WeightsRow.hashes, WeightsRow.code)
-    there = connection.execute(select(*columns).where(WeightsRow.digest.in_(mine)).order_by(WeightsRow.digest))
+    whose = WeightsRow.origin.is_(None) if origin is None else WeightsRow.origin == origin
+    there = connection.execute(select(*columns).where(WeightsRow.digest.in_(mine), whose).order_by(WeightsRow.digest))
     alike: dict[str, dict[str, str]] = {row.digest: row.code or {} for row in there if row.hashes == hashes}
     read = connection.scalar(select(CellRow.current).where(CellRow.digest == measured.cell))
     if measured.within is not None and measured.within in alike:
@@ -122,8 +163,15 @@ def counted_under(connection: Connection, measured: Measured) -> str:
     for digest in sorted(alike, key=lambda one: (one != read, one != own)):
         if digest == own or (code and alike[digest] and not unlike(alike[digest], code)):
             return digest
-    insert_new(connection, WeightsRow, [{"digest": own, "hashes": hashes, "code": code or None}])
+    insert_new(connection, WeightsRow, [{"digest": own, "hashes": hashes, "code": code or None, "origin": origin}])
     return own
+
+
+def set_digest(hashes: Mapping[str, str], code: Mapping[str, str] | None, database: str | None = None) -> str:
+    """Return the digest of a set of weights and code, and of the database it comes from, if that is another's."""
+    if database is not None:
+        return digest_of([dict(hashes), dict(code or {}), database])
+    return digest_of([dict(hashes), dict(code)] if code else dict(hashes))
 
 
 def remaining(connection: Connection, cell: str, weights: str, wanted: Rectangle) -> list[Rectangle]:

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, NamedTuple
 from sqlalchemy import case, func, select
 
 from harness.store.latest import latest_suites, read_results
+from harness.store.origins import origin_names
 from harness.store.store import Store
-from harness.store.tables import CellRow, MemberRow, ResultRow, SuiteRow
+from harness.store.tables import ArrivalRow, CellRow, MemberRow, ResultRow, SuiteRow
 
 if TYPE_CHECKING:
     from harness.store.board import Count, Pace
 
 
 class SuiteStanding(NamedTuple):
-    """The cells of a suite by status, and the examples that were judged."""
+    """The cells of a suite by status, the examples that were judged, and the database it was run in, if another."""
 
     name: str
     done: int
@@ -24,6 +25,7 @@ class SuiteStanding(NamedTuple):
     missing: int
     skipped: int
     examples: int
+    origin: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,13 @@ def standing(url: str) -> Standing:
         UserError: if there is no such database.
     """
     store = Store.open(url)
+    with store.engine.connect() as connection:
+        names = origin_names(connection)
+        origins = {
+            row.id: names.get(row.origin, "") for row in connection.execute(select(*ArrivalRow.__table__.columns))
+        }
     return Standing(
-        tuple(_suite(store, row) for row in latest_suites(store).values()),
+        tuple(_suite(store, row, origins.get(row.arrival or 0, "")) for row in latest_suites(store).values()),
         tuple(store.board.counts()),
         tuple(store.board.paces()),
         store.board.drivers(),
@@ -77,7 +84,7 @@ def standing(url: str) -> Standing:
     )
 
 
-def _suite(store: Store, suite: SuiteRow) -> SuiteStanding:
+def _suite(store: Store, suite: SuiteRow, origin: str) -> SuiteStanding:
     """Count what lies within the places and repeats that the suite asks for."""
     repeats = case((CellRow.random, suite.repeats), else_=1)
     places = case((ResultRow.stop < suite.n_examples, ResultRow.stop), else_=suite.n_examples) - ResultRow.start
@@ -108,4 +115,4 @@ def _suite(store: Store, suite: SuiteRow) -> SuiteStanding:
             else:
                 words["done" if outcomes >= wanted else "partial"] += 1
                 examples += int(outcomes) // times
-    return SuiteStanding(suite.name, **words, examples=examples)
+    return SuiteStanding(suite.name, **words, examples=examples, origin=origin)

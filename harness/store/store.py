@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from filelock import Timeout
@@ -30,7 +30,7 @@ from harness.store.tables import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from harness.core.result import Done
     from harness.core.threat import ThreatModel
@@ -100,7 +100,14 @@ class Declaration:
     def digest(self) -> str:
         """Names this version: the text and its rules, and the cells, which may change through recipes that it names."""
         rules = {name: value for name, value in vars(self).items() if name != "members"}
-        return digest_of([rules, [one.cell.digest if one.cell else one.reason for one in self.members]])
+        return suite_digest(
+            rules, [(*vars(one.labels).values(), one.cell.digest if one.cell else one.reason) for one in self.members]
+        )
+
+
+def suite_digest(rules: Mapping[str, Any], members: Iterable[Sequence[str | None]]) -> str:
+    """Return the digest of a suite: of its rules, and of each member the names and the cell, or why there is none."""
+    return digest_of([dict(rules), [list(one) for one in members]])
 
 
 class Store:
@@ -169,11 +176,18 @@ class Store:
     # ------------------------------------------------------------------ what was asked
 
     def declare(self, suite: Declaration) -> None:
-        """Record a suite as it is run now; earlier versions under the same name, and their results, stay."""
+        """Record a suite as it is run now; earlier versions under the same name, and their results, stay.
+
+        It is then ours, wherever it came from, and the latest of its name, even if the clock was set back.
+        """
         now = datetime.now(UTC)
         same = (SuiteRow.name == suite.name) & (SuiteRow.digest == suite.digest)
         known = select(SuiteRow.id).where(same)
+        mine = select(func.max(SuiteRow.declared_at)).where(SuiteRow.name == suite.name, SuiteRow.arrival.is_(None))
         with self.engine.begin() as connection:
+            before = connection.execute(mine).scalar()
+            if before is not None:
+                now = max(now, before + timedelta(microseconds=1))
             if connection.execute(known).scalar() is None:
                 _describe(connection, suite)
                 values = {name: getattr(suite, name) for name in vars(suite) if name != "members"}
@@ -181,16 +195,21 @@ class Store:
                 row = connection.execute(known).scalar_one()  # another driver may have been first
                 members = [_member_row(row, position, one) for position, one in enumerate(suite.members)]
                 insert_new(connection, MemberRow, members)
-            connection.execute(update(SuiteRow).where(same).values(declared_at=now))
+            connection.execute(update(SuiteRow).where(same).values(declared_at=now, arrival=None))
             self.board.suite = connection.execute(known).scalar_one()
-            _learn(connection, self.board.suite, suite)
+            _learn(connection, suite.members)
+
+    def tell(self, members: Iterable[Member]) -> None:
+        """Record what the defenses of some cells are, as far as that was not known."""
+        with self.engine.begin() as connection:
+            _learn(connection, members)
 
     def earlier_members(self, suite: str) -> dict[Labels, str]:
         """Return the cells that a suite's names stood for when it was last run and that have results."""
         query = (
             select(MemberRow)
             .join(SuiteRow, SuiteRow.id == MemberRow.suite_id)
-            .where(SuiteRow.name == suite, MemberRow.cell.in_(select(ResultRow.cell)))
+            .where(SuiteRow.name == suite, SuiteRow.arrival.is_(None), MemberRow.cell.in_(select(ResultRow.cell)))
             .order_by(SuiteRow.declared_at)
         )
         with self.session() as session:
@@ -211,15 +230,16 @@ class Store:
     # ------------------------------------------------------------------ what is there
 
     def covered(self, cells: Iterable[str]) -> dict[str, list[Covered]]:
-        """Return what has been measured of each cell, as rectangles of places and repeats."""
+        """Return what counts as measured here of each cell, as rectangles of places and repeats."""
         found: dict[str, list[Covered]] = {digest: [] for digest in cells}
         places = (ResultRow.start, ResultRow.stop, ResultRow.first_repeat, ResultRow.stop_repeat)
         query = select(ResultRow.cell, ResultRow.weights, *places).order_by(ResultRow.cell, ResultRow.start)
+        own = select(*WeightsRow.__table__.columns).where(WeightsRow.origin.is_(None))
         with self.engine.connect() as connection:
-            sets = {row.digest: row for row in connection.execute(select(*WeightsRow.__table__.columns))}
+            sets = {row.digest: row for row in connection.execute(own)}
             read: dict[str, Any] = dict(connection.execute(select(CellRow.digest, CellRow.current)).all())
             for cell, weights, start, stop, first, end in connection.execute(query):
-                if cell in found:
+                if cell in found and weights in sets:
                     hashes, code = tuple(sorted(sets[weights].hashes.items())), sets[weights].code
                     version = Version(weights, hashes, code, read[cell] == weights)
                     found[cell].append(Covered(start, stop, first, end, version))
@@ -253,6 +273,10 @@ class Store:
             if not self.board.close(connection, attempt, "done", None, seconds=done.seconds, environment=environment):
                 return False
             insert_new(connection, ArtifactRow, [{**vars(item), "first_seen": now} for item in done.artifacts])
+            for item in done.artifacts:  # one that others had as well is ours now
+                same = (ArtifactRow.digest == item.digest) & (ArtifactRow.sha256 == item.sha256)
+                theirs = update(ArtifactRow).where(same, ArtifactRow.arrival.is_not(None))
+                connection.execute(theirs.values(arrival=None))
             if isinstance(job, Evaluate):
                 record(connection, attempt, _measured(job, done, self.kept.get(job.cell.digest)))
             return True
@@ -283,15 +307,18 @@ def _describe(connection: Connection, suite: Declaration) -> None:
         insert_new(connection, table, [rows[digest] for digest in sorted(rows)])
 
 
-def _learn(connection: Connection, number: int, suite: Declaration) -> None:
-    """Tell the traits of a suite's cells that were recorded before there were any, or some of them."""
-    mine = select(MemberRow.cell).where(MemberRow.suite_id == number)
-    known = connection.execute(select(CellRow.digest, CellRow.traits).where(CellRow.digest.in_(mine))).all()
-    told = {one.cell.digest: dict(one.traits) for one in suite.members if one.cell and one.traits is not None}
-    for digest, traits in sorted(known, key=lambda row: str(row.digest)):
-        learnt = told.get(digest, {}) | (traits or {})
-        if learnt.keys() - (traits or {}).keys():
-            connection.execute(update(CellRow).where(CellRow.digest == digest).values(traits=learnt))
+def _learn(connection: Connection, members: Iterable[Member]) -> None:
+    """Tell what the defenses of cells are, where that was not known, or not in all; what is known stays."""
+    told = {one.cell.digest: one for one in members if one.cell}
+    digests = sorted(told)
+    query = select(CellRow.digest, CellRow.random, CellRow.traits).order_by(CellRow.digest)
+    for start in range(0, len(digests), 500):
+        some = query.where(CellRow.digest.in_(digests[start : start + 500]))
+        for digest, random, traits in connection.execute(some).all():
+            learnt = {**(told[digest].traits or {}), **(traits or {})} or None
+            if random != told[digest].random or (learnt or {}).keys() - (traits or {}).keys():
+                which = update(CellRow).where(CellRow.digest == digest)
+                connection.execute(which.values(random=told[digest].random, traits=learnt))
 
 
 def _components(cell: Cell) -> Iterator[tuple[str, dict[str, Any]]]:

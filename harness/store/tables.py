@@ -1,4 +1,4 @@
-"""The tables: what was asked (suites, cells), what was tried (jobs, attempts), what was measured (results, outcomes).
+"""The tables: who says so (origins), what was asked (suites, cells), tried (jobs, attempts), measured (results).
 
 Rows of ``results`` and ``outcomes`` are immutable facts. Of an attempt only its end is ever written; what changes
 while work is done is the row of its job.
@@ -32,6 +32,39 @@ class Table(DeclarativeBase):
     type_annotation_map: ClassVar[dict[Any, Any]] = {datetime: Moment, float: Real, dict[str, Any]: JSON}
 
 
+# ---------------------------------------------------------------------- who says so
+
+
+class OriginRow(Table):
+    """A database that rows come from: this one, one of our own elsewhere, or a stranger's.
+
+    ``kind`` is ``here``, ``own`` or ``foreign``; see ``harness.store.origins``. ``database`` is the name that a
+    database gives itself at random when it is made. A copy of a file has the name of what it was copied from.
+    """
+
+    __tablename__ = "origins"
+    __table_args__ = (UniqueConstraint("database", "kind", name="uq_origins"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    database: Mapped[str]
+    kind: Mapped[str]
+
+
+class ArrivalRow(Table):
+    """A merge that brought rows of another database: from which file, with which content, and when by our clock.
+
+    ``sha256`` is None where the source was a server.
+    """
+
+    __tablename__ = "arrivals"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    origin: Mapped[int] = mapped_column(ForeignKey("origins.id"))
+    name: Mapped[str]
+    sha256: Mapped[str | None]
+    arrived_at: Mapped[datetime]
+
+
 # ---------------------------------------------------------------------- what was asked
 
 
@@ -57,7 +90,8 @@ class CellRow(Table):
     recorded.
 
     ``current`` says which of its results are read, where there are some of different weights or code: those that a run
-    measured last, or found to be of the weights and the code at hand.
+    measured last, or found to be of the weights and the code at hand. It is a set of another origin only where nothing
+    was measured here. ``adopted`` is that set once a share of it was computed again here and found equal.
     """
 
     __tablename__ = "cells"
@@ -78,13 +112,14 @@ class CellRow(Table):
     random: Mapped[bool]
     traits: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     current: Mapped[str | None] = mapped_column(ForeignKey("weights.digest"))
+    adopted: Mapped[str | None] = mapped_column(ForeignKey("weights.digest"))
 
 
 class SuiteRow(Table):
     """A suite as it was run: the text, and the rules that are applied when reading.
 
     An edited suite is a row of its own under the same name; ``declared_at`` is when it was run last, and the row
-    with the latest one is what reports show.
+    with the latest one is what reports show. ``arrival`` is None for one that was run here: it goes before all others.
     """
 
     __tablename__ = "suites"
@@ -100,6 +135,7 @@ class SuiteRow(Table):
     repeats: Mapped[int]
     shard_size: Mapped[int]
     declared_at: Mapped[datetime]
+    arrival: Mapped[int | None] = mapped_column(ForeignKey("arrivals.id"))
 
 
 class MemberRow(Table):
@@ -198,6 +234,7 @@ class AttemptRow(Table):
     batch_size: Mapped[int | None]
     seconds: Mapped[float | None]
     environment: Mapped[str | None] = mapped_column(ForeignKey("environments.digest"))
+    arrival: Mapped[int | None] = mapped_column(ForeignKey("arrivals.id"))
 
 
 class ArtifactRow(Table):
@@ -214,16 +251,18 @@ class ArtifactRow(Table):
     label: Mapped[str]
     bytes: Mapped[int] = mapped_column(BigInteger)
     first_seen: Mapped[datetime]
+    arrival: Mapped[int | None] = mapped_column(ForeignKey("arrivals.id"))
 
 
 # ---------------------------------------------------------------------- what was measured
 
 
 class WeightsRow(Table):
-    """A set of weights that something was measured with, and the code: what has both in common counts together.
+    """A set of weights that something was measured with, the code and the origin: what shares all counts together.
 
     ``hashes`` has content hashes by recipe digest, ``code`` hashes of sources by role: see ``harness.core.sources``.
-    Code is None where it is not known, as of what was measured before it was kept.
+    Code is None where it is not known, as of what was measured before it was kept. ``origin`` is None for what counts
+    as computed here.
     """
 
     __tablename__ = "weights"
@@ -231,6 +270,7 @@ class WeightsRow(Table):
     digest: Mapped[str] = mapped_column(primary_key=True)
     hashes: Mapped[dict[str, Any]]
     code: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    origin: Mapped[int | None] = mapped_column(ForeignKey("origins.id"))
 
 
 class ResultRow(Table):
@@ -249,6 +289,7 @@ class ResultRow(Table):
     ``notes`` is what was seen of the attack as it was made, and what it claimed: by name the mean and the number of
     what that is the mean of; shown, never judged by. It is None where nobody looked, and empty where there was nothing
     to see, as of an attack without gradients.
+    ``arrival`` is the merge that brought it; None for what was measured into this database.
     """
 
     __tablename__ = "results"
@@ -283,6 +324,16 @@ class ResultRow(Table):
     attack_evaluations: Mapped[int | None] = mapped_column(BigInteger)
     attack_peak_memory: Mapped[int | None] = mapped_column(BigInteger)
     attack_batch_size: Mapped[int | None]
+    arrival: Mapped[int | None] = mapped_column(ForeignKey("arrivals.id"))
+
+
+class ConfirmationRow(Table):
+    """A result of another origin that was computed again here and found equal."""
+
+    __tablename__ = "confirmations"
+
+    result: Mapped[int] = mapped_column(ForeignKey("results.id"), primary_key=True, autoincrement=False)
+    confirmed_at: Mapped[datetime]
 
 
 class OutcomeRow(Table):

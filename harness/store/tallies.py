@@ -84,12 +84,15 @@ class Tallies(NamedTuple):
     broken: dict[int, dict[str, Numbers]]
 
 
-def tallies(store: Store, suites: Sequence[int], members: pd.DataFrame, others: Sequence[str] = ()) -> Tallies:
+def tallies(
+    store: Store, suites: Sequence[int], members: pd.DataFrame, others: Sequence[str] = (), *, own: bool = False
+) -> Tallies:
     """Add up what the database holds of members: their ``cell``, and what their suite wants of it.
 
-    They may stand for ``others`` as well, cells that the suites do not have.
+    They may stand for ``others`` as well, cells that the suites do not have. With ``own`` what was computed elsewhere
+    is left out.
     """
-    found = _Results(store, suites, others)
+    found = _Results(store, suites, others, own)
     pairs = _pairs(found, members)
     owner, n = pairs["owner"].to_numpy(), len(members)
     frame = pd.DataFrame({"status": np.where(members["cell"].isna(), "skipped", "missing")}, index=members.index)
@@ -106,12 +109,12 @@ def tallies(store: Store, suites: Sequence[int], members: pd.DataFrame, others: 
 class _Results:
     """The columns of the results that are read, in the order of cell, place and repeat."""
 
-    def __init__(self, store: Store, suites: Sequence[int], others: Sequence[str]) -> None:
+    def __init__(self, store: Store, suites: Sequence[int], others: Sequence[str], own: bool) -> None:
         columns = ["cell", "start", "stop", "first_repeat", "stop_repeat", "faults", "id", "correct", "sums", "notes"]
         costs = [f"{side}_{name}" for side in ("defense", "attack") for name in vars(Cost())]
         query = (
             select(*(getattr(ResultRow, name) for name in (*columns, *costs)))
-            .where(read_results(suites, others))
+            .where(read_results(suites, others, own=own))
             .order_by(ResultRow.cell, ResultRow.start, ResultRow.first_repeat)
         )
         with store.engine.connect() as connection:

@@ -11,6 +11,7 @@ from harness.core.contracts import DataCard, Setting, effort_of, refusal
 from harness.core.spec import Spec
 from harness.core.threat import Knowledge, Norm, ThreatModel
 from harness.store.store import Member
+from harness.suite.components import build
 from harness.suite.matrix import source_of
 
 if TYPE_CHECKING:
@@ -96,8 +97,7 @@ class Grid:
         defense = self.shelf.defenses[labels.defense]
         attacked = labels.attack != CLEAN and labels.certificate is None
         threat = self.shelf.threat_models[labels.threat_model] if attacked else None
-        once = labels.certificate is not None or (threat is not None and threat.fixed)
-        random = bool(defense.built.traits.random) and not once
+        random = _random(defense.built, labels.certificate, threat)
         reason = self._refusal(labels)
         if reason is not None:
             if block.impossible == "error":
@@ -108,7 +108,8 @@ class Grid:
         cell = self._cell(labels, threat)
         self.problems += self._other_data(cell)
         attack = self.shelf.attacks[source_of(labels)[0]] if attacked else None
-        return Member(labels, cell, random, traits=_traits(defense.built, self._card(labels.dataset), attack))
+        tried = () if attack is None else (attack.built, attack.spec.params)
+        return Member(labels, cell, random, traits=_traits(defense.built, self._card(labels.dataset), *tried))
 
     def _cell(self, labels: Labels, threat: ThreatModel | None) -> Cell:
         shelf = self.shelf
@@ -215,10 +216,29 @@ class Grid:
                 yield self.document.problem(("evaluation", "n_examples"), sentence)
 
 
-def _traits(defense: Any, card: DataCard, attack: Resolved | None) -> dict[str, Any]:
+def member_of(cell: Cell) -> Member:
+    """Return a cell with what its defense is, from the components that its specs name and that are installed here.
+
+    Raises:
+        UserError: if one of them is not.
+    """
+    defense, dataset = build(cell.defense), build(cell.dataset)
+    tried = () if cell.attack is None else (build(cell.attack), cell.attack.params)
+    random = _random(defense, cell.certificate, cell.threat)
+    return Member(cell.labels, cell, random, traits=_traits(defense, dataset.card, *tried))
+
+
+def _random(defense: Any, certificate: object, threat: ThreatModel | None) -> bool:
+    """Whether a defense is judged by several repeats: a certificate has one, and so has randomness that is known."""
+    return bool(defense.traits.random) and certificate is None and not (threat is not None and threat.fixed)
+
+
+def _traits(
+    defense: Any, card: DataCard, attack: Any = None, params: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Return what reports want to know of a defense, its images and an attack unbuilt; see ``CellRow``."""
     followed = [knowledge.value for knowledge in _followed(defense, card)]
-    spent = {} if attack is None else {"effort": vars(effort_of(attack.built, attack.spec.params))}
+    spent = {} if attack is None else {"effort": vars(effort_of(attack, params or {}))}
     images = {"pixels": math.prod(card.shape), "classes": card.n_classes}
     beyond = {"unclipped": True} if getattr(defense, "unclipped", False) else {}
     return {**vars(defense.traits), **beyond, "knowledge": followed, **images, **spent}

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from rich.console import Console
+from sqlalchemy import select, update
 
 from harness.artifacts import Folder
 from harness.core.errors import UserError
@@ -24,9 +25,13 @@ from harness.run.progress import watcher
 from harness.run.scheduler import Limits, run
 from harness.run.verify import State, Verified, verify
 from harness.screen import verified_lines
+from harness.store.aggregates import aggregate
 from harness.store.merge import merge
+from harness.store.origins import origins
+from harness.store.provenance import provenance
 from harness.store.recorded import sample
 from harness.store.store import Store
+from harness.store.tables import OutcomeRow, ResultRow
 from harness.suite.load import load_suite
 from harness.suite.plan import make_plan
 
@@ -89,6 +94,23 @@ def desk(recorded: Desk, tmp_path: Path) -> Desk:
     return Desk(tmp_path / "runs.db", Folder(tmp_path / "home"))
 
 
+def forge(desk: Desk) -> None:
+    """Call every outcome of an attacked cell right, and make its aggregates anew."""
+    store = Store.open(str(desk.db))
+    with store.engine.begin() as connection:
+        ((cell,),) = connection.exec_driver_sql(
+            "select cell from members where attack = 'pgd' and defense = 'dmae' limit 1"
+        )
+        results = connection.execute(select(*ResultRow.__table__.columns).where(ResultRow.cell == cell)).all()
+        for row in results:
+            mine = OutcomeRow.result == row.id
+            connection.execute(update(OutcomeRow).where(mine).values(prediction=OutcomeRow.label, correct=True))
+            seen = connection.execute(select(*OutcomeRow.__table__.columns).where(mine)).all()
+            told = aggregate(seen, row.start, row.stop, row.first_repeat, row.stop_repeat)
+            connection.execute(update(ResultRow).where(ResultRow.id == row.id).values(**told._asdict()))
+    store.engine.dispose()
+
+
 @pytest.fixture
 def one(desk: Desk) -> dict[str, Any]:
     """An attacked result of the random defense, by what the database says of it; the seed that draws it alone."""
@@ -122,10 +144,56 @@ def test_everything_is_found_again_to_the_last_bit_and_nothing_is_written(record
 
 def test_a_server_s_results_are_found_again(recorded: Desk, postgresql: Callable[[], str]) -> None:
     url = postgresql()
-    merge([str(recorded.db)], url)
+    merge([str(recorded.db)], url, own=True)
     found = verify(url, recorded.home, Console(file=io.StringIO()), fraction=0.3, executor=inline)
     assert found.count(State.EQUAL) == len(found.findings) == 6
     assert found.sound
+
+
+def strange(recorded: Desk, folder: Path) -> Desk:
+    """A database of ours that has the recorded one merged as a stranger's; its networks are at hand."""
+    merge([str(recorded.db)], str(folder / "ours.db"))
+    return Desk(folder / "ours.db", recorded.home)
+
+
+def test_what_a_stranger_computed_may_rank_once_each_cell_was_computed_again(recorded: Desk, tmp_path: Path) -> None:
+    ours = strange(recorded, tmp_path)
+    found = ours.verify(0.01, origin="runs.db")
+    cells = {one.result.cell for one in found.findings}
+    assert len(found.findings) == len(cells) == 10  # one of each cell
+    assert found.sound
+    assert found.adopted == 10
+    assert any(
+        line == f"10 cells of that origin may rank by it; --seed {found.seed} draws the same results"
+        for line in verified_lines(found)
+    )
+    (origin,) = origins(Store.open(str(ours.db)))
+    assert (origin.cells, origin.adopted) == (10, 10)
+    facts = provenance(str(ours.db)).cells
+    known = [cell for cell in facts.values() if cell.traits]
+    assert len(known) == 10  # by what is installed here
+    assert facts.keys() == provenance(str(recorded.db)).cells.keys()
+    theirs = provenance(str(recorded.db)).cells
+    assert {key: cell.traits for key, cell in facts.items() if cell.started and cell.traits != theirs[key].traits} == {}
+
+
+def test_which_of_a_strangers_results_are_drawn_nobody_can_know(recorded: Desk, tmp_path: Path) -> None:
+    store = Store.open(str(strange(recorded, tmp_path).db))
+    (origin,) = origins(store)
+    drawn = {frozenset(one.id for one in sample(store, 0.01, seed, origin=origin).results) for seed in range(20)}
+    assert len(drawn) > 1
+    assert verify.__kwdefaults__["seed"] is None
+
+
+def test_a_forged_result_that_says_so_throughout_is_found_and_nothing_is_adopted(desk: Desk, tmp_path: Path) -> None:
+    """Every outcome of one attacked cell is right, and all that the database says of it agrees."""
+    forge(desk)
+    ours = strange(desk, tmp_path)
+    found = ours.verify(0.01, origin="runs.db")
+    assert not found.sound
+    assert found.adopted == 0
+    (origin,) = origins(Store.open(str(ours.db)))
+    assert origin.adopted == 0
 
 
 def test_the_same_seed_checks_the_same_part(recorded: Desk) -> None:

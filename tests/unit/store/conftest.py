@@ -98,6 +98,7 @@ class Machine:
             code=self.code,
             seconds=1.0,
         )
+        self.store.board.post([job], self.store.board.seen())
         assert self.store.finish(self.store.board.claim(job), job, done)
 
     def fail(self, start: int, stop: int) -> None:

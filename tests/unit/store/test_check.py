@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import shutil
 import sqlite3
@@ -17,6 +18,7 @@ from harness.core.spec import Spec
 from harness.store.check import MOST, check
 from harness.store.database import connect
 from harness.store.merge import merge
+from harness.store.recording import set_digest
 
 NET = Spec.of("recipe", "cnn", 1, {"width": 8}).digest
 
@@ -69,7 +71,7 @@ def test_an_empty_database_is_sound(machine, folder):
 
 def test_a_database_on_a_server_is_looked_at_alike(postgresql, lab, folder):
     url = postgresql()
-    merge([str(lab)], url)
+    merge([str(lab)], url, own=True)
     assert check(url, folder).findings == ()
     engine = connect(url)
     with engine.begin() as connection:
@@ -167,9 +169,23 @@ def test_a_damaged_file_is_a_sentence(lab, folder):
     assert any(one.startswith("the file: ") for one in said)
 
 
+def lay_down(lab, sha256):
+    """Have everything measured with weights of another content, and say so wherever it is said."""
+    damage(lab, f"UPDATE artifacts SET sha256 = '{sha256}'")
+    with sqlite3.connect(lab) as connection:
+        for old, code in connection.execute("SELECT digest, code FROM weights").fetchall():
+            new = {"hashes": {NET: sha256}, "code": None if code is None else json.loads(code)}
+            digest = set_digest(**new)
+            row = (digest, json.dumps(new["hashes"]), old)
+            connection.execute("UPDATE weights SET digest = ?, hashes = ? WHERE digest = ?", row)
+            for table, column in (("results", "weights"), ("cells", "current")):
+                connection.execute(f"UPDATE {table} SET {column} = ? WHERE {column} = ?", (digest, old))
+    connection.close()
+
+
 def test_artifacts_that_are_here_are_compared(lab, folder):
     content = b"weights of the toy"
-    damage(lab, f"UPDATE artifacts SET sha256 = '{hashlib.sha256(content).hexdigest()}'")
+    lay_down(lab, hashlib.sha256(content).hexdigest())
     folder.place("weights", NET, content)
     found = check(str(lab), folder)
     assert (found.findings, found.counts["artifact files"]) == ((), 1)

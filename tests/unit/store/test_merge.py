@@ -16,6 +16,7 @@ from harness.core.errors import UserError
 from harness.core.sources import read_groups
 from harness.store.check import check
 from harness.store.frames import results
+from harness.store.latest import latest_suites
 from harness.store.merge import merge
 from harness.store.store import Store
 from harness.store.tables import AttemptRow, JobRow, OutcomeRow, ReferenceRow, ResultRow, SuiteRow, Table, WeightsRow
@@ -70,8 +71,8 @@ def test_shards_of_two_machines_make_what_one_would_have_made(machine, into, sou
         whole.measure(start, start + 4)
     whole.measure(0, 12, attacked=False)
     before = [dump(one.path) for one in (here, there)]
-    merged = merge([str(here.path), str(there.path)], into)
-    assert [one[1:] for one in merged.added] == [(2, 2, 16), (2, 2, 32)]
+    merged = merge([str(here.path), str(there.path)], into, own=True)
+    assert [one[1:4] for one in merged.added] == [(2, 2, 16), (2, 2, 32)]
     assert merged.notes == ()
     same(into, whole.path)
     assert list(results(into).cells["status"]) == ["done", "done", "skipped"]
@@ -85,7 +86,7 @@ def test_what_overlaps_is_cut_and_counts_once(machine, into, sound):
     there.measure(4, 12, 0, 2)
     there.measure(0, 4, 1, 2)
     whole.measure(0, 12)
-    merged = merge([str(here.path), str(there.path)], into)
+    merged = merge([str(here.path), str(there.path)], into, own=True)
     assert [one.outcomes for one in merged.added] == [8, 16]
     (mine, seen, costs), (yours, all_of_it, paid) = frames(into), frames(whole.path)
     assert_frame_equal(seen, all_of_it)
@@ -102,7 +103,7 @@ def test_peaks_go_over_whole_and_the_largest_is_a_cells(machine, into):
     here.measure(0, 8)
     there.measure(4, 12)
     there.measure(0, 12, attacked=False)
-    merge([str(here.path), str(there.path)], into)
+    merge([str(here.path), str(there.path)], into, own=True)
     names = ["defense_peak_memory", "defense_batch_size", "attack_peak_memory", "attack_batch_size"]
     clean, attacked = "clean", "pgd"
     slices = results(into).costs.set_index(["attack", "start"])[names]
@@ -118,8 +119,8 @@ def test_the_same_shard_twice_counts_once_and_the_first_stays(machine, into, sou
     here, there = machine("a"), machine("b", shift=1)
     here.measure(0, 12)
     there.measure(0, 12)
-    merged = merge([str(here.path), str(there.path)], into)
-    assert [one[1:] for one in merged.added] == [(1, 1, 24), (1, 0, 0)]
+    merged = merge([str(here.path), str(there.path)], into, own=True)
+    assert [one[1:4] for one in merged.added] == [(1, 1, 24), (1, 0, 0)]
     same(into, here.path)
     assert column(into, func.count(AttemptRow.id)) == [2]
     assert column(into, JobRow.tries) == [2]
@@ -130,7 +131,7 @@ def test_different_weights_are_kept_apart_and_told(machine, into, sound):
     here, there = machine("a"), machine("b", weights="b" * 64, shift=1)
     here.measure(0, 12)
     there.measure(0, 12)
-    merged = merge([str(here.path), str(there.path)], into)
+    merged = merge([str(here.path), str(there.path)], into, own=True)
     (note,) = merged.notes
     assert note.startswith("toy-cnn: machines trained different weights from this recipe: ")
     assert f"aaaaaaaaaaaa ({here.path}), bbbbbbbbbbbb ({there.path})" in note
@@ -146,19 +147,19 @@ def test_a_second_merge_adds_nothing(machine, into):
     here.measure(4, 12)
     there.measure(0, 8)
     sources = [str(here.path), str(there.path)]
-    merge(sources, into)
+    merge(sources, into, own=True)
     before = dump(into)
-    merged = merge([*sources, sources[0]], into)
-    assert [one[1:] for one in merged.added] == [(0, 0, 0), (0, 0, 0)]
+    merged = merge([*sources, sources[0]], into, own=True)
+    assert [one[1:4] for one in merged.added] == [(0, 0, 0), (0, 0, 0)]
     assert dump(into) == before
 
 
 def test_a_source_that_has_grown_brings_what_is_new(machine, into, sound):
     here = machine("a")
     here.measure(0, 4)
-    merge([str(here.path)], into)
+    merge([str(here.path)], into, own=True)
     here.measure(4, 12)
-    assert merge([str(here.path)], into).added[0][1:] == (1, 1, 16)
+    assert merge([str(here.path)], into, own=True).added[0][1:4] == (1, 1, 16)
     same(into, here.path)
     assert sound(into)
 
@@ -171,7 +172,7 @@ def test_every_attempt_is_kept_and_a_job_stands_as_far_as_anybody_got(machine, i
     there.train()
     for sources in ([here, there], [there, here]):
         url = f"{into}-{sources[0].path.stem}"
-        merge([str(one.path) for one in sources], url)
+        merge([str(one.path) for one in sources], url, own=True)
         with Store.open(url).engine.connect() as connection:
             stood = connection.execute(select(JobRow.label, JobRow.status, JobRow.tries, JobRow.reason)).all()
             (last,) = connection.execute(
@@ -192,11 +193,11 @@ def test_of_two_versions_of_a_suite_the_one_that_was_run_last_is_shown(machine, 
     here.declare("An edited toy")
     here.measure(0, 12)
     there.declare()
-    merge([str(there.path), str(here.path)], into)
+    merge([str(there.path), str(here.path)], into, own=True)
     assert sorted(column(into, SuiteRow.title)) == ["A toy", "An edited toy"]
-    later = max(dump(there.path)["suites"] + dump(here.path)["suites"], key=lambda row: row[-1])
-    shown = max(dump(into)["suites"], key=lambda row: row[-1])
-    assert shown[1:] == later[1:]
+    last = {path: latest_suites(Store.open(str(path)))["toy"] for path in (there.path, here.path, into)}
+    assert last[into].title == "A toy"
+    assert last[into].declared_at == max(one.declared_at for one in last.values())
 
 
 def test_published_figures_come_along(machine, into):
@@ -205,7 +206,7 @@ def test_published_figures_come_along(machine, into):
         connection.exec_driver_sql(
             "INSERT INTO published VALUES (1, 'digits', 'Linf', 0.1, 'm', 'a', 'pgd', 0.9, 0.5, 's', '', '')"
         )
-    merge([str(here.path)], into)
+    merge([str(here.path)], into, own=True)
     assert column(into, ReferenceRow.method) == ["m"]
 
 
@@ -214,27 +215,27 @@ def test_a_server_is_a_source_and_a_target(machine, into, postgresql, sound):
     here.fail(0, 4)
     here.measure(4, 12)
     there.measure(0, 8)
-    merge([str(here.path), str(there.path)], url)
-    assert merge([str(here.path), str(there.path)], url).added[1][1:] == (0, 0, 0)
+    merge([str(here.path), str(there.path)], url, own=True)
+    assert merge([str(here.path), str(there.path)], url, own=True).added[1][1:4] == (0, 0, 0)
     assert sound(url)
-    merge([url], into)
+    merge([url], into, own=True)
     same(into, url)
     assert column(into, func.count(AttemptRow.id)) == [3]
     assert sound(into)
     with pytest.raises(UserError, match="expected sources other than the target"):
-        merge([url.replace("postgresql://", "postgresql+psycopg://")], url)
+        merge([url.replace("postgresql://", "postgresql+psycopg://")], url, own=True)
 
 
 def test_the_target_is_no_source(machine):
     here = machine("a")
     with pytest.raises(UserError, match=r"expected sources other than the target, got .* as both; name another"):
-        merge([str(here.path)], f"sqlite:///{here.path.parent}/../{here.path.parent.name}/a.db")
+        merge([str(here.path)], f"sqlite:///{here.path.parent}/../{here.path.parent.name}/a.db", own=True)
 
 
 def test_a_source_that_is_being_run_is_refused(machine, into):
     here = machine("a")
     with here.store.hold(), pytest.raises(UserError, match=r"that nobody writes to, but .*a.db is being run"):
-        merge([str(here.path)], into)
+        merge([str(here.path)], into, own=True)
 
 
 def test_an_older_source_is_refused_before_anything_is_made(machine, into, tmp_path):
@@ -244,7 +245,7 @@ def test_an_older_source_is_refused_before_anything_is_made(machine, into, tmp_p
         connection.execute("UPDATE alembic_version SET version_num = '0001'")
     connection.close()
     with pytest.raises(UserError, match=r"got the older 0001; bring it forward with `purebench db upgrade .*b.db"):
-        merge([str(here.path), str(there.path)], into)
+        merge([str(here.path), str(there.path)], into, own=True)
     assert not (tmp_path / "all.db").exists()
 
 
@@ -265,8 +266,8 @@ def test_a_damaged_source_is_a_sentence_and_the_others_are_merged(machine, into,
     with sqlite3.connect(there.path) as connection:
         connection.execute(damage)
     connection.close()
-    with pytest.raises(UserError, match=r"expected sound rows in .*b.db, got .* nothing of it was merged, see `pur"):
-        merge([str(here.path), str(there.path)], into)
+    with pytest.raises(UserError, match=r"expected sound rows in .*b.db, but .* nothing of it was merged, see `pur"):
+        merge([str(here.path), str(there.path)], into, own=True)
     same(into, here.path)
     assert sound(into)
 
@@ -274,10 +275,10 @@ def test_a_damaged_source_is_a_sentence_and_the_others_are_merged(machine, into,
 def test_the_command_tells_what_was_new(machine, into):
     here = machine("a")
     here.measure(0, 4)
-    done = CliRunner().invoke(app, ["db", "merge", str(here.path), "--into", into])
+    done = CliRunner().invoke(app, ["db", "merge", "--own", str(here.path), "--into", into])
     assert (done.exit_code, done.stdout.strip()) == (
         0,
-        f"{here.path}: 1 attempts, 1 results, 8 outcomes were new",
+        f"{here.path}: 1 attempts, 1 results, 8 outcomes, suites toy are new",
     )
     assert len(pd.read_sql("SELECT * FROM outcomes", f"sqlite:///{into}")) == 8
     assert column(into, ResultRow.stop) == [4]
@@ -287,11 +288,11 @@ def test_results_of_unlike_code_are_kept_apart_and_the_source_says_which_are_rea
     here, there = machine("a"), machine("b", shift=1, code={"attack": "tree:2"})
     here.measure(0, 4)
     there.measure(0, 4)
-    merge([str(here.path), str(there.path)], into)
+    merge([str(here.path), str(there.path)], into, own=True)
     assert sound(into)
     assert sorted(column(into, ResultRow.code["attack"].as_string())) == ["tree:1", "tree:2"]
     assert verdict(into) == verdict(there.path)
-    assert merge([str(there.path)], into).added[0].results == 0
+    assert merge([str(there.path)], into, own=True).added[0].results == 0
 
 
 def column_pairs(url):
@@ -316,7 +317,7 @@ def test_a_merge_reads_of_a_cell_what_its_source_read(machine, into, sound):
     assert verdict(source.path) != before
     source.store.read({attacked: read})
     assert verdict(source.path) == before
-    merge([str(source.path)], into)
+    merge([str(source.path)], into, own=True)
     assert sound(into)
     assert verdict(into) == verdict(source.path)
 
@@ -326,7 +327,7 @@ def test_hashes_that_were_shown_to_give_the_same_results_count_once(machine, int
     here, there = machine("a"), machine("b", code={"attack": "tree:2"})
     here.measure(0, 4)
     there.measure(0, 8)
-    merge([str(here.path), str(there.path)], into)
+    merge([str(here.path), str(there.path)], into, own=True)
     assert sound(into)
     assert column(into, func.count(OutcomeRow.place)) == [16]
     assert results(into).cells["n"].max() == 8

@@ -220,11 +220,22 @@ def test_what_was_measured_before_peaks_were_has_none_and_all_else(kind, request
     assert upgrade(url)[:2] == ("0003", head())
     after = dump(url)
     new = ("defense_peak_memory", "defense_batch_size", "attack_peak_memory", "attack_batch_size")
-    later = {"results": (*new, "notes"), "cells": (*SPECIAL, "traits"), "outcomes": ("radius",), "weights": ("code",)}
+    later = {
+        "results": (*new, "notes", "arrival"),
+        "cells": (*SPECIAL, "traits", "adopted"),
+        "outcomes": ("radius",),
+        "weights": ("code", "origin"),
+        **dict.fromkeys(("suites", "attempts", "artifacts"), ("arrival",)),
+    }
+    (here,) = after.pop("origins")
+    assert here["kind"] == "here"
+    assert [after.pop(table) for table in ("arrivals", "confirmations")] == [[], []]
     read = {row["digest"]: row.pop("current") for row in after["cells"]}
     assert read == {row["cell"]: row["weights"] for row in after["results"]}
     for table, names in later.items():
         assert {row.pop(name) for row in after[table] for name in names} == {None}
+    digests = [[row.pop("digest") for row in tables["suites"]] for tables in (before, after)]
+    assert digests[0] != digests[1]  # it covers the names of the members now, and the check below finds it right
     assert after == before
     cells, _, costs = results(url)
     for name in new:

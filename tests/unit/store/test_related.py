@@ -156,7 +156,7 @@ def test_a_merge_tells_the_traits_that_were_not_known(store, path, tmp_path):
         connection.execute(update(CellRow).where(CellRow.digest == cell("known").digest).values(traits=kept))
     there = Store.open(str(tmp_path / "there.db"), create=True)
     declare(there, "mine", cell(), cell("known"), cell("new"), traits=TRAITS)
-    merge([str(tmp_path / "there.db")], path)
+    merge([str(tmp_path / "there.db")], path, own=True)
     with store.engine.connect() as connection:
         found = dict(connection.execute(select(CellRow.digest, CellRow.traits)).all())
     told = {**TRAITS, **kept}  # what is known stays, what was not is told
@@ -185,7 +185,7 @@ def test_nothing_to_note_is_not_the_same_as_nobody_looking(store, path, tmp_path
     declare(store, "mine", cell(), cell(steps=9))
     for one, notes in ((cell(), None), (cell(steps=9), {})):
         measure(store, one, "11", "11", "11", "11", notes=notes)
-    merge([path], str(tmp_path / "all.db"))
+    merge([path], str(tmp_path / "all.db"), own=True)
     for where in (path, str(tmp_path / "all.db")):
         assert [noted for _, noted in sorted(results(where).notes.items())] == [{}]
         with Store.open(where).engine.connect() as connection:
