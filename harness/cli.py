@@ -20,11 +20,13 @@ from harness.console import err as _err
 from harness.console import out as _out
 from harness.core.errors import UserError
 from harness.core.printable import printable
+from harness.databases import FAILED, reads
+from harness.databases import app as db_app
 
 if TYPE_CHECKING:
     from harness.suite.suite import Suite
 
-FAILED, MISTAKE, BUG, INTERRUPTED = 1, 2, 3, 130
+MISTAKE, BUG, INTERRUPTED = 2, 3, 130
 
 app = typer.Typer(
     name="purebench",
@@ -35,17 +37,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-db_app = typer.Typer(help="Look after a database.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(db_app, name="db")
-
-
-class Export(StrEnum):
-    """What ``db export`` writes."""
-
-    PARQUET = "parquet"
-    CSV = "csv"
-    ROBUSTBENCH = "robustbench"
-    ADVERSARIAL = "adversarial"
 
 
 class Format(StrEnum):
@@ -58,7 +50,6 @@ class Format(StrEnum):
 
 SuiteArgument = Annotated[str, typer.Argument(metavar="SUITE", help="a shipped suite's name, or a path")]
 Database = Annotated[str, typer.Option("--db", metavar="URL", help="a path, or an SQLAlchemy URL")]
-Url = Annotated[str, typer.Argument(metavar="URL", help="a path, or an SQLAlchemy URL")]
 Only = Annotated[
     Optional[str],  # noqa: UP045  (typer reads the annotation)
     typer.Option(metavar="EXPR", help="only cells such as 'defense=mae-*,attack=pgd|autoattack'"),
@@ -193,6 +184,7 @@ def run(
 
 
 @app.command()
+@reads("db")
 def status(db: Database) -> None:
     """Show how far each suite has come, what is running, what has failed, and which cells' code has changed since."""
     from harness import screen
@@ -206,6 +198,7 @@ def status(db: Database) -> None:
 
 
 @app.command()
+@reads("db")
 def report(
     db: Database,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="folder for the files")],
@@ -233,6 +226,7 @@ def report(
 
 
 @app.command()
+@reads("db", "first", "second")
 def compare(
     first: Annotated[str, typer.Argument(metavar="A", help="DATABASE[:SUITE[/DEFENSE]], or with --db SUITE[/DEFENSE]")],
     second: Annotated[str, typer.Argument(metavar="B", help="likewise")],
@@ -264,6 +258,7 @@ def compare(
 
 
 @app.command()
+@reads("db")
 def verify(
     db: Database,
     fraction: Annotated[float, typer.Option(metavar="SHARE", help="of the results, above 0 and up to 1")] = 0.05,
@@ -364,136 +359,6 @@ def doctor() -> None:
     _out().print(screen.findings_table(found))
     if not all(one.sound for one in found):
         raise typer.Exit(MISTAKE)
-
-
-@db_app.command()
-def upgrade(url: Url) -> None:
-    """Bring an older database to the schema of this version; an SQLite file is copied beside itself first."""
-    from harness.store.database import upgrade as bring_forward
-
-    before, after, copy = bring_forward(url)
-    said = f"schema {after}: nothing to do" if before == after else f"schema {before} -> {after}"
-    _out().print(said + (f"; the file as it was: {copy}" if copy else ""), highlight=False, soft_wrap=True)
-
-
-@db_app.command()
-def check(url: Url) -> None:
-    """Compare what a database says of itself with its rows, and name cells that mended faults could have touched.
-
-    Nothing is written. Exit code 1 if something is damaged, which a cell in doubt is not: its suite can be run again.
-    """
-    from harness.artifacts import Folder
-    from harness.store.check import check as look
-
-    with _err().status("opening") as shown:
-        found = look(url, Folder.default(), shown.update)
-    for sentence in (*found.findings, *found.doubts):
-        _out().print(sentence, markup=False, highlight=False, soft_wrap=True)
-    if found.findings:
-        raise typer.Exit(FAILED)
-    counts = ", ".join(f"{number} {name}" for name, number in found.counts.items())
-    _out().print(f"sound: {counts}", highlight=False, soft_wrap=True)
-
-
-@db_app.command()
-def merge(
-    sources: Annotated[list[str], typer.Argument(metavar="URL...", help="databases that nobody writes to")],
-    into: Annotated[str, typer.Option("--into", metavar="URL", help="a database; an absent one is made")],
-    own: Annotated[
-        bool, typer.Option("--own", help="they are ours: what they computed counts as computed here")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="say what would be new and what differs; write nothing")
-    ] = False,
-) -> None:
-    """Bring several databases into one; what was measured twice counts once, and the same merge again adds nothing.
-
-    What others computed stands beside ours, marked, and ranks once a share was computed again here:
-    `purebench verify --origin NAME`. `purebench db forget NAME` removes it.
-    """
-    from harness.store.merge import merge as bring_together
-
-    with _err().status("opening") as shown:
-        merged = bring_together(sources, into, shown.update, own=own, dry_run=dry_run)
-    for line in (*merged.added, *merged.notes, *(["nothing was written"] if dry_run else [])):
-        _out().print(str(line), markup=False, highlight=False, soft_wrap=True)
-
-
-@db_app.command("origins")
-def list_origins(url: Url) -> None:
-    """List the databases that results came from: when, from which file, and how much of it ranks."""
-    from harness import screen
-    from harness.store.origins import origins
-    from harness.store.store import Store
-
-    _out().print(screen.origins_table(origins(Store.open(url))))
-
-
-@db_app.command()
-def forget(
-    url: Url,
-    name: Annotated[str, typer.Argument(metavar="ORIGIN", help="a file's name or the beginning of a database's")],
-) -> None:
-    """Remove all that came from another database, and nothing else."""
-    from harness.store.origins import find_origin, forget
-    from harness.store.store import Store
-
-    store = Store.open(url)
-    with store.hold():
-        origin = find_origin(store, name)
-        forget(store, origin)
-    said = f"forgotten: {origin}, {origin.results} results of {origin.cells} cells, {origin.suites} suites"
-    _out().print(said, markup=False, highlight=False, soft_wrap=True)
-
-
-@db_app.command()
-def export(
-    url: Url,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="folder for the files")],
-    kind: Annotated[
-        Export,
-        typer.Option(
-            "--format", help="frames as parquet or csv, RobustBench's model_info, or a cell's adversarial examples"
-        ),
-    ],
-    suite: Annotated[Optional[str], typer.Option(metavar="NAME", help="only this suite")] = None,  # noqa: UP045
-    cell: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(metavar="ID", help="whose adversarial examples; as reports show it"),
-    ] = None,
-) -> None:
-    """Write what was measured for other programmes: frames, RobustBench's JSON, or examples for the attack replay."""
-    from harness.store.export import export as write_frames
-    from reports.write import write_model_info
-
-    if (kind == Export.ADVERSARIAL) != (cell is not None):
-        raise UserError(
-            "expected --cell together with --format adversarial, and with no other; name the cell by its id"
-        )
-    if cell is not None:
-        from harness.artifacts import Folder
-        from harness.store.adversarial import export_adversarial
-
-        path, sha256 = export_adversarial(url, out, cell, Folder.default())
-        _out().print(f"{path}\nsha256: {sha256}", markup=False, highlight=False, soft_wrap=True)
-        return
-    paths = write_model_info(url, out, suite) if kind == Export.ROBUSTBENCH else write_frames(url, out, kind, suite)
-    for path in paths:
-        _out().print(str(path), markup=False, highlight=False, soft_wrap=True)
-    if not paths:
-        _out().print("nothing to write: no row is ranked, nor a finished reference", highlight=False)
-
-
-@db_app.command("import")
-def import_(
-    url: Url,
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="YAML or CSV, or RobustBench's JSON")],
-) -> None:
-    """Read figures that others published, to stand beside ours unranked; bring results of ours in with `db merge`."""
-    from harness.store.published import import_published
-
-    found = import_published(url, files)
-    _out().print(f"{found.new} figures new, {found.known} were there", highlight=False)
 
 
 def _doubts(suite: Suite) -> None:

@@ -114,6 +114,9 @@ class Outcome:
 #: the metrics of an outcome that are real numbers and may be absent
 MEASURES = tuple(item.name for item in fields(Outcome) if item.type == "float | None")
 
+#: outcomes that a suite may ask of a cell: a hundred repeats of half a million images
+MOST_OUTCOMES = 50_000_000
+
 #: the first two axes of an outcome's ``amv_by_head``: which image is compared with the clean one, and the matrix norm
 AMV_AXES = {"image": ("adversarial", "purified"), "matrix_norm": ("frobenius", "spectral")}
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from itertools import combinations, groupby
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import JSON, Boolean, Float, Integer, LargeBinary, String, case, func, or_, select, type_coerce
 
 from harness.core.cell import Shard
+from harness.core.contracts import Traits
 from harness.core.errors import UserError
+from harness.core.minimum import Effort
 from harness.core.registry import TABLES
-from harness.core.result import MEASURES, Cost
+from harness.core.result import MEASURES, MOST_OUTCOMES, Cost
 from harness.core.spec import digest_of, short
+from harness.core.threat import Knowledge
 from harness.store.aggregates import aggregate, padded
 from harness.store.board import STATUSES
 from harness.store.doubts import doubts
@@ -33,16 +36,18 @@ from harness.store.tables import (
     MemberRow,
     OriginRow,
     OutcomeRow,
+    ReferenceRow,
     ResultRow,
     SuiteRow,
     Table,
     WeightsRow,
 )
+from harness.store.types import Moment, Real
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from sqlalchemy import Column, Connection, Row, Select
+    from sqlalchemy import Column, ColumnElement, Connection, Row, Select
 
     from harness.artifacts import Folder
 
@@ -58,6 +63,9 @@ FILES = ("weights", "adversarial")
 RULES = ("name", "title", "text", "decision", "n_examples", "repeats", "shard_size")
 
 
+#: slices of a suite that are tried for one that a job may have been
+MOST_TRIED = 100_000
+
 HEX = re.compile("[0-9a-f]{64}")
 
 #: what stands in columns whose words this programme chooses
@@ -68,6 +76,7 @@ WORDS: dict[Any, tuple[str, ...]] = {
     AttemptRow.status: STATUSES,
     SuiteRow.decision: ("mean", "any", "majority"),
     OriginRow.kind: tuple(Kind),
+    ArtifactRow.kind: FILES,
 }
 
 #: columns that name something by the digest of its content
@@ -83,17 +92,33 @@ DIGESTS: tuple[Any, ...] = (
 )
 
 #: columns with the least and the most that they may hold: what a suite may ask for
-RANGES: tuple[tuple[Any, int, int], ...] = (
-    (SuiteRow.n_examples, 1, 10_000_000),
-    (SuiteRow.repeats, 1, 10_000_000),
-    (SuiteRow.shard_size, 1, 10_000_000),
-    (ResultRow.start, 0, 10_000_000),
-    (ResultRow.stop, 1, 10_000_000),
-    (ResultRow.first_repeat, 0, 10_000_000),
-    (ResultRow.stop_repeat, 1, 10_000_000),
-    (AttemptRow.seconds, 0, 10**10),
-    (ArtifactRow.bytes, 0, 2**62),
+RANGES: tuple[tuple[str, Any, int, int], ...] = (
+    ("suites: n_examples", SuiteRow.n_examples, 1, 10_000_000),
+    ("suites: repeats", SuiteRow.repeats, 1, 10_000_000),
+    ("suites: shard_size", SuiteRow.shard_size, 1, 10_000_000),
+    ("suites: n_examples times repeats", SuiteRow.n_examples * SuiteRow.repeats, 1, MOST_OUTCOMES),
+    ("results: start", ResultRow.start, 0, 10_000_000),
+    ("results: places", ResultRow.stop - ResultRow.start, 1, 10_000_000),
+    ("results: first_repeat", ResultRow.first_repeat, 0, 10_000_000),
+    ("results: repeats", ResultRow.stop_repeat - ResultRow.first_repeat, 1, 10_000_000),
+    ("published: clean", ReferenceRow.clean, 0, 1),
+    ("published: robust", ReferenceRow.robust, 0, 1),
+    ("published: eps", ReferenceRow.eps, 0, 10**6),
+    ("attempts: seconds", AttemptRow.seconds, 0, 10**10),
+    ("artifacts: bytes", ArtifactRow.bytes, 0, 2**62),
 )
+
+#: how SQLite keeps a column's values
+STORED: dict[type[Any], tuple[str, ...]] = {
+    Boolean: ("integer",),
+    Integer: ("integer",),
+    Float: ("real", "integer"),
+    Real: ("real", "integer"),
+    Moment: ("text",),
+    JSON: ("text",),
+    LargeBinary: ("blob",),
+    String: ("text",),
+}
 
 #: figures of a result besides its outcomes
 SECONDS = ("defense_seconds", "attack_seconds")
@@ -145,8 +170,8 @@ def findings(connection: Connection, say: Callable[[str], object] = lambda _: No
     """
     looks: dict[str, Look] = {
         "the file": _file,
+        "values": _values,
         "references": _orphans,
-        "names": _names,
         "digests": _digests,
         "cells": _cells,
         "suites": _suites,
@@ -158,8 +183,23 @@ def findings(connection: Connection, say: Callable[[str], object] = lambda _: No
     found: list[str] = []
     for title, look in looks.items():
         say(f"looking at {title}")
-        found += _told(title, look(connection))
+        said = list(_told(title, look(connection)))
+        found += said
+        if said and title == "values":  # the rest would be read by values that are none
+            break
     return tuple(found)
+
+
+def damage(url: str) -> str:
+    """Return what is wrong with a database, the first that is found; empty where nothing is.
+
+    For who stumbled while reading it, and wants to know whose fault that was.
+    """
+    try:
+        with snapshot(_open(url).engine) as connection:
+            return next(iter(findings(connection)), "")
+    except UserError as error:
+        return str(error)
 
 
 def _open(url: str) -> Store:
@@ -227,8 +267,8 @@ def _lost(connection: Connection, child: Column[Any], parent: Column[Any]) -> It
         yield f"{child.table.name}: {rows} of {child.name} {named}, which is not among the {parent.table.name}"
 
 
-def _names(connection: Connection) -> Iterator[str]:
-    """Hold names that this programme gives against those that it knows, and digests against what a digest is."""
+def _values(connection: Connection) -> Iterator[str]:
+    """Hold values against what their columns may have: words, digests, ranges, types."""
     identity(connection)
     for column, known in WORDS.items():
         query = select(column, func.count()).where(column.is_not(None), column.not_in(known)).group_by(column)
@@ -238,11 +278,38 @@ def _names(connection: Connection) -> Iterator[str]:
         for (value,) in _stream(connection, select(column).where(column.is_not(None)).distinct()):
             if not (isinstance(value, str) and HEX.fullmatch(value)):
                 yield f"{column.table.name}: expected 64 hexadecimal digits as {column.name}, got {value!r:.80}"
-    for column, least, most in RANGES:
-        query = select(func.count()).where(or_(column < least, column > most))
-        rows = connection.execute(query).scalar_one()
+    for name, figure, least, most in RANGES:
+        rows = connection.execute(select(func.count()).where(or_(figure < least, figure > most))).scalar_one()
         if rows:
-            yield f"{column.table.name}: {rows} of {column.name} not between {least} and {most}"
+            yield f"{name}: {rows} not between {least} and {most}"
+    yield from _types(connection)
+
+
+def _types(connection: Connection) -> Iterator[str]:
+    """Hold values against the types of their columns, which SQLite does not, and JSON against what it is to be."""
+    sqlite = connection.dialect.name == "sqlite"
+    for table in Table.metadata.sorted_tables:
+        looks = dict(_kinds(table.columns, sqlite))
+        counted = [func.sum(case((wrong, 1), else_=0)) for wrong in looks.values()]
+        rows = connection.execute(select(*counted).select_from(table)).one() if counted else ()
+        for said, number in zip(looks, rows, strict=True):
+            if number:
+                yield f"{table.name}: {number} of {said}"
+
+
+def _kinds(columns: Iterable[Column[Any]], sqlite: bool) -> Iterator[tuple[str, ColumnElement[bool]]]:
+    """Yield what is to be said of columns, with the condition that it is so."""
+    for column in columns:
+        is_json = isinstance(column.type, JSON)
+        if sqlite:
+            kinds = next(kinds for kind, kinds in STORED.items() if isinstance(column.type, kind))
+            mistaken = column.is_not(None) & func.typeof(column).not_in(kinds)
+            yield f"{column.name} are no {' or '.join(kinds)}", mistaken
+        if is_json:
+            raw = type_coerce(column, String)
+            valid = case((func.json_valid(raw) == 1, func.json_type(raw)), else_="none")
+            kind = valid if sqlite else func.json_typeof(column)
+            yield f"{column.name} are no mappings in JSON", column.is_not(None) & (kind != "object")
 
 
 def _digests(connection: Connection) -> Iterator[str]:
@@ -275,6 +342,22 @@ def _cells(connection: Connection) -> Iterator[str]:
     for row in _stream(connection, select(*CellRow.__table__.columns)):
         if all(getattr(row, part) in specs for part in PARTS if getattr(row, part) is not None):  # else an orphan
             yield from _same("cells", row.digest, cell_spec(row, specs))
+        if row.traits is not None and not _known(row.traits):
+            yield f"cells: the traits of {short(row.digest)} are not those of a defense"
+
+
+def _known(traits: Mapping[str, Any]) -> bool:
+    """Whether traits have what a report reads of them, as far as they were recorded; see ``CellRow``."""
+    effort, knowledge = traits.get("effort", {}), traits.get("knowledge", [])
+    numbers = [traits.get(name, 1) for name in ("pixels", "classes")]
+    return (
+        all(type(traits.get(one.name)) in (bool, int) for one in fields(Traits))
+        and isinstance(knowledge, list)
+        and set(knowledge) <= set(Knowledge)
+        and all(type(number) is int and number > 0 for number in numbers)
+        and isinstance(effort, dict)
+        and effort.keys() <= {one.name for one in fields(Effort)}
+    )
 
 
 def _suites(connection: Connection) -> Iterator[str]:
@@ -311,9 +394,13 @@ def _accounted(connection: Connection, job: str, cell: str | None) -> bool:
     there = [Rectangle(*row) for row in connection.execute(select(*columns).where(ResultRow.cell == cell))]
     asked = select(SuiteRow.n_examples, SuiteRow.shard_size, SuiteRow.repeats)
     asked = asked.join(MemberRow, MemberRow.suite_id == SuiteRow.id).where(MemberRow.cell == cell).distinct()
+    tried = 0
     for examples, size, repeats in connection.execute(asked).all():
         for shard in Shard.slices(examples, size):
             for first, end in combinations(range(repeats + 1), 2):
+                tried += 1
+                if tried > MOST_TRIED:
+                    return bool(there)
                 asked_for = {"cell": cell, "start": shard.start, "stop": shard.stop, "repeats": [first, end]}
                 if job == digest_of(asked_for):  # as an evaluation makes its own
                     return not list(unmeasured(Rectangle(shard.start, shard.stop, first, end), there))
@@ -356,6 +443,8 @@ def _amiss(row: Row[Any], outcomes: Sequence[Any]) -> str:
         found = aggregate(outcomes, *rectangle)
     except ValueError as error:
         return str(error)
+    if row.notes is not None and not all(map(_noted, row.notes.values())):
+        return "its notes are no means with numbers"
     figures = (getattr(one, name) for one in (row, *outcomes) for name in (*MEASURES, *SECONDS) if hasattr(one, name))
     if any(value is not None and not math.isfinite(value) for value in figures):
         return "a figure is not finite"
@@ -368,6 +457,16 @@ def _amiss(row: Row[Any], outcomes: Sequence[Any]) -> str:
     told = {"correct": row.correct, "faults": row.faults, "sums": padded(row.sums)}
     wrong = [name for name, value in found._asdict().items() if value != told[name]]
     return f"{' and '.join(wrong)} not as the outcomes have it" if wrong else ""
+
+
+def _noted(pair: Any) -> bool:
+    """Whether a note is a mean and the number of what that is the mean of."""
+    return (
+        isinstance(pair, list)
+        and len(pair) == 2
+        and all(isinstance(one, int | float) and math.isfinite(one) for one in pair)
+        and pair[1] >= 0
+    )
 
 
 def _overlaps(connection: Connection) -> Iterator[str]:
@@ -397,8 +496,7 @@ class _Files:
         )
         for (kind, digest), rows in groupby(connection.execute(query), lambda row: (row.kind, row.digest)):
             known = {row.sha256 for row in rows}
-            if kind not in FILES or not re.fullmatch("[0-9a-f]{64}", digest):
-                yield f"artifacts: expected {' or '.join(FILES)} by a digest, got {kind!r} {short(digest)!r}"
+            if kind not in FILES or not HEX.fullmatch(digest):  # as is told among the values; no path is made of it
                 continue
             try:
                 found = self.folder.sha256(kind, digest)

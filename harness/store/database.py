@@ -134,6 +134,7 @@ def connect(text: str, *, create: bool = False) -> Engine:
     if create and not inspect(engine).get_table_names():
         _migrate(engine)
     _check_revision(_revision(engine), text)
+    _check_tables(engine, text)
     return engine
 
 
@@ -150,6 +151,7 @@ def upgrade(text: str) -> tuple[str, str, Path | None]:
         _check_path(path, create=False)
     engine = _engine(text)
     before = _revision(engine)
+    _check_tables(engine, text)
     if before is None or before == head() or before not in _revisions():
         _check_revision(before, text)
         return head(), head(), None
@@ -361,6 +363,20 @@ def _check_revision(found: str | None, text: str) -> None:
         f"expected a purebench database of schema {head()} at {_shown(text)}, got {found}, which a newer purebench "
         "wrote; bring purebench forward with `pip install --upgrade purebench`"
     )
+
+
+def _check_tables(engine: Engine, text: str) -> None:
+    """Refuse an SQLite file in which reading runs what somebody wrote: a view in a table's place, or a trigger."""
+    if engine.dialect.name != "sqlite":
+        return
+    with engine.connect() as connection:
+        query = "SELECT type, name FROM sqlite_master WHERE type NOT IN ('table', 'index') ORDER BY name LIMIT 1"
+        found = connection.exec_driver_sql(query).first()
+    if found is not None:
+        raise UserError(
+            f"expected a database of tables alone at {_shown(text)}, got the {found[0]} {found[1]!r}, which purebench "
+            "did not make; take it away or restore a copy"
+        )
 
 
 def _copied(path: Path, revision: str) -> Path:

@@ -6,7 +6,7 @@ import csv
 import json
 import math
 import re
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import yaml
@@ -52,6 +52,9 @@ FIGURES = {
 
 #: bytes of the longest file that is read
 _LONGEST = 16_000_000
+
+#: characters of the longest one of YAML, which is slow to read
+_LONGEST_YAML = 200_000
 
 #: no blanks, quotes or brackets: nothing that could end the link early
 _WEB = re.compile(r"https?://[^\s<>\"'`\\]+")
@@ -226,7 +229,7 @@ def _rows(path: Path, problems: list[Problem]) -> Iterator[tuple[str, Reference]
         if path.stat().st_size > _LONGEST:
             raise ValueError(f"expected at most {_LONGEST} bytes, got {path.stat().st_size}")
         listed = reader(path)
-    except (OSError, ValueError, yaml.YAMLError, RecursionError, csv.Error, InvalidOperation) as error:
+    except (OSError, ValueError, yaml.YAMLError, RecursionError, csv.Error, ArithmeticError) as error:
         problems.append(Problem(f"expected a file that can be read, got: {' '.join(str(error).split())}", str(path)))
         return
     for number, values in enumerate(listed, 1):
@@ -253,7 +256,12 @@ def _sentence(said: str, given: Any) -> str:
 
 
 def _yaml(path: Path) -> list[Any]:
-    found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    text = path.read_text(encoding="utf-8")
+    if len(text) > _LONGEST_YAML:
+        raise ValueError(f"{len(text)} characters, where at most {_LONGEST_YAML} of YAML are read; write it as CSV")
+    if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+        raise ValueError("an alias, where every figure was expected to be written out")
+    found = yaml.safe_load(text)
     if not isinstance(found, list):
         raise ValueError(f"a {type(found).__name__} where a list of figures was expected")
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from dataclasses import dataclass
-from itertools import product
+from itertools import islice, product
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     from harness.core.cell import Cell
     from harness.store.origins import Origin
     from harness.store.store import Store
+
+#: jobs that are tried for the one that measured a part of what it did
+MOST_TRIED = 100_000
 
 #: what a cost counts, and a clock does not
 COUNTS = tuple(name for name in TOTALS if name != "seconds")
@@ -213,7 +216,7 @@ def job_of(store: Store, result: Recorded, cell: Cell) -> Evaluate | None:
     asked = asked.join(MemberRow, MemberRow.suite_id == SuiteRow.id).where(MemberRow.cell == cell.digest).distinct()
     with store.engine.connect() as connection:
         grids: Any = connection.execute(asked).all()
-    for job in _candidates(cell, result.rectangle, grids):
+    for job in islice(_candidates(cell, result.rectangle, grids), MOST_TRIED):
         if job.digest == result.job:
             return job
     return None

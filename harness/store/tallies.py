@@ -15,7 +15,7 @@ import pandas as pd
 from sqlalchemy import select
 
 from harness.core.errors import UserError, nearest
-from harness.core.result import MEASURES, TOTALS, Cost
+from harness.core.result import MEASURES, MOST_OUTCOMES, TOTALS, Cost
 from harness.store.aggregates import bits_of, sums, sums_of
 from harness.store.latest import read_results
 from harness.store.tables import OutcomeRow, ResultRow
@@ -160,8 +160,12 @@ def _judged(
     seen, accuracy, complete = np.zeros(n, np.int64), np.full(n, np.nan), np.zeros(n, bool)
     verdicts: dict[int, Shares] = {}
     shares: dict[int, Shares] = {}
+    most = (pairs["places"] * pairs["repeats"]).max() if len(pairs) else 0
+    if most > MOST_OUTCOMES:
+        raise UserError(f"expected a suite of at most {MOST_OUTCOMES} outcomes in a cell, got one of {most}")
+    block_size = (MOST_OUTCOMES // (pairs["places"] * pairs["repeats"])).clip(1, BLOCK)
     wanted: Any
-    for wanted, block in pairs.groupby(["places", "repeats", "decision", pairs["owner"] // BLOCK]):
+    for wanted, block in pairs.groupby(["places", "repeats", "decision", pairs["owner"] // block_size]):
         places, repeats, decision, _ = wanted
         owners, position = np.unique(block["owner"].to_numpy(), return_inverse=True)
         bits = np.full((repeats, len(owners), places), -1, np.int8)  # 1 correct, 0 wrong, -1 not measured

@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 
 from harness.core import registry
 from harness.core.errors import UserError
+from harness.core.result import MOST_OUTCOMES
 from harness.core.threat import Knowledge, Norm, Smoothing, ThreatModel
 from harness.options import Eps, Number, Options, Seed
 from harness.suite import shipped
@@ -281,6 +282,13 @@ class Evaluation(_Schema):
         "defense allows, and one without gradients; purifier-1: 10 steps with 4 draws, 100 queries; field-1: 200 steps "
         "with 20 draws, 5000 queries; applied when reading",
     )
+
+    @model_validator(mode="after")
+    def _can_be_counted(self) -> Evaluation:
+        outcomes = self.n_examples * self.repeats
+        if outcomes > MOST_OUTCOMES:
+            raise ValueError(f"expected n_examples times repeats of at most {MOST_OUTCOMES}, got {outcomes}")
+        return self
 
 
 class ProbeOptions(_Schema):
