@@ -8,7 +8,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -19,6 +18,7 @@ from harness.core.printable import printable
 from harness.core.result import Artifact, Cost, Done, Failed, Outcome
 from harness.core.sources import craft_code, judge_code, training_code, with_craft
 from harness.core.threat import Knowledge
+from harness.data.order import order
 from harness.draws import Draws
 from harness.nets import build_net
 from harness.nets.joint import parts_of
@@ -171,8 +171,7 @@ class Bench:
         self.meter = Meter(self.place["device"])
         self.data = dataset(cell.dataset)
         self.split = load(self.data, "test")
-        # a seeded permutation of the test part, whose prefixes are subsets
-        self.order = np.random.default_rng(cell.subset_seed).permutation(len(self.split.labels))
+        self.order = order(cell.subset_seed, len(self.split.labels))
         self.used: dict[str, Artifact] = {}
         self.seen: dict[str, tuple[float, int]] = {}
         self.classifier = self._classifier()

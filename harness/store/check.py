@@ -9,6 +9,7 @@ from functools import partial
 from itertools import combinations, groupby
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from sqlalchemy import JSON, Boolean, Float, Integer, LargeBinary, String, case, func, or_, select, type_coerce
 
 from harness.core.cell import Shard
@@ -42,6 +43,7 @@ from harness.store.tables import (
     Table,
     WeightsRow,
 )
+from harness.store.truth import Truths
 from harness.store.types import Moment, Real
 
 if TYPE_CHECKING:
@@ -178,6 +180,7 @@ def findings(connection: Connection, say: Callable[[str], object] = lambda _: No
         "jobs": _jobs,
         "weights": _weights,
         "results": partial(_results, say),
+        "labels": _labels,
         "overlaps": _overlaps,
     }
     found: list[str] = []
@@ -457,6 +460,28 @@ def _amiss(row: Row[Any], outcomes: Sequence[Any]) -> str:
     told = {"correct": row.correct, "faults": row.faults, "sums": padded(row.sums)}
     wrong = [name for name, value in found._asdict().items() if value != told[name]]
     return f"{' and '.join(wrong)} not as the outcomes have it" if wrong else ""
+
+
+def _labels(connection: Connection) -> Iterator[str]:
+    """Hold examples and labels against the datasets that are at hand."""
+    specs: dict[str, Any] = dict(
+        connection.execute(select(ComponentRow.digest, ComponentRow.spec).where(ComponentRow.kind == "dataset")).all()
+    )
+    truths = Truths()
+    query = select(ResultRow.id, CellRow.dataset, CellRow.subset_seed)
+    query = query.join(CellRow, CellRow.digest == ResultRow.cell).order_by(ResultRow.id)
+    for result, dataset, subset_seed in connection.execute(query).all():
+        truth = truths.of(dataset, specs[dataset], subset_seed)
+        if truth is not None:
+            columns = (OutcomeRow.place, OutcomeRow.example, OutcomeRow.label, OutcomeRow.prediction)
+            seen = np.array(connection.execute(select(*columns).where(OutcomeRow.result == result)).all(), np.int64)
+            places, examples, labels, predictions = seen.T
+            if places.max() >= len(truth.labels):
+                yield f"results: {result} has place {places.max()} of {len(truth.labels)} images"
+            elif (truth.examples[places] != examples).any() or (truth.labels[places] != labels).any():
+                yield f"results: {result} has examples or labels that are not those of its dataset"
+            elif predictions.max() >= truth.classes:
+                yield f"results: {result} has class {predictions.max()} of {truth.classes}"
 
 
 def _noted(pair: Any) -> bool:

@@ -26,6 +26,7 @@ from harness.run.scheduler import Limits, run
 from harness.run.verify import State, Verified, verify
 from harness.screen import verified_lines
 from harness.store.aggregates import aggregate
+from harness.store.check import check
 from harness.store.merge import merge
 from harness.store.origins import origins
 from harness.store.provenance import provenance
@@ -36,9 +37,10 @@ from harness.suite.load import load_suite
 from harness.suite.plan import make_plan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from conftest import Bench
+    from sqlalchemy import Connection, Row
 
 SUITE = Path(__file__).parent / "suites" / "tiny.yaml"
 
@@ -105,10 +107,16 @@ def forge(desk: Desk) -> None:
         for row in results:
             mine = OutcomeRow.result == row.id
             connection.execute(update(OutcomeRow).where(mine).values(prediction=OutcomeRow.label, correct=True))
-            seen = connection.execute(select(*OutcomeRow.__table__.columns).where(mine)).all()
-            told = aggregate(seen, row.start, row.stop, row.first_repeat, row.stop_repeat)
-            connection.execute(update(ResultRow).where(ResultRow.id == row.id).values(**told._asdict()))
+        anew(connection, results)
     store.engine.dispose()
+
+
+def anew(connection: Connection, results: Sequence[Row[Any]]) -> None:
+    """Make the aggregates of results from their outcomes."""
+    for row in results:
+        seen = connection.execute(select(*OutcomeRow.__table__.columns).where(OutcomeRow.result == row.id)).all()
+        told = aggregate(seen, row.start, row.stop, row.first_repeat, row.stop_repeat)
+        connection.execute(update(ResultRow).where(ResultRow.id == row.id).values(**told._asdict()))
 
 
 @pytest.fixture
@@ -194,6 +202,38 @@ def test_a_forged_result_that_says_so_throughout_is_found_and_nothing_is_adopted
     assert found.adopted == 0
     (origin,) = origins(Store.open(str(ours.db)))
     assert origin.adopted == 0
+
+
+def relabel(desk: Desk) -> None:
+    """Take for the label whatever was predicted, and make all that follows from it anew."""
+    store = Store.open(str(desk.db))
+    with store.engine.begin() as connection:
+        connection.execute(update(OutcomeRow).values(label=OutcomeRow.prediction, correct=True))
+        anew(connection, connection.execute(select(*ResultRow.__table__.columns)).all())
+    store.engine.dispose()
+
+
+def test_labels_that_are_not_those_of_the_dataset_are_found_and_not_merged(desk: Desk, tmp_path: Path) -> None:
+    relabel(desk)
+    found = check(str(desk.db), desk.home).findings
+    assert found
+    assert all("has examples or labels that are not those of its dataset" in one for one in found[:3])
+    with pytest.raises(UserError, match="not those of its dataset"):
+        strange(desk, tmp_path)
+
+
+def test_examples_that_others_were_taken_for_are_found(desk: Desk) -> None:
+    assert desk.write("update outcomes set example = example + 1 where result = 1 and place = 2") > 0
+    (found,) = check(str(desk.db), desk.home).findings
+    assert "result" in found
+    assert "has examples or labels" in found
+
+
+def test_a_class_that_there_is_not_is_found(desk: Desk) -> None:
+    assert desk.write("update outcomes set prediction = 10 where correct = 0") > 0
+    found = check(str(desk.db), desk.home).findings
+    assert found
+    assert all("has class 10 of 10" in one for one in found[:3])
 
 
 def test_the_same_seed_checks_the_same_part(recorded: Desk) -> None:
