@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.core.result import REPLACED
+from harness.core.result import EXCHANGED, REPLACED
 from harness.store.tallies import decide
 from reports.statistics import p_values
 from reports.worst_case import ADVISED, ENOUGH, WorstCase, WorstCases
@@ -215,6 +215,10 @@ class Evidence:
         makes that good: so an attack that fails neither raises a row to a rank nor takes it away.
         """
         lost = max(self.counted, key=lambda entry: entry.lost, default=None)
+        exchanged = [name for entry in self.counted for name in entry.notes or {} if name.startswith(EXCHANGED)]
+        if exchanged:
+            names = ", ".join(dict.fromkeys(name.removeprefix(EXCHANGED) for name in exchanged))
+            return f"measuring it exchanged functions that it was measured with: {names}"
         if lost is not None and lost.lost:
             number, told = lost.n * lost.repeats, round(lost.lost * lost.n * lost.repeats)
             return f"{told} of {number} outcomes of {lost.title} had no class: something was not finite"

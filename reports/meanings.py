@@ -189,4 +189,11 @@ MEANINGS = (
         "Purified pixels may lie beyond [0, 1]: the classifier sees what is no image, and may be less sure of it.",
         "this harness",
     ),
+    Meaning(
+        "surroundings",
+        "Measuring it left flags, threads, variables or functions of its process otherwise than it found them, so that "
+        "its own figures may be of other arithmetic. They were put back, and nobody else was measured with them. A row "
+        "that exchanged functions is not ranked.",
+        "this harness",
+    ),
 )

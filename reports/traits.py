@@ -6,20 +6,29 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.core.result import CHANGED, EXCHANGED
 from reports import numbers
 from reports.evidence import Flag, State
 
 if TYPE_CHECKING:
+    from reports.entry import Entry
     from reports.evidence import Evidence
 
 
-def _trait(name: str, holds: bool | None, sentence: str, value: float | None = None, figure: str = "") -> Flag:
+def _trait(
+    name: str,
+    holds: bool | None,
+    sentence: str,
+    value: float | None = None,
+    figure: str = "",
+    cells: tuple[Entry, ...] = (),
+) -> Flag:
     if holds is None:
         sentence = "the traits of the defense were not recorded: run the suite again, which records them"
         return Flag(name, State.UNTESTED, sentence, trait=True)
     if not holds:
         return Flag(name, State.CLEAR, "no, by its own account", trait=True)
-    return Flag(name, State.FIRED, sentence, value, figure, trait=True)
+    return Flag(name, State.FIRED, sentence, value, figure, cells, trait=True)
 
 
 def random(evidence: Evidence) -> Flag:
@@ -66,6 +75,21 @@ def votes(evidence: Evidence) -> Flag:
     number = int(evidence.traits["votes"]) if evidence.traits else None
     sentence = "an image is purified several times and classified by majority, so its price and gradient are of all"
     return _trait("votes", None if number is None else number > 1, sentence, float(number or 0), str(number or ""))
+
+
+def surroundings(evidence: Evidence) -> Flag:
+    """Fire where measuring the row changed what its process computes with; the figure is how many things."""
+    noted = [entry for entry in (*evidence.counted, *evidence.checks) if entry.notes is not None]
+    told = {name: entry for entry in noted for name in left_by(entry)}
+    if not noted:
+        return Flag("surroundings", State.UNTESTED, "nobody looked: run the suite again in a new database", trait=True)
+    sentence = f"measuring it changed what others would be measured with, and was put back: {', '.join(sorted(told))}"
+    return _trait("surroundings", bool(told), sentence, float(len(told)), str(len(told)), tuple(told.values()))
+
+
+def left_by(entry: Entry) -> tuple[str, ...]:
+    """Return what measuring a cell changed in its process, as it was noted."""
+    return tuple(name for name in entry.notes or {} if name.startswith((CHANGED, EXCHANGED)))
 
 
 def unclipped(evidence: Evidence) -> Flag:

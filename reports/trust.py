@@ -362,6 +362,7 @@ FLAGS: tuple[Callable[[Evidence], Flag], ...] = (
     *FAULTS,
     *(traits.random, traits.optimises, traits.batch_mates, traits.oracle, traits.own_classifier, traits.votes),
     traits.unclipped,
+    traits.surroundings,
 )
 
 #: those that say something of a classifier without a defense

@@ -110,6 +110,18 @@ class Evaluate:
 Job = Train | Craft | Evaluate
 
 
+def plugins(job: Job) -> frozenset[str]:
+    """Return the distributions of the plug-ins that a job runs: names of components have them before a slash."""
+    todo = [job.recipe] if isinstance(job, Train) else [*job.cell.components()]
+    found = set()
+    while todo:
+        spec = todo.pop()
+        distribution, slash, _ = spec.use.rpartition("/")
+        found |= {distribution} if slash else set()
+        todo += [part for _, part in spec.parts]
+    return frozenset(found)
+
+
 @dataclass(frozen=True)
 class Terms:
     """How a job is done, which must change no number but by the order of additions.

@@ -121,6 +121,10 @@ MOST_OUTCOMES = 50_000_000
 AMV_AXES = {"image": ("adversarial", "purified"), "matrix_norm": ("frobenius", "spectral")}
 
 
+#: before the names of notes: what a job left changed in its process, and which functions it exchanged
+CHANGED, EXCHANGED = "changed: ", "exchanged: "
+
+
 @dataclass(frozen=True)
 class Artifact:
     """A file that a job made or used: its digest (what made it), content hash, size and what it is."""
@@ -139,10 +143,12 @@ class Failed:
     Attributes:
         reason: a sentence.
         out_of_memory: whether fewer images at a time might do.
+        left: what it left changed in its process.
     """
 
     reason: str
     out_of_memory: bool = False
+    left: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -159,6 +165,7 @@ class Done:
         notes: what was noted of the attack as the batch was made, by name: mean and number (evaluations only); None if
             nobody looked, as on clean input.
         seconds: wall time of the whole job.
+        left: what it left changed in its process.
     """
 
     artifacts: tuple[Artifact, ...] = ()
@@ -169,3 +176,4 @@ class Done:
     code: dict[str, str] = field(default_factory=dict)
     notes: dict[str, tuple[float, int]] | None = None
     seconds: float = 0.0
+    left: tuple[str, ...] = ()

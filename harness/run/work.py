@@ -29,6 +29,7 @@ from harness.run.gauge import Gauge
 from harness.run.look import MORE, images, load, look_at
 from harness.run.meter import Meter
 from harness.run.metrics.attention import Probe
+from harness.run.state import Watch, seed
 from harness.run.victim import DefendedVictim, known_draws
 from harness.suite.components import build
 from harness.training.loop import train
@@ -50,16 +51,20 @@ LONGEST = 2000
 
 def attempt(job: Job, folder: Folder, terms: Terms, progress: Progress) -> Done | Failed:
     """Do a job; return what it brought, or the reason why it failed. Raises what interrupts a person's own process."""
+    watch = Watch()
     try:
-        return do(job, folder, terms, progress)
+        found: Done | Failed = do(job, folder, terms, progress, watch)
     except UserError as error:
-        return Failed(printable(_said(error)))
+        found = Failed(printable(_said(error)))
     except (
         Exception,
         SystemExit,
         GeneratorExit,
     ) as error:  # a library that wants to quit ends its own job, not the run
-        return failed(error)
+        found = failed(error)
+    finally:
+        left = watch.end()
+    return replace(found, left=left)
 
 
 def failed(error: BaseException) -> Failed:
@@ -84,21 +89,24 @@ def _out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(word in said for word in words)
 
 
-def do(job: Job, folder: Folder, terms: Terms, progress: Progress) -> Done:
-    """Do a job and return what it made or measured.
+def do(job: Job, folder: Folder, terms: Terms, progress: Progress, watch: Watch | None = None) -> Done:
+    """Do a job and return what it made or measured; ``watch`` sees what it changes besides.
 
     The number of threads is one whatever the machine has: it changes the order of additions (law 2).
     """
     torch.set_num_threads(1)
     device = device_of(terms.device)
+    watch = watch or Watch()
+    watch.begin()
+    seed(job.digest)
     start = time.perf_counter()
     match job:
         case Train():
             done = _train(job.recipe, folder, device, progress)
         case Craft():
-            done = _craft(job, folder, terms, progress)
+            done = _craft(job, folder, terms, progress, watch)
         case Evaluate():
-            done = _evaluate(job, folder, terms, progress)
+            done = _evaluate(job, folder, terms, progress, watch)
     seconds = time.perf_counter() - start
     return replace(done, environment=environment(str(device), terms.precision), seconds=seconds)
 
@@ -290,7 +298,7 @@ def _state(net: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().clone() for name, tensor in net.state_dict().items()}
 
 
-def _craft(job: Craft, folder: Folder, terms: Terms, progress: Progress) -> Done:
+def _craft(job: Craft, folder: Folder, terms: Terms, progress: Progress, watch: Watch) -> Done:
     cell = job.cell
     if cell.attack is None or cell.threat is None:
         raise ValueError("expected a cell with an attack to craft for")
@@ -318,12 +326,12 @@ def _craft(job: Craft, folder: Folder, terms: Terms, progress: Progress) -> Done
         proposed.append(found.to("cpu", part.x.dtype))
         cost = cost + spent.cost
     weights = {item.digest: item.sha256 for item in bench.weights}
-    about = {"cost": asdict(cost), "weights": weights, "notes": gauge.notes(), "code": code}
+    about = {"cost": asdict(cost), "weights": weights, "notes": gauge.notes() | watch.notes(), "code": code}
     artifact = folder.save("adversarial", job.digest, {"proposed": torch.cat(proposed)}, about, str(job))
     return Done(artifacts=(*bench.weights, artifact), attack_cost=cost)
 
 
-def _evaluate(job: Evaluate, folder: Folder, terms: Terms, progress: Progress) -> Done:
+def _evaluate(job: Evaluate, folder: Folder, terms: Terms, progress: Progress, watch: Watch) -> Done:
     code = judge_code(job.cell)
     bench = Bench(job.cell, folder, terms)
     defense, nets, classifier = bench.defense()
@@ -362,13 +370,14 @@ def _evaluate(job: Evaluate, folder: Folder, terms: Terms, progress: Progress) -
             rows, spent = judge.certified(part, certificate, n_classes, repeats, draws, share, several)
         outcomes += rows
         cost = cost + spent
+    seen = bench.seen | watch.notes()
     return Done(
         artifacts=(*bench.weights, *made),
         outcomes=tuple(outcomes),
         defense_cost=cost,
         attack_cost=attack_cost,
         code=code,
-        notes=(notes or {}) | bench.seen if bench.seen else notes,
+        notes=(notes or {}) | seen if seen else notes,
     )
 
 

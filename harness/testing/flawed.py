@@ -214,6 +214,20 @@ class Bright(_Flawed):
         return GREY + 1.5 * (x - GREY)
 
 
+class Meddling(_Flawed):
+    """Returns what it is given, and leaves torch with another precision of products."""
+
+    @property
+    def traits(self) -> Traits:
+        """Fixed."""
+        return Traits(random=False, differentiable=True)
+
+    def purify(self, x: Tensor, nets: Nets, draws: Draws) -> Tensor:
+        """Return the images."""
+        torch.set_float32_matmul_precision("medium")
+        return x.clone()
+
+
 class Peeking(_Flawed):
     """Is shown the clean image and returns it."""
 
@@ -268,5 +282,5 @@ def _named(*components: type) -> dict[str, str]:
 
 
 #: by registered name, what the registry loads: defenses, and attacks
-FLAWED = _named(Rounded, Rooted, Scattered, Saturated, Softened, Torn, Drowned, Levelled, Bright, Peeking)
+FLAWED = _named(Rounded, Rooted, Scattered, Saturated, Softened, Torn, Drowned, Levelled, Bright, Meddling, Peeking)
 FAILING = _named(Lost, Greedy)

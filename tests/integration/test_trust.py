@@ -33,6 +33,7 @@ defenses:
   - {name: quiet, use: noise, params: {sigma: 0.01}}
   - {name: levelled, use: levelled}
   - {name: bright, use: bright}
+  - {name: meddling, use: meddling}
   - {name: voting, use: drowned, params: {votes: 3}}
   - {name: peeking, use: peeking}
   - {name: mae-pure, use: mae-pure, params: {mae: tiny-mae.yaml, steps: 2, step_size: 0.04, eps: 0.2, masks: 2}}
@@ -69,7 +70,7 @@ matrix:
   - {defenses: [levelled], attacks: [pgd], threat_models: [bpda]}
   - {defenses: [voting], attacks: [pgd], threat_models: [full]}
   - {defenses: [mae-pure], attacks: [pgd], threat_models: [bpda]}
-  - {defenses: [peeking, bright], attacks: [pgd], threat_models: [oblivious]}
+  - {defenses: [peeking, bright, meddling], attacks: [pgd], threat_models: [oblivious]}
 evaluation: {n_examples: 64, repeats: 4, shard_size: 64}
 """
 
@@ -163,6 +164,7 @@ def flawed(flawed_db: str) -> dict[str, dict[str, Flag]]:
         ("own-classifier", "saturated"),
         ("votes", "voting"),
         ("unclipped", "bright"),
+        ("surroundings", "meddling"),
     ],
 )
 def test_a_flag_fires_on_the_defense_that_was_made_for_it(

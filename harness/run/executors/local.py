@@ -14,13 +14,14 @@ import time
 import warnings
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loky import ProcessPoolExecutor
 from loky.process_executor import BrokenProcessPool
 
-from harness.core.job import Terms
+from harness.core.job import Terms, plugins
 from harness.core.printable import printable
 from harness.core.result import Done, Failed
 from harness.run.executors.processes import settle, start
@@ -49,7 +50,7 @@ def attempt(job: Job, folder: Folder, terms: Terms, progress: Progress) -> Done 
     try:
         return work.attempt(job, folder, terms, progress)
     except BaseException as error:  # nobody interrupts a worker by an exception: a plug-in did, and ends its own job
-        return work.failed(error)
+        return replace(work.failed(error), left=("changed: unknown",))
 
 
 class LocalExecutor:
@@ -75,6 +76,7 @@ class LocalExecutor:
     def submit(self, ticket: int, job: Job, batch_size: int | None) -> None:
         """Hand a job to a free worker."""
         worker = self.free.pop()
+        worker.serve(plugins(job))
         self.held[ticket] = (worker, job, Terms(batch_size, worker.seat.device))
         if self.start.ready.is_set():
             self._begin()
@@ -129,6 +131,8 @@ class LocalExecutor:
             return Ended(ticket, reason=f"the worker died ({str(error).splitlines()[0]})", worker_died=True)
         except Exception as error:  # what a job brought did not survive the way here
             return Ended(ticket, reason=printable(f"expected a result that can be sent, got {type(error).__name__}"))
+        if found.left:
+            worker.replace()
         if isinstance(found, Done):
             return Ended(ticket, found)
         return Ended(ticket, reason=found.reason, out_of_memory=found.out_of_memory)
@@ -139,7 +143,14 @@ class _Worker:
 
     def __init__(self, seat: Seat, context: BaseContext) -> None:
         self.seat, self.context = seat, context
+        self.plugins: frozenset[str] = frozenset()
         self.pool = self._open()
+
+    def serve(self, plugins: frozenset[str]) -> None:
+        """Be a process in which no other plug-ins have run: what they do to it cannot all be seen."""
+        if self.plugins and self.plugins != plugins:
+            self.replace()
+        self.plugins = plugins
 
     def _open(self) -> ProcessPoolExecutor:
         own = dict(self.seat.environment)

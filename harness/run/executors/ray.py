@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.artifacts import Folder
 from harness.core.errors import UserError
-from harness.core.job import Evaluate, Job, Terms
+from harness.core.job import Evaluate, Job, Terms, plugins
 from harness.core.result import Done, Failed
 from harness.run.devices import ONE_THREAD, REPEATABLE
 from harness.run.executors.local import attempt
@@ -98,7 +98,8 @@ class RayExecutor:
             resources=self.resources,
             max_retries=0,
             name=f"{job.kind} {job}",
-            runtime_env={"env_vars": self.environment},
+            # processes are shared among tasks of one such environment alone, and so among those of the same plug-ins
+            runtime_env={"env_vars": {**self.environment, "PUREBENCH_PLUGINS": " ".join(sorted(plugins(job)))}},
         )
         terms = Terms(batch_size, self.device)
         parcels = [parcel for kind, digest in needed(job) if (parcel := self._parcel(kind, digest)) is not None]
