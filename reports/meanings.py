@@ -196,4 +196,10 @@ MEANINGS = (
         "that exchanged functions is not ranked.",
         "this harness",
     ),
+    Meaning(
+        "untrue-traits",
+        "A few images were purified twice, by other draws, alone and in another order. The defense turned out random, "
+        "stateful or dependent on its batch, and says that it is not: its attacks and repeats were chosen for another.",
+        "this harness",
+    ),
 )

@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.core.result import CHANGED, EXCHANGED
+from harness.core.result import CHANGED, EXCHANGED, UNTRUE
 from reports import numbers
 from reports.evidence import Flag, State
 
 if TYPE_CHECKING:
     from reports.entry import Entry
     from reports.evidence import Evidence
+
+
+_NOTHING = "nothing of the kind was seen"
 
 
 def _trait(
@@ -22,12 +25,13 @@ def _trait(
     value: float | None = None,
     figure: str = "",
     cells: tuple[Entry, ...] = (),
+    clear: str = "no, by its own account",
 ) -> Flag:
     if holds is None:
         sentence = "the traits of the defense were not recorded: run the suite again, which records them"
         return Flag(name, State.UNTESTED, sentence, trait=True)
     if not holds:
-        return Flag(name, State.CLEAR, "no, by its own account", trait=True)
+        return Flag(name, State.CLEAR, clear, trait=True)
     return Flag(name, State.FIRED, sentence, value, figure, cells, trait=True)
 
 
@@ -77,6 +81,15 @@ def votes(evidence: Evidence) -> Flag:
     return _trait("votes", None if number is None else number > 1, sentence, float(number or 0), str(number or ""))
 
 
+def untrue_traits(evidence: Evidence) -> Flag:
+    """Fire where a few images, purified in several ways, showed that a trait is not as the defense says."""
+    noted = [(name, entry) for entry in evidence.counted if entry.clean for name in entry.notes or {}]
+    told = [(name.removeprefix(UNTRUE), entry) for name, entry in noted if name.startswith(UNTRUE)]
+    names, cells = ", ".join(name for name, _ in told), tuple(entry for _, entry in told)
+    sentence = f"images that were purified twice, alone or by other draws show that it is not as it says: {names}"
+    return _trait("untrue-traits", bool(told), sentence, None, names, cells, _NOTHING)
+
+
 def surroundings(evidence: Evidence) -> Flag:
     """Fire where measuring the row changed what its process computes with; the figure is how many things."""
     noted = [entry for entry in (*evidence.counted, *evidence.checks) if entry.notes is not None]
@@ -84,7 +97,9 @@ def surroundings(evidence: Evidence) -> Flag:
     if not noted:
         return Flag("surroundings", State.UNTESTED, "nobody looked: run the suite again in a new database", trait=True)
     sentence = f"measuring it changed what others would be measured with, and was put back: {', '.join(sorted(told))}"
-    return _trait("surroundings", bool(told), sentence, float(len(told)), str(len(told)), tuple(told.values()))
+    return _trait(
+        "surroundings", bool(told), sentence, float(len(told)), str(len(told)), tuple(told.values()), _NOTHING
+    )
 
 
 def left_by(entry: Entry) -> tuple[str, ...]:

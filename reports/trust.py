@@ -363,6 +363,7 @@ FLAGS: tuple[Callable[[Evidence], Flag], ...] = (
     *(traits.random, traits.optimises, traits.batch_mates, traits.oracle, traits.own_classifier, traits.votes),
     traits.unclipped,
     traits.surroundings,
+    traits.untrue_traits,
 )
 
 #: those that say something of a classifier without a defense

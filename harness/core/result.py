@@ -124,6 +124,9 @@ AMV_AXES = {"image": ("adversarial", "purified"), "matrix_norm": ("frobenius", "
 #: before the names of notes: what a job left changed in its process, and which functions it exchanged
 CHANGED, EXCHANGED = "changed: ", "exchanged: "
 
+#: before the name of a trait that a defense turned out not to have, or to have without saying so
+UNTRUE = "untrue: "
+
 
 @dataclass(frozen=True)
 class Artifact:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,7 @@ from harness.run.look import MORE, images, load, look_at
 from harness.run.meter import Meter
 from harness.run.metrics.attention import Probe
 from harness.run.state import Watch, seed
+from harness.run.trial import trial
 from harness.run.victim import DefendedVictim, known_draws
 from harness.suite.components import build
 from harness.training.loop import train
@@ -345,6 +347,8 @@ def _evaluate(job: Evaluate, folder: Folder, terms: Terms, progress: Progress, w
         noted = about.get("notes")
         notes = None if noted is None else {name: tuple(pair) for name, pair in noted.items()}
         code = with_craft(code, about.get("code", {}))
+    first = job.craft is None and job.cell.certificate is None and job.shard.start == job.first_repeat == 0
+    tried = trial(partial(build, job.cell.defense), nets, whole.x, whole.ids) if first else {}
     judge = Judge(classifier, defense, nets, probe, metrics, bench.meter)
     certificate: Certificate | None = None if job.cell.certificate is None else build(job.cell.certificate)
     repeats = range(job.first_repeat, job.stop_repeat)
@@ -370,7 +374,7 @@ def _evaluate(job: Evaluate, folder: Folder, terms: Terms, progress: Progress, w
             rows, spent = judge.certified(part, certificate, n_classes, repeats, draws, share, several)
         outcomes += rows
         cost = cost + spent
-    seen = bench.seen | watch.notes()
+    seen = bench.seen | tried | watch.notes()
     return Done(
         artifacts=(*bench.weights, *made),
         outcomes=tuple(outcomes),

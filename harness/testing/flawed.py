@@ -228,6 +228,24 @@ class Meddling(_Flawed):
         return x.clone()
 
 
+class Moody(_Flawed):
+    """Darkens every second batch that it is given, and does not say that it remembers."""
+
+    def __init__(self, options: Any) -> None:
+        super().__init__(options)
+        self.times = 0
+
+    @property
+    def traits(self) -> Traits:
+        """Fixed, by its own account."""
+        return Traits(random=False, differentiable=True)
+
+    def purify(self, x: Tensor, nets: Nets, draws: Draws) -> Tensor:
+        """Return the images, or darker ones."""
+        self.times += 1
+        return x * (0.9 if self.times % 2 else 1.0)
+
+
 class Peeking(_Flawed):
     """Is shown the clean image and returns it."""
 
@@ -281,6 +299,9 @@ def _named(*components: type) -> dict[str, str]:
     return {one.__name__.lower(): f"{__name__}:{one.__name__}" for one in components}
 
 
+_WRONG_IN_THEMSELVES = (Rounded, Rooted, Scattered, Saturated, Softened, Torn, Drowned)
+_OF_ANOTHER_KIND = (Levelled, Bright, Meddling, Moody, Peeking)
+
 #: by registered name, what the registry loads: defenses, and attacks
-FLAWED = _named(Rounded, Rooted, Scattered, Saturated, Softened, Torn, Drowned, Levelled, Bright, Meddling, Peeking)
+FLAWED = _named(*_WRONG_IN_THEMSELVES, *_OF_ANOTHER_KIND)
 FAILING = _named(Lost, Greedy)

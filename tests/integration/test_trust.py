@@ -34,6 +34,7 @@ defenses:
   - {name: levelled, use: levelled}
   - {name: bright, use: bright}
   - {name: meddling, use: meddling}
+  - {name: moody, use: moody}
   - {name: voting, use: drowned, params: {votes: 3}}
   - {name: peeking, use: peeking}
   - {name: mae-pure, use: mae-pure, params: {mae: tiny-mae.yaml, steps: 2, step_size: 0.04, eps: 0.2, masks: 2}}
@@ -70,7 +71,7 @@ matrix:
   - {defenses: [levelled], attacks: [pgd], threat_models: [bpda]}
   - {defenses: [voting], attacks: [pgd], threat_models: [full]}
   - {defenses: [mae-pure], attacks: [pgd], threat_models: [bpda]}
-  - {defenses: [peeking, bright, meddling], attacks: [pgd], threat_models: [oblivious]}
+  - {defenses: [peeking, bright, meddling, moody], attacks: [pgd], threat_models: [oblivious]}
 evaluation: {n_examples: 64, repeats: 4, shard_size: 64}
 """
 
@@ -165,6 +166,7 @@ def flawed(flawed_db: str) -> dict[str, dict[str, Flag]]:
         ("votes", "voting"),
         ("unclipped", "bright"),
         ("surroundings", "meddling"),
+        ("untrue-traits", "moody"),
     ],
 )
 def test_a_flag_fires_on_the_defense_that_was_made_for_it(
