@@ -79,8 +79,21 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgresql() -> Iterator[Callable[[], str]]:
-    """A real PostgreSQL server; every call makes an empty database and returns its URL.
+def postgresql(postgresql_server: Any) -> Callable[[], str]:
+    """A real PostgreSQL server; every call makes an empty database and returns its URL."""
+    numbers = itertools.count()
+
+    def fresh() -> str:
+        name = f"runs{next(numbers)}"
+        postgresql_server.psql(f"CREATE DATABASE {name} STRATEGY = FILE_COPY")
+        return str(postgresql_server.get_uri(name))
+
+    return fresh
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[Any]:
+    """The server itself.
 
     It is started and stopped without haste, since it shares its cores with others, and leaves out what protects its
     files from a loss of power: on a slow disk that takes minutes, and the files end with the tests.
@@ -107,12 +120,5 @@ def postgresql() -> Iterator[Callable[[], str]]:
         patch.setattr(postgres_server, "initdb", unsynced)
         patch.setattr(postgres_server, "pg_ctl", patient)
         server = get_server(Path(folder) / "data", cleanup_mode="delete")
-        numbers = itertools.count()
-
-        def fresh() -> str:
-            name = f"runs{next(numbers)}"
-            server.psql(f"CREATE DATABASE {name} STRATEGY = FILE_COPY")
-            return str(server.get_uri(name))
-
-        yield fresh
+        yield server
         server.cleanup()

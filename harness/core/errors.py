@@ -52,6 +52,10 @@ class UserError(Exception):
         return (type(self), (self.problems,))
 
 
+class Unreachable(UserError):  # noqa: N818
+    """A database's server does not answer; it may be there again in a moment."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return a clause that names the nearest known name, or lists what is known.
 

@@ -103,6 +103,10 @@ class Bars:
         """Say what the run waits for."""
         self.progress.console.print(stopping_sentence(under_way), highlight=False)
 
+    def waiting(self, sentence: str) -> None:
+        """Say what the run waits for."""
+        self.progress.console.print(sentence, markup=False, highlight=False)
+
     def closed(self) -> None:
         """Take the bars of jobs away and give the terminal back."""
         for bar, _, _ in self.flying.values():
@@ -150,6 +154,10 @@ class Lines:
     def stopping(self, under_way: int) -> None:
         """Say what the run waits for."""
         self._print(stopping_sentence(under_way))
+
+    def waiting(self, sentence: str) -> None:
+        """Say what the run waits for."""
+        self._print(sentence)
 
     def closed(self) -> None:
         """Say nothing."""

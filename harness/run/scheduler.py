@@ -18,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from harness.core.errors import UserError
 from harness.core.job import Evaluate, Train
+from harness.run.patience import Patience
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -114,6 +115,10 @@ class Watcher(Protocol):
         """Hear that no more jobs are started, and how many are still under way."""
         ...
 
+    def waiting(self, sentence: str) -> None:
+        """Hear that the database is waited for, or that it is there again."""
+        ...
+
     def closed(self) -> None:
         """Hear that nothing more will come, whatever the cause."""
         ...
@@ -156,7 +161,8 @@ def run(
         KeyboardInterrupt: if the run was stopped before its end.
         UserError: if another driver keeps what it makes where this one cannot read it.
     """
-    shift = _Shift(list(jobs), store, executor, watcher, limits or Limits(), at_hand)
+    patience = Patience(watcher.waiting, stop)
+    shift = _Shift(list(jobs), store, executor, watcher, limits or Limits(), at_hand, patience)
     watcher.planned(list(shift.jobs.values()))
     try:
         told = False
@@ -202,7 +208,9 @@ class _Shift:
         watcher: Watcher,
         limits: Limits,
         at_hand: Callable[[Job], bool],
+        patience: Patience,
     ) -> None:
+        self.ask = patience.ask
         self.store, self.executor, self.watcher, self.limits, self.at_hand = store, executor, watcher, limits, at_hand
         self.tally = Tally()
         self.jobs = {job.digest: job for job in jobs}
@@ -230,7 +238,7 @@ class _Shift:
             _, digest = heapq.heappop(self.ready)
             job = self.jobs[digest]
             batch_size = self._batch_size(job)
-            attempt = self.store.board.claim(job, batch_size)
+            attempt = self.ask(self.store.board.claim, job, batch_size)
             if attempt is None:
                 self.elsewhere.add(digest)
                 continue
@@ -256,7 +264,7 @@ class _Shift:
         now = time.monotonic()
         if now - self.renewed > self.store.board.lease / 4:
             self.renewed = now
-            self.store.board.renew()
+            self.ask(self.store.board.renew)
         for ticket, (job, began) in list(self.running.items()):
             limit = self.limits.timeouts.get(job.kind)
             if began is None and self.executor.at_work(ticket):
@@ -270,8 +278,8 @@ class _Shift:
             self._look_elsewhere()
 
     def _look_elsewhere(self) -> None:
-        self.store.board.reclaim()
-        for digest, standing in self.store.board.standings(self.elsewhere).items():
+        self.ask(self.store.board.reclaim)
+        for digest, standing in self.ask(self.store.board.standings, self.elsewhere).items():
             job = self.jobs[digest]
             if standing.status == "running" or (standing.status == "done" and not self._here(job)):
                 continue
@@ -304,7 +312,7 @@ class _Shift:
         """Record how a job ended; queue it again if it is to be tried again."""
         job, _ = self.running.pop(one.ticket)
         if one.done is not None:
-            if self.store.finish(one.ticket, job, one.done):
+            if self.ask(self.store.finish, one.ticket, job, one.done):
                 self.tally.done += 1
                 self._well(job.digest)
                 self.watcher.ended(one.ticket, job, one.done.seconds, "")
@@ -332,14 +340,16 @@ class _Shift:
                 self._ready_again(dependent)
 
     def _again(self, ticket: int, job: Job, status: str, reason: str) -> None:
-        if self.store.board.end(ticket, status, reason, again=True):
+        if self.ask(self.store.board.end, ticket, status, reason, again=True):
             self._ready_again(job.digest)
         else:
             self.elsewhere.add(job.digest)
         self.watcher.ended(ticket, job, 0.0, reason, again=True)
 
     def _fail(self, ticket: int, job: Job, reason: str, status: str = "failed") -> None:
-        if not self.store.board.end(ticket, status, reason):  # the lease was lost: its new holder may fare better
+        if not self.ask(
+            self.store.board.end, ticket, status, reason
+        ):  # the lease was lost: its new holder may fare better
             self.elsewhere.add(job.digest)
             self.watcher.ended(ticket, job, 0.0, reason, again=True)
             return
@@ -354,9 +364,9 @@ class _Shift:
             if dependent not in self.unfinished:
                 continue
             job = self.jobs[dependent]
-            attempt = self.store.board.claim(job)
+            attempt = self.ask(self.store.board.claim, job)
             if attempt is not None:
-                self.store.board.end(attempt, "skipped", reason)
+                self.ask(self.store.board.end, attempt, "skipped", reason)
             self.tally.skipped.append((job, reason))
             self.watcher.ended(attempt or 0, job, 0.0, reason)
             self._give_up(dependent, reason)

@@ -7,17 +7,20 @@ lease can no longer record anything under it, so a job that was done twice is co
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import socket
 from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psutil
 from sqlalchemy import Connection, Engine, and_, bindparam, func, insert, or_, select, update
 
 from harness.core.job import Evaluate
+from harness.core.spec import digest_of
 from harness.store.database import Clock, insert_new
 from harness.store.tables import AttemptRow, JobRow
 
@@ -74,7 +77,7 @@ class Board:
     """The jobs of a database, as one driver sees them.
 
     Attributes:
-        driver: host, process number, when the process started (numbers are used again), and which of its drivers.
+        driver: place, process number, when the process started (numbers are used again), and which of its drivers.
         suite: the row of the suite that the driver works for.
     """
 
@@ -130,10 +133,14 @@ class Board:
     # ------------------------------------------------------------------ one try
 
     def claim(self, job: Job, batch_size: int | None = None) -> int | None:
-        """Take a job that waits, or one whose lease ran out; return the attempt's number, or None if it is taken."""
+        """Take a job that waits, or one whose lease ran out; return the attempt's number, or None if it is taken.
+
+        One that this driver took, and did not hear that it did, is taken again.
+        """
         with self.engine.begin() as connection:
             insert_new(connection, JobRow, [_row(job)])
-            free = or_(JobRow.status.in_(WAITING), and_(JobRow.status == "running", JobRow.lease < Clock()))
+            lost = (JobRow.lease < Clock()) | (JobRow.driver == self.driver)
+            free = or_(JobRow.status.in_(WAITING), and_(JobRow.status == "running", lost))
             taken = connection.execute(
                 update(JobRow)
                 .where(JobRow.digest == job.digest, free)
@@ -319,13 +326,27 @@ def _row(job: Job) -> dict[str, Any]:
 
 
 def _me() -> str:
-    return f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.0f}:{next(_numbers)}"
+    return f"{_place()}:{os.getpid()}:{psutil.Process().create_time():.0f}:{next(_numbers)}"
+
+
+@functools.cache
+def _place() -> str:
+    """Return what drivers that see each other's processes have in common: host, boot, and names of processes.
+
+    Containers may share a host's name, and machines may be called alike.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        processes = str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        boot, processes = f"{psutil.boot_time():.0f}", ""
+    return f"{socket.gethostname()}-{digest_of([boot, processes])[:12]}"
 
 
 def _dead(driver: str | None) -> bool:
-    """Whether a driver ran on this host and is gone."""
-    host, pid, began, *_ = [*(driver or "").split(":"), "", ""]
-    if host != socket.gethostname() or not pid.isdigit():
+    """Whether a driver's process would be seen from here, and is gone."""
+    place, pid, began, *_ = [*(driver or "").split(":"), "", ""]
+    if place != _place() or not pid.isdigit():
         return False
     with suppress(psutil.Error, ValueError):
         return bool(began) and abs(psutil.Process(int(pid)).create_time() - float(began)) > 2.0

@@ -26,7 +26,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import Float
 
-from harness.core.errors import UserError
+from harness.core.errors import Unreachable, UserError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,6 +48,9 @@ OURS = frozenset({"alembic_version", "suites", "cells", "results", "outcomes"})
 
 #: how long a connection waits for others to let go of an SQLite file, in seconds
 _PATIENCE = 30.0
+
+#: how long a server is waited for, in seconds; a connection that went dead is noticed within a minute
+_PATIENT = {"connect_timeout": 20, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
 
 #: names this programme among the advisory locks of a PostgreSQL server
 _MIGRATION_LOCK = 0x70757265
@@ -177,8 +180,12 @@ def insert_new(connection: Connection, table: type[Table], rows: Sequence[dict[s
 
 
 def lock_of(path: Path) -> FileLock:
-    """Return the lock beside an SQLite file: held while it is made or brought forward, and by its one driver."""
-    return FileLock(path.with_name(path.name + ".lock"))
+    """Return the lock beside an SQLite file: held while it is made or brought forward, and by its one driver.
+
+    It goes by the file, whatever link leads there.
+    """
+    there = path.resolve()
+    return FileLock(there.with_name(there.name + ".lock"))
 
 
 def _shown(text: str) -> str:
@@ -190,6 +197,11 @@ def _check_path(path: Path, create: bool) -> None:
     if path.is_dir():
         raise UserError(f"expected a database file, got the folder {path}; name a file in it")
     if path.exists():
+        if path.stat().st_nlink > 1:
+            raise UserError(
+                f"expected a database file with one name, got {path}, which has {path.stat().st_nlink} (hard links), "
+                "and two runs could write to it at once; copy it with `cp`, or take the other names away"
+            )
         return
     if not create:
         raise UserError(f"expected a database at {path}, found none; `purebench run SUITE --db {path}` makes one")
@@ -207,7 +219,7 @@ def _engine(text: str) -> Engine:
     """
     url = database_url(text)
     is_sqlite = url.get_backend_name() == "sqlite"
-    patience = {} if is_sqlite or "connect_timeout" in url.query else {"connect_timeout": 20}
+    patience = {} if is_sqlite else {name: value for name, value in _PATIENT.items() if name not in url.query}
     try:
         # a server's lost connection is noticed before it is used, so that it may be restarted during a run
         engine = create_engine(url, pool_pre_ping=not is_sqlite, connect_args=patience)
@@ -242,6 +254,13 @@ _REMEDIES = {
 }
 
 
+#: what a server says, or who looks for one, while it is started or stopped
+_AWAY = (
+    *("onnection refused", "No such file", "starting up", "shutting down", "in recovery mode"),
+    *("closed the connection", "terminating connection"),
+)
+
+
 def _speak(text: str, context: ExceptionContext) -> None:
     """Raise a sentence in the place of a database's complaint; rows that it refuses are a bug of ours and stay."""
     error = context.sqlalchemy_exception
@@ -251,7 +270,10 @@ def _speak(text: str, context: ExceptionContext) -> None:
         return
     said = str(error.orig).strip().partition("\n")[0] or type(error.orig).__name__
     remedy = next((f"; {advice}" for sign, advice in _REMEDIES.items() if sign in said), "")
-    raise UserError(f"expected a purebench database at {_shown(text)}, but it answered: {said}{remedy}") from error
+    server = database_url(text).get_backend_name() != "sqlite"
+    away = server and (context.is_disconnect or any(sign in said for sign in _AWAY))
+    kind = Unreachable if away else UserError
+    raise kind(f"expected a purebench database at {_shown(text)}, but it answered: {said}{remedy}") from error
 
 
 def _sqlite_pragmas(connection: Any, record: Any) -> None:

@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 #: imported by the process that workers are forked from
 PRELOAD = "harness.run.executors.preload"
 
+#: seconds between tries to reach the process that workers are forked from
+PAUSES = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 4.0)
+
+#: a semaphore whose name is taken away twice, as a process ends, is no news for anybody
+_UNTOLD = "ignore:resource_tracker:UserWarning"
+
 _one_at_a_time = threading.RLock()
 
 
@@ -36,6 +42,11 @@ class _Worker(context.ForkServerProcess):
     @staticmethod
     def _Popen(process_obj: Any) -> Any:  # noqa: N802
         with _one_at_a_time, _no_main():
+            for pause in PAUSES:  # one that was killed is not at once seen to be dead
+                try:
+                    return context.ForkServerProcess._Popen(process_obj)
+                except (ConnectionError, EOFError):
+                    time.sleep(pause)
             return context.ForkServerProcess._Popen(process_obj)
 
 
@@ -56,7 +67,9 @@ def start() -> Start:
     if sys.platform != "linux":
         ready.set()
         return Start(get_context("loky"), ready)
-    with _one_at_a_time, _variables({**ONE_THREAD, "PYTHONSAFEPATH": "1"}):  # a folder here is no package of ours
+    told = ",".join(filter(None, (os.environ.get("PYTHONWARNINGS"), _UNTOLD)))
+    alone = {**ONE_THREAD, "PYTHONSAFEPATH": "1", "PYTHONWARNINGS": told}  # a folder here is no package of ours
+    with _one_at_a_time, _variables(alone):
         forkserver.set_forkserver_preload([PRELOAD])
         forkserver.ensure_running()
     forking = _Forking()

@@ -83,7 +83,8 @@ class Centred:
         return (x - x.mean(None if self.together else (1, 2, 3), keepdim=True) + 0.5).clamp(0, 1)
 
 
-@pytest.mark.parametrize(("together", "sizes"), [(True, {8}), (False, {3, 2})])
+# three are tried first, and where each is looked at alone, one
+@pytest.mark.parametrize(("together", "sizes"), [(True, {8, 3}), (False, {3, 2, 1})])
 def test_only_a_defense_that_looks_across_its_batch_gets_a_shard_whole(
     together: bool, sizes: set[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

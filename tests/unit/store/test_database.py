@@ -117,7 +117,7 @@ def test_every_schema_has_the_tables_that_ours_are_known_by(tmp_path):
 def test_an_integer_that_a_server_cannot_hold_is_a_sentence_and_other_rows_stay_a_bug():
     def complaint(said):
         error = DataError("INSERT", {}, RuntimeError(said))
-        return SimpleNamespace(sqlalchemy_exception=error, is_pre_ping=False)
+        return SimpleNamespace(sqlalchemy_exception=error, is_pre_ping=False, is_disconnect=False)
 
     with pytest.raises(UserError, match="out of range; a number is too large for its column; choose a smaller one"):
         _speak("postgresql://host/runs", complaint("integer out of range"))

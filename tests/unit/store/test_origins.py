@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from datetime import UTC, datetime
 
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 
 from harness.artifacts import Folder
 from harness.cli import app
+from harness.core.contracts import Traits
 from harness.core.errors import UserError
 from harness.store.check import check
 from harness.store.frames import results
@@ -194,7 +196,8 @@ def _jobs(machine):
 
 
 def test_what_a_defense_is_a_stranger_has_no_say_in(machine, theirs, tmp_path):
-    write(theirs.path, 'UPDATE cells SET random = 0, traits = \'{"random": false, "votes": 1}\'')
+    told = json.dumps(vars(Traits(random=False, differentiable=True)))
+    write(theirs.path, "UPDATE cells SET random = 0, traits = ?", told)
     merge([str(theirs.path)], str(tmp_path / "mine.db"))
     machine("mine")
     assert [row[-3] for row in dump(tmp_path / "mine.db")["cells"]] == [None, None]

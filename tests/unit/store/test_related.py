@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import select, update
 
 from harness.core.cell import Cell, Labels, Shard
+from harness.core.contracts import Traits
 from harness.core.job import Evaluate
 from harness.core.result import Artifact, Cost, Done, Outcome
 from harness.core.spec import Spec
@@ -20,7 +21,7 @@ from harness.store.provenance import provenance
 from harness.store.store import Declaration, Member, Store
 from harness.store.tables import CellRow, ResultRow
 
-TRAITS = {"random": True, "votes": 3, "knowledge": ["full"]}
+TRAITS = {**vars(Traits(random=True, differentiable=True, votes=3)), "knowledge": ["full"]}
 
 
 def cell(defense: str = "mae", steps: int | None = 20, **changed) -> Cell:
