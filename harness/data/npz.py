@@ -10,9 +10,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
-import lzma
-import zipfile
-import zlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -22,18 +19,13 @@ from pydantic import Field
 from harness.core.contracts import DataCard, Split
 from harness.core.errors import UserError
 from harness.core.spec import digest_of
+from harness.data.archive import BROKEN, header, opened
 from harness.data.files import data_folder
 from harness.options import Options as BaseOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-#: what a file that is no sound npz may raise: none of it runs anything
-BROKEN = (
-    *(OSError, EOFError, KeyError, TypeError, ValueError, RuntimeError),
-    *(lzma.LZMAError, zlib.error, zipfile.BadZipFile),
-)
 
 #: a member that need not be there
 Member = Annotated[str, Field(min_length=1)] | None
@@ -94,9 +86,9 @@ def _headers(root: Path, options: NPZ.Options) -> tuple[tuple[int, int, int], in
     shapes: set[tuple[int, int, int]] = set()
     used = 0
     for packed in options.test:
-        with _explained(root / packed.file), (root / packed.file).open("rb") as file, np.load(file) as members:
+        with _explained(root / packed.file), (root / packed.file).open("rb") as file, opened(file) as members:
             with members.zip.open("images.npy") as member:
-                shape, dtype = _header(member)
+                shape, dtype = header(member)
             shapes.add(_channels_first(shape, dtype))
             used += shape[0] if options.mask is None else int(_mask(members[options.mask], shape[0]).sum())
     if len(shapes) > 1:
@@ -134,7 +126,7 @@ def _read(path: Path, sha256: str, options: NPZ.Options) -> tuple[np.ndarray, np
             f"expected images with sha256 {sha256[:12]}, got {found[:12]} at {path}; put the right file there, or name "
             "its hash where the file is named"
         )
-    with _explained(path), np.load(io.BytesIO(content)) as members:
+    with _explained(path), opened(io.BytesIO(content)) as members:
         images, labels = members["images"], members["labels"]
         _channels_first(images.shape, images.dtype)
         n = len(images)
@@ -158,14 +150,6 @@ def _explained(path: Path) -> Iterator[None]:
     except BROKEN as error:
         said = str(error).strip("'\"")
         raise UserError(f"expected images and labels as npz without pickles at {path}, but: {said}") from error
-
-
-def _header(member: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Return shape and dtype from the beginning of an array's file."""
-    major, _ = np.lib.format.read_magic(member)
-    read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(member)
-    return shape, dtype
 
 
 def _channels_first(shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[int, int, int]:

@@ -11,13 +11,13 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
-import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from harness.core.errors import UserError
+from harness.data.archive import BROKEN, opened
 from harness.data.files import data_folder
 
 if TYPE_CHECKING:
@@ -97,9 +97,9 @@ def _unpacked(path: Path, content: bytes) -> dict[str, np.ndarray]:
             raise ValueError(f"a file that is no safetensors ({error})") from error
         return tensors
     try:
-        with np.load(io.BytesIO(content)) as members:
+        with opened(io.BytesIO(content)) as members:
             return {name: members[name] for name in members.files if name in ("ids", "images", "flows")}
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, AttributeError) as error:
+    except BROKEN as error:
         raise ValueError(f"a file that is no npz without pickles ({error})") from error
 
 
