@@ -222,7 +222,7 @@ def origins_table(found: Sequence[Origin]) -> Table:
         "arrived",
         "sha256",
         "cells",
-        "of them rank",
+        "may rank",
         "results",
         "suites",
     ):

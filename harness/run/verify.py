@@ -233,6 +233,8 @@ class _Desk:
                 raise UserError("it is a part of what its job measured, and of which shard that was is not recorded")
         except UserError as error:
             return _Task(result, hindrance=str(error))
+        except Exception as error:  # what a stranger recorded of a component may be none of its options
+            return _Task(result, hindrance=f"it cannot be made again from what is recorded ({type(error).__name__})")
         return _Task(result, job)
 
     def _installed(self, spec: Spec) -> None:
@@ -250,9 +252,10 @@ class _Desk:
             if spec.digest not in self._contents:
                 params = {name: value for name, value in spec.params.items() if name not in BESIDE_OPTIONS}
                 self._contents[spec.digest] = component(component.Options.model_validate(params)).card.sha256
-            if self._contents[spec.digest] != spec.params["content"]:
+            recorded = str(spec.params.get("content", "none"))
+            if self._contents[spec.digest] != recorded:
                 there = short(self._contents[spec.digest])
-                raise UserError(f"{spec.use} at hand has content {there}, recorded {short(spec.params['content'])}")
+                raise UserError(f"{spec.use} at hand has content {there}, recorded {short(recorded)}")
 
     def _at_hand(self, recipe: Spec, result: Recorded) -> None:
         """Hold a network's file against the recorded one.

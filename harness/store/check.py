@@ -18,8 +18,8 @@ from harness.core.errors import UserError
 from harness.core.minimum import Effort
 from harness.core.registry import TABLES
 from harness.core.result import MEASURES, MOST_OUTCOMES, Cost
-from harness.core.spec import digest_of, short
-from harness.core.threat import Knowledge
+from harness.core.spec import Spec, digest_of, short
+from harness.core.threat import Knowledge, ThreatModel
 from harness.store.aggregates import aggregate, padded
 from harness.store.board import STATUSES
 from harness.store.doubts import doubts
@@ -333,6 +333,16 @@ def _digests(connection: Connection) -> Iterator[str]:
         )
         if tuple(told) != (row.kind, row.use, row.version):
             yield f"components: {short(row.digest)} is called {row.kind} {row.use}, its spec says otherwise"
+        if not _stands(ThreatModel if threat else Spec, row.spec):
+            yield f"components: {short(row.digest)} has a spec that describes no {row.kind}"
+
+
+def _stands(kind: type[Spec] | type[ThreatModel], spec: dict[str, Any]) -> bool:
+    """Whether a spec describes something of its kind, and nothing else."""
+    try:
+        return kind.from_dict(spec).as_dict() == spec
+    except Exception:
+        return False
 
 
 def _same(table: str, digest: str, content: object) -> Iterator[str]:

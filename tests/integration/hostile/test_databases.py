@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
+from harness.core.spec import digest_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -64,6 +66,7 @@ FORGED = {
     "sums": Spoiled("UPDATE results SET sums = zeroblob(length(sums)) WHERE id = 3", "sums not as"),
     # what it is of
     "a spec": Spoiled("UPDATE components SET spec = json_set(spec, '$.params.steps', 1)", "not what its digest says"),
+    "a component of nothing": Spoiled("NOTHING", "has a spec that describes no defense"),
     "a component's name": Spoiled(
         "UPDATE components SET use = 'mae-pure' WHERE use = 'dmae'", "its spec says otherwise"
     ),
@@ -158,6 +161,13 @@ def spoil(path: Path, kind: str) -> None:
         invent(path)
         return
     connection = sqlite3.connect(path)
+    if SPOILED[kind].statements == "NOTHING":
+        spec = {"kind": "defense", "use": "x", "version": 1}
+        row = (digest_of(spec), *spec.values(), json.dumps(spec))
+        connection.execute("INSERT INTO components (digest, kind, use, version, spec) VALUES (?, ?, ?, ?, ?)", row)
+        connection.commit()
+        connection.close()
+        return
     if SPOILED[kind].statements == "NEST":
         connection.execute("UPDATE environments SET facts = ?", ("[" * 100_000 + "]" * 100_000,))
     else:
