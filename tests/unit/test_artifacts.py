@@ -1,6 +1,7 @@
 """Artifacts appear whole or not at all."""
 
 import hashlib
+import json
 from pathlib import Path
 
 import pytest
@@ -151,3 +152,33 @@ def test_the_environment_names_the_folder(monkeypatch, tmp_path):
     assert Folder.default().root == tmp_path
     monkeypatch.delenv("PUREBENCH_HOME")
     assert Folder.default().root.name == "purebench"
+
+
+def test_a_file_that_was_put_in_the_place_of_another_is_noticed(folder, tensors):
+    other = "cd" + 62 * "0"
+    for digest in (DIGEST, other):
+        folder.save("adversarial", digest, tensors, ABOUT)
+    path, twin = (folder.path("adversarial", digest) for digest in (DIGEST, other))
+    twin.unlink()
+    twin.symlink_to(path)  # a copy or a link
+    assert folder.about("adversarial", other) is None
+    assert folder.numbers("adversarial", other) is None
+    with pytest.raises(UserError, match="it is the artifact ab0000000000"):
+        folder.load("adversarial", other)
+    folder.save("adversarial", other, tensors, ABOUT)  # which takes the place of the link, not of what it leads to
+    assert folder.load("adversarial", other)[1] == ABOUT
+    assert folder.load("adversarial", DIGEST)[1] == ABOUT
+
+
+def test_a_file_from_before_they_said_which_they_are_is_read(folder, tensors):
+    kept = {"about": ABOUT, "sha256": hashlib.sha256(_body(save(tensors_of(tensors)))).hexdigest()}
+    folder.place("adversarial", DIGEST, save(tensors_of(tensors), {"purebench": json.dumps(kept)}))
+    assert folder.load("adversarial", DIGEST)[1] == ABOUT
+
+
+def tensors_of(tensors):
+    return {name: tensor.contiguous() for name, tensor in tensors.items()}
+
+
+def _body(data):
+    return data[8 + int.from_bytes(data[:8], "little") :]

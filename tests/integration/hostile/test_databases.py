@@ -199,14 +199,15 @@ def test_every_command_says_so_and_nothing_is_taken_in(
     merged = bench.any("db", "merge", hostile, "--into", str(ours))
     assert merged.returncode == 2, merged.stdout
     assert digest(ours) == before
-    reading = (
+    # the page reads nearly all that there is; of what reads parts of it, each kind meets one
+    parts = (
         ("status", "--db", hostile),
-        ("report", "--db", hostile, "--out", out),
         ("compare", str(ours), hostile),
         ("db", "export", hostile, "--format", "csv", "--out", out),
         ("db", "origins", hostile),
     )
-    for words in reading if kind in UNREADABLE else ():
+    page = ("report", "--db", hostile, "--out", out)
+    for words in (page, parts[list(SPOILED).index(kind) % len(parts)]) if kind in UNREADABLE else ():
         done = bench.any(*words)
         said = done.stdout + done.stderr
         assert done.returncode in (0, 1, 2), (words, said)

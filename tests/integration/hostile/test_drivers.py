@@ -147,3 +147,13 @@ def test_a_link_leads_to_the_same_lock_and_a_second_name_is_refused(
     for path in (there, twin):
         with pytest.raises(UserError, match=r"file with one name, got .* which has 2 \(hard links\)"):
             Store.open(str(path))
+
+
+def test_an_sqlite_file_has_one_driver_whoever_sees_whom(
+    tiny_bench: type[Bench], apart: list[str], honest: Callable[[str], Path], tmp_path: Path
+) -> None:
+    bench, db = tiny_bench.at(tmp_path / "bench"), honest("runs.db")
+    words = bench.command("run", str(bench.suites / "tiny.yaml"), "--db", str(db), "--workers", "1")
+    with Store.open(str(db)).hold():
+        done = subprocess.run([*apart, *words], env=bench.environment, capture_output=True, text=True)
+    assert (done.returncode, "but another one is under way" in done.stderr) == (2, True), done.stderr

@@ -270,12 +270,12 @@ def database(draw: random.Random, folder: Path) -> None:
 READERS: dict[str, tuple[Callable[[random.Random, Path], None], int]] = {
     "suite": (suite, 40),
     "recipe": (recipe, 40),
-    "dataset": (dataset, 50),
+    "dataset": (dataset, 56),
     "proposals": (proposals, 40),
-    "weights": (weights, 50),
+    "weights": (weights, 56),
     "artifact": (artifact, 30),
     "figures": (figures, 30),
-    "database": (database, 25),
+    "database": (database, 12),
 }
 
 
