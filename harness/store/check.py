@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass, fields
 from functools import partial
 from itertools import combinations, groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sqlalchemy import JSON, Boolean, Float, Integer, LargeBinary, String, case, func, or_, select, type_coerce
+from sqlalchemy import func, select
 
 from harness.core.cell import Shard
 from harness.core.contracts import Traits
 from harness.core.errors import UserError
 from harness.core.minimum import Effort
-from harness.core.registry import TABLES
-from harness.core.result import MEASURES, MOST_OUTCOMES, Cost
+from harness.core.result import MEASURES, Cost
 from harness.core.spec import Spec, digest_of, short
 from harness.core.threat import Knowledge, ThreatModel
 from harness.store.aggregates import aggregate, padded
-from harness.store.board import STATUSES
 from harness.store.doubts import doubts
-from harness.store.origins import Kind, identity
 from harness.store.recording import Rectangle, set_digest, unmeasured
 from harness.store.snapshot import snapshot
 from harness.store.store import PARTS, Store, cell_spec, suite_digest
@@ -37,19 +33,18 @@ from harness.store.tables import (
     MemberRow,
     OriginRow,
     OutcomeRow,
-    ReferenceRow,
     ResultRow,
     SuiteRow,
     Table,
     WeightsRow,
 )
 from harness.store.truth import Truths
-from harness.store.types import Moment, Real
+from harness.store.values import FILES, HEX, values
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from sqlalchemy import Column, ColumnElement, Connection, Row, Select
+    from sqlalchemy import Column, Connection, Row, Select
 
     from harness.artifacts import Folder
 
@@ -58,69 +53,12 @@ if TYPE_CHECKING:
 #: findings of a kind that are told one by one
 MOST = 20
 
-#: kinds of artifacts that are files
-FILES = ("weights", "adversarial")
-
 #: what a suite's digest covers besides its members
 RULES = ("name", "title", "text", "decision", "n_examples", "repeats", "shard_size")
 
 
 #: slices of a suite that are tried for one that a job may have been
 MOST_TRIED = 100_000
-
-HEX = re.compile("[0-9a-f]{64}")
-
-#: what stands in columns whose words this programme chooses
-WORDS: dict[Any, tuple[str, ...]] = {
-    ComponentRow.kind: (*TABLES, "probe", "recipe", "threat_model"),
-    JobRow.kind: ("train", "craft", "evaluate"),
-    JobRow.status: STATUSES,
-    AttemptRow.status: STATUSES,
-    SuiteRow.decision: ("mean", "any", "majority"),
-    OriginRow.kind: tuple(Kind),
-    ArtifactRow.kind: FILES,
-}
-
-#: columns that name something by the digest of its content
-DIGESTS: tuple[Any, ...] = (
-    ComponentRow.digest,
-    CellRow.digest,
-    EnvironmentRow.digest,
-    JobRow.digest,
-    WeightsRow.digest,
-    SuiteRow.digest,
-    ArtifactRow.digest,
-    ArtifactRow.sha256,
-)
-
-#: columns with the least and the most that they may hold: what a suite may ask for
-RANGES: tuple[tuple[str, Any, int, int], ...] = (
-    ("suites: n_examples", SuiteRow.n_examples, 1, 10_000_000),
-    ("suites: repeats", SuiteRow.repeats, 1, 10_000_000),
-    ("suites: shard_size", SuiteRow.shard_size, 1, 10_000_000),
-    ("suites: n_examples times repeats", SuiteRow.n_examples * SuiteRow.repeats, 1, MOST_OUTCOMES),
-    ("results: start", ResultRow.start, 0, 10_000_000),
-    ("results: places", ResultRow.stop - ResultRow.start, 1, 10_000_000),
-    ("results: first_repeat", ResultRow.first_repeat, 0, 10_000_000),
-    ("results: repeats", ResultRow.stop_repeat - ResultRow.first_repeat, 1, 10_000_000),
-    ("published: clean", ReferenceRow.clean, 0, 1),
-    ("published: robust", ReferenceRow.robust, 0, 1),
-    ("published: eps", ReferenceRow.eps, 0, 10**6),
-    ("attempts: seconds", AttemptRow.seconds, 0, 10**10),
-    ("artifacts: bytes", ArtifactRow.bytes, 0, 2**62),
-)
-
-#: how SQLite keeps a column's values
-STORED: dict[type[Any], tuple[str, ...]] = {
-    Boolean: ("integer",),
-    Integer: ("integer",),
-    Float: ("real", "integer"),
-    Real: ("real", "integer"),
-    Moment: ("text",),
-    JSON: ("text",),
-    LargeBinary: ("blob",),
-    String: ("text",),
-}
 
 #: figures of a result besides its outcomes
 SECONDS = ("defense_seconds", "attack_seconds")
@@ -172,7 +110,7 @@ def findings(connection: Connection, say: Callable[[str], object] = lambda _: No
     """
     looks: dict[str, Look] = {
         "the file": _file,
-        "values": _values,
+        "values": values,
         "references": _orphans,
         "digests": _digests,
         "cells": _cells,
@@ -268,51 +206,6 @@ def _lost(connection: Connection, child: Column[Any], parent: Column[Any]) -> It
     for value, rows in connection.execute(query):
         named = short(value) if isinstance(value, str) else value
         yield f"{child.table.name}: {rows} of {child.name} {named}, which is not among the {parent.table.name}"
-
-
-def _values(connection: Connection) -> Iterator[str]:
-    """Hold values against what their columns may have: words, digests, ranges, types."""
-    identity(connection)
-    for column, known in WORDS.items():
-        query = select(column, func.count()).where(column.is_not(None), column.not_in(known)).group_by(column)
-        for value, rows in connection.execute(query):
-            yield f"{column.table.name}: {rows} of {column.name} {value!r}, expected one of {', '.join(known)}"
-    for column in DIGESTS:
-        for (value,) in _stream(connection, select(column).where(column.is_not(None)).distinct()):
-            if not (isinstance(value, str) and HEX.fullmatch(value)):
-                yield f"{column.table.name}: expected 64 hexadecimal digits as {column.name}, got {value!r:.80}"
-    for name, figure, least, most in RANGES:
-        rows = connection.execute(select(func.count()).where(or_(figure < least, figure > most))).scalar_one()
-        if rows:
-            yield f"{name}: {rows} not between {least} and {most}"
-    yield from _types(connection)
-
-
-def _types(connection: Connection) -> Iterator[str]:
-    """Hold values against the types of their columns, which SQLite does not, and JSON against what it is to be."""
-    sqlite = connection.dialect.name == "sqlite"
-    for table in Table.metadata.sorted_tables:
-        looks = dict(_kinds(table.columns, sqlite))
-        counted = [func.sum(case((wrong, 1), else_=0)) for wrong in looks.values()]
-        rows = connection.execute(select(*counted).select_from(table)).one() if counted else ()
-        for said, number in zip(looks, rows, strict=True):
-            if number:
-                yield f"{table.name}: {number} of {said}"
-
-
-def _kinds(columns: Iterable[Column[Any]], sqlite: bool) -> Iterator[tuple[str, ColumnElement[bool]]]:
-    """Yield what is to be said of columns, with the condition that it is so."""
-    for column in columns:
-        is_json = isinstance(column.type, JSON)
-        if sqlite:
-            kinds = next(kinds for kind, kinds in STORED.items() if isinstance(column.type, kind))
-            mistaken = column.is_not(None) & func.typeof(column).not_in(kinds)
-            yield f"{column.name} are no {' or '.join(kinds)}", mistaken
-        if is_json:
-            raw = type_coerce(column, String)
-            valid = case((func.json_valid(raw) == 1, func.json_type(raw)), else_="none")
-            kind = valid if sqlite else func.json_typeof(column)
-            yield f"{column.name} are no mappings in JSON", column.is_not(None) & (kind != "object")
 
 
 def _digests(connection: Connection) -> Iterator[str]:
