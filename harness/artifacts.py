@@ -76,7 +76,7 @@ class Folder:
             with self.path(kind, digest).open("rb") as file:
                 about: dict[str, Any] = _kept(file.read(8), file.read, kind, digest)["about"]
                 return about
-        except (OSError, KeyError, TypeError, ValueError):
+        except (OSError, KeyError, TypeError, ValueError, RecursionError):
             return None
 
     def numbers(self, kind: str, digest: str) -> str | None:
@@ -87,7 +87,7 @@ class Folder:
         try:
             with self.path(kind, digest).open("rb") as file:
                 return str(_kept(file.read(8), file.read, kind, digest)["sha256"])
-        except (OSError, KeyError, TypeError, ValueError):
+        except (OSError, KeyError, TypeError, ValueError, RecursionError):
             return None
 
     def save(
@@ -149,7 +149,7 @@ class Folder:
                 raise ValueError("its numbers are not those that were written")
         except FileNotFoundError as error:
             raise UserError(f"expected {kind} at {path}, found nothing; run the suite again to make them") from error
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise UserError(
                 f"expected {kind} as safetensors at {path}, but the file is damaged ({error}); delete it and run again"
             ) from error

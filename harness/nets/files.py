@@ -128,7 +128,7 @@ def told_normalisation(content: bytes) -> tuple[tuple[float, ...], tuple[float, 
         found = re.fullmatch(r"mean=([0-9.,]+);std=([0-9.,]+)", stated)
         groups = found.groups() if found is not None else ()
         mean, std = (tuple(float(value) for value in group.split(",")) for group in groups)
-    except (KeyError, TypeError, ValueError):  # nothing of the kind is stated
+    except (KeyError, TypeError, ValueError, RecursionError):  # nothing of the kind is stated
         return None
     return mean, std
 

@@ -53,6 +53,9 @@ FIGURES = {
 #: bytes of the longest file that is read
 _LONGEST = 16_000_000
 
+#: characters of a complaint, which may repeat what it complains of
+_LONGEST_SENTENCE = 300
+
 #: characters of the longest one of YAML, which is slow to read
 _LONGEST_YAML = 200_000
 
@@ -246,7 +249,8 @@ def _rows(path: Path, problems: list[Problem]) -> Iterator[tuple[str, Reference]
 def _sentence(said: str, given: Any) -> str:
     """Turn a complaint of pydantic's into a sentence of ours."""
     if said.startswith("Value error, "):
-        return said.removeprefix("Value error, ")
+        told = said.removeprefix("Value error, ")
+        return told if len(told) <= _LONGEST_SENTENCE else f"{told[:_LONGEST_SENTENCE]} ..."
     if said.startswith("Input should be "):
         return f"{said.replace('Input should be', 'expected')}, got {str(given)[:60]!r}"
     return {
