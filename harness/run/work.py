@@ -348,11 +348,12 @@ def _evaluate(job: Evaluate, folder: Folder, terms: Terms, progress: Progress, w
         notes = None if noted is None else {name: tuple(pair) for name, pair in noted.items()}
         code = with_craft(code, about.get("code", {}))
     first = job.craft is None and job.cell.certificate is None and job.shard.start == job.first_repeat == 0
-    tried = trial(partial(build, job.cell.defense), nets, whole.x, whole.ids) if first else {}
+    size = _at_a_time(whole, terms, defense)
+    # no more images than there is memory for
+    tried = trial(partial(build, job.cell.defense), nets, whole.x[:size], whole.ids[:size]) if first else {}
     judge = Judge(classifier, defense, nets, probe, metrics, bench.meter)
     certificate: Certificate | None = None if job.cell.certificate is None else build(job.cell.certificate)
     repeats = range(job.first_repeat, job.stop_repeat)
-    size = _at_a_time(whole, terms, defense)
     parts = whole.split(size)
     proposals = [None] * len(parts) if proposed is None else torch.split(proposed, [len(part) for part in parts])
     outcomes: list[Outcome] = []

@@ -38,7 +38,6 @@ class Dispute:
         ours: likewise, ours; None where none is ours.
         common: outcomes that both have.
         differing: of those, the ones that differ in whether they are correct.
-        adopted: whether theirs may rank, since a share of them was computed again here.
         beside: whether theirs are not what is read: of a suite of ours, until they were adopted.
     """
 
@@ -50,7 +49,6 @@ class Dispute:
     ours: float | None
     common: int
     differing: int
-    adopted: bool = False
     beside: bool = True
 
     def __str__(self) -> str:
@@ -93,7 +91,8 @@ def _some(connection: Connection, cells: Sequence[str]) -> Iterator[Dispute]:
     rows: Any = connection.execute(query)
     for row in rows:
         found[row.cell].setdefault(row.weights, _Set(row.weights, row.origin, [])).results.append(row)
-    known = {row.digest: row for row in connection.execute(select(*CellRow.__table__.columns))} if found else {}
+    asked = select(*CellRow.__table__.columns).where(CellRow.digest.in_(cells))
+    known = {row.digest: row for row in connection.execute(asked)}
     ours_too = select(MemberRow.cell).join(SuiteRow, SuiteRow.id == MemberRow.suite_id)
     own = set(connection.scalars(ours_too.where(SuiteRow.arrival.is_(None), MemberRow.cell.in_(cells))))
     names, labels = origin_names(connection), _labels(connection, cells)
@@ -118,7 +117,6 @@ def _some(connection: Connection, cells: Sequence[str]) -> Iterator[Dispute]:
                 ours=float((mine[both] == 1).mean()) if ours is not None else None,
                 common=int(both.sum()) if ours is not None else 0,
                 differing=int((theirs[both] != mine[both]).sum()),
-                adopted=adopted,
                 beside=ours is not None or not (known[cell].current == other.digest and (adopted or cell not in own)),
             )
 
