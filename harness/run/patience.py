@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.core.errors import Unreachable
+from harness.store.deadline import answering_within
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
 
     Answer = TypeVar("Answer")
 
-#: seconds for which a server is waited for, and between two questions
-LIMIT, PAUSE = 600.0, 1.0
+#: seconds for which a server is waited for, for which one answer is, and between two questions
+LIMIT, ANSWER, PAUSE = 600.0, 60.0, 1.0
 
 
 class Patience:
@@ -39,7 +40,8 @@ class Patience:
         since: float | None = None
         while True:
             try:
-                answer = question(*given, **named)
+                with answering_within(ANSWER):
+                    answer = question(*given, **named)
             except Unreachable as error:
                 now = time.monotonic()
                 if since is None:

@@ -231,6 +231,8 @@ def _engine(text: str) -> Engine:
         raise UserError(f"expected psycopg for {_shown(text)}; install purebench[postgresql]") from error
     if is_sqlite:
         event.listen(engine, "connect", _sqlite_pragmas)
+    else:
+        event.listen(engine, "do_connect", _call)
     event.listen(engine, "handle_error", functools.partial(_speak, text))
     # whoever lets go of an engine has said goodbye to the server
     weakref.finalize(engine, engine.pool.dispose)
@@ -257,7 +259,7 @@ _REMEDIES = {
 #: what a server says, or who looks for one, while it is started or stopped
 _AWAY = (
     *("onnection refused", "No such file", "starting up", "shutting down", "in recovery mode"),
-    *("closed the connection", "terminating connection"),
+    *("closed the connection", "terminating connection", "no answer within"),
 )
 
 
@@ -274,6 +276,12 @@ def _speak(text: str, context: ExceptionContext) -> None:
     away = server and (context.is_disconnect or any(sign in said for sign in _AWAY))
     kind = Unreachable if away else UserError
     raise kind(f"expected a purebench database at {_shown(text)}, but it answered: {said}{remedy}") from error
+
+
+def _call(dialect: Any, record: Any, given: Sequence[Any], named: dict[str, Any]) -> Any:
+    from harness.store.server import Connection  # which only those have who installed psycopg
+
+    return Connection.connect(*given, **named)
 
 
 def _sqlite_pragmas(connection: Any, record: Any) -> None:

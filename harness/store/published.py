@@ -57,7 +57,7 @@ _LONGEST = 16_000_000
 _LONGEST_SENTENCE = 300
 
 #: characters of the longest one of YAML, which is slow to read
-_LONGEST_YAML = 200_000
+_LONGEST_YAML = 100_000
 
 #: no blanks, quotes or brackets: nothing that could end the link early
 _WEB = re.compile(r"https?://[^\s<>\"'`\\]+")

@@ -19,8 +19,9 @@ Path = tuple[str | int, ...]
 #: more values than anybody writes; aliases of aliases can multiply without bound
 MOST_VALUES = 100_000
 
-#: characters of a file, forty times the longest that ships, and of one value in it, as of the longest path
-MOST_CHARACTERS, LONGEST_VALUE = 200_000, 4_096
+#: characters of a file, twenty times the longest that ships and read within two seconds; and of one value in it, as of
+#: the longest path
+MOST_CHARACTERS, LONGEST_VALUE = 100_000, 4_096
 
 _PREFIX = "tag:yaml.org,2002:"
 _PLAIN = {_PREFIX + kind for kind in ("str", "int", "float", "bool", "null")}

@@ -58,6 +58,12 @@ def hang(job, folder, terms, progress):
     return Done()
 
 
+def leave(job, folder, terms, progress):
+    """Say which process it was; one of the jobs leaves it other than it was."""
+    left = ("changed: a flag",) if str(job) == "leaves" else ()
+    return Done(environment={"process": str(os.getpid())}, left=left)
+
+
 def forget(job, folder, terms, progress):
     raise RuntimeError("the work broke its promise not to raise")
 
@@ -180,6 +186,17 @@ def test_a_task_that_dies_is_told_apart_from_one_that_fails(executor):
     crew = executor(starve)
     crew.submit(3, job("starves"), 8)
     assert ends(crew, 1)[3].out_of_memory
+
+
+def test_a_process_in_which_a_task_left_something_does_no_other(executor):
+    crew = executor(leave, resources={"lab": 1})
+    processes = []
+    for ticket, name in enumerate(["leaves", "goes", "leaves", "goes"]):
+        crew.submit(ticket, job(name), None)
+        processes.append(ends(crew, 1)[ticket].done.environment["process"])
+    first, second, third, fourth = processes
+    assert first not in (second, third, fourth)
+    assert fourth not in (second, third)
 
 
 def test_a_task_that_hangs_is_cancelled_and_its_place_is_free_again(executor):

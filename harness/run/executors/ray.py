@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +82,8 @@ class RayExecutor:
         # a task without a GPU of its own is shown none
         self.environment = {**ONE_THREAD, **(REPEATABLE if self.gpus else {"CUDA_VISIBLE_DEVICES": ""})}
         self.wants = {name: amount for name, amount in wants.items() if amount > 0}
-        self.flying: dict[Any, int] = {}
+        self.flying: dict[Any, tuple[int, frozenset[str]]] = {}
+        self.left: Counter[frozenset[str]] = Counter()  # how many tasks of the same plug-ins left something behind
         self.sent: dict[tuple[str, str], Any] = {}
 
     @property
@@ -92,19 +94,24 @@ class RayExecutor:
 
     def submit(self, ticket: int, job: Job, batch_size: int | None) -> None:
         """Send a job with what it needs."""
+        served = plugins(job)
         task = ray.remote(_task).options(
             num_cpus=1,
             num_gpus=self.gpus,
             resources=self.resources,
             max_retries=0,
             name=f"{job.kind} {job}",
-            # processes are shared among tasks of one such environment alone, and so among those of the same plug-ins
-            runtime_env={"env_vars": {**self.environment, "PUREBENCH_PLUGINS": " ".join(sorted(plugins(job)))}},
+            # processes are shared among tasks of one such environment alone: of the same plug-ins, and while these
+            # leave nothing behind
+            runtime_env={"env_vars": {**self.environment, "PUREBENCH_SERVES": self._serves(served)}},
         )
         terms = Terms(batch_size, self.device)
         parcels = [parcel for kind, digest in needed(job) if (parcel := self._parcel(kind, digest)) is not None]
         # references within a list are not fetched by Ray: a task that has the file already fetches nothing
-        self.flying[task.remote(self.work, job, self.folder, terms, parcels)] = ticket
+        self.flying[task.remote(self.work, job, self.folder, terms, parcels)] = (ticket, served)
+
+    def _serves(self, plugins: frozenset[str]) -> str:
+        return " ".join([*sorted(plugins), str(self.left[plugins])])
 
     def _parcel(self, kind: str, digest: str) -> Parcel | None:
         sha256 = self.folder.sha256(kind, digest)
@@ -122,7 +129,7 @@ class RayExecutor:
         return [self._read(reference) for reference in ready], {}
 
     def _read(self, reference: Any) -> Ended:
-        ticket = self.flying.pop(reference)
+        ticket, served = self.flying.pop(reference)
         try:
             found, made = ray.get(reference)
         except DEATHS as error:
@@ -133,6 +140,7 @@ class RayExecutor:
             return Ended(ticket, reason=f"Ray could not run it: {str(error).strip().splitlines()[-1]}")
         for kind, digest, content in made:
             self.folder.place(kind, digest, content)
+        self.left[served] += bool(found.left)
         if isinstance(found, Done):
             return Ended(ticket, found)
         return Ended(ticket, reason=found.reason, out_of_memory=found.out_of_memory)
@@ -143,7 +151,7 @@ class RayExecutor:
 
     def cancel(self, ticket: int) -> None:
         """Kill the process that does the task."""
-        for reference, its in list(self.flying.items()):
+        for reference, (its, _) in list(self.flying.items()):
             if its == ticket:
                 del self.flying[reference]
                 ray.cancel(reference, force=True)

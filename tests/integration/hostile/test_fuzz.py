@@ -1,6 +1,6 @@
 """Files and databases with something changed at random: each is read, or refused in a sentence.
 
-The slow test has ten thousand cases, and holds each against two seconds of a core.
+The slow test has ten thousand cases, and holds each against two seconds of a core and 500 MB.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 import pickle
 import random
 import sqlite3
@@ -310,18 +311,38 @@ def test_whatever_is_changed_it_is_read_or_refused_in_a_sentence(kind: str, fold
             pytest.fail(f"{kind} {number}: {type(error).__name__}: {error}")
 
 
+def memory(name: str) -> float:
+    """Return a line of what Linux says of this process's memory, in MB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1000
+
+
+def forget_peak() -> None:
+    """Let the largest memory so far be what there is now."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning", "ignore::DeprecationWarning")
 @pytest.mark.parametrize("kind", READERS)
-def test_ten_thousand_of_them(kind: str, folder: Path) -> None:
-    """Each within two seconds of a core."""
+def test_ten_thousand_of_them(kind: str, folder: Path, record_property: Callable[[str, object], None]) -> None:
+    """Each within two seconds of a core and 500 MB."""
     total = sum(number for _, number in READERS.values())
-    failed, slow = [], []
+    looks = os.access("/proc/self/clear_refs", os.W_OK)
+    failed, slow, most = [], [], 0.0
     case(kind, 0, folder)  # what it takes to import what reads is no case's time
     for number in range(1000, 1000 + round(10_000 * READERS[kind][1] / total) + 1):
+        if looks:
+            forget_peak()
+            before = memory("VmRSS")
         try:
             seconds = case(kind, number, folder)
             slow += [(number, round(seconds, 1))] if seconds > 2.0 else []
         except Exception as error:
             failed.append(f"{number}: {type(error).__name__}: {error}"[:300])
+        if looks:
+            most = max(most, memory("VmHWM") - before)
+    record_property("cases", number - 999)
+    record_property("largest memory of a case, MB", round(most))
     assert (failed, slow) == ([], [])
+    assert most < 500
