@@ -24,6 +24,7 @@ from harness.store.recording import Rectangle, set_digest, unmeasured
 from harness.store.snapshot import snapshot
 from harness.store.store import PARTS, Store, cell_spec, suite_digest
 from harness.store.tables import (
+    LABELS,
     ArtifactRow,
     AttemptRow,
     CellRow,
@@ -267,8 +268,7 @@ def _known(traits: Mapping[str, Any]) -> bool:
 
 
 def _suites(connection: Connection) -> Iterator[str]:
-    names = (MemberRow.dataset, MemberRow.classifier, MemberRow.defense, MemberRow.attack, MemberRow.threat_model)
-    listed = select(MemberRow.suite_id, *names, func.coalesce(MemberRow.cell, MemberRow.reason))
+    listed = select(MemberRow.suite_id, *LABELS, func.coalesce(MemberRow.cell, MemberRow.reason))
     ordered = connection.execute(listed.order_by(MemberRow.suite_id, MemberRow.position)).all()
     members = {suite: [tuple(row[1:]) for row in rows] for suite, rows in groupby(ordered, lambda row: row.suite_id)}
     for row in _stream(connection, select(*SuiteRow.__table__.columns)):

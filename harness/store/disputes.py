@@ -13,7 +13,7 @@ from harness.core.cell import Labels
 from harness.core.spec import short
 from harness.store.aggregates import bits_of
 from harness.store.origins import origin_names
-from harness.store.tables import CellRow, MemberRow, ResultRow, SuiteRow, WeightsRow
+from harness.store.tables import LABELS, CellRow, MemberRow, ResultRow, SuiteRow, WeightsRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -135,8 +135,7 @@ def _bits(*sets: list[Row[Any]]) -> list[np.ndarray[Any, np.dtype[np.int8]]]:
 
 def _labels(connection: Connection, cells: Sequence[str]) -> dict[str, Labels]:
     """Return what suites call cells, ours before others'."""
-    names = (MemberRow.dataset, MemberRow.classifier, MemberRow.defense, MemberRow.attack, MemberRow.threat_model)
-    query = select(MemberRow.cell, *names).join(SuiteRow, SuiteRow.id == MemberRow.suite_id)
+    query = select(MemberRow.cell, *LABELS).join(SuiteRow, SuiteRow.id == MemberRow.suite_id)
     query = query.where(MemberRow.cell.in_(cells)).order_by(SuiteRow.arrival.is_(None), MemberRow.id)
     rows: Any = connection.execute(query)
     return {cell: Labels(*told) for cell, *told in rows}

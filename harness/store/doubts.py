@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 
 from harness.core.sources import CRAFTED, unlike
 from harness.core.spec import short
-from harness.store.tables import CellRow, ComponentRow, MemberRow, OutcomeRow, ResultRow, SuiteRow
+from harness.store.tables import LABELS, CellRow, ComponentRow, MemberRow, OutcomeRow, ResultRow, SuiteRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -91,8 +91,7 @@ class _Cells:
         there = select(ResultRow.cell).distinct()
         query = select(*CellRow.__table__.columns).where(CellRow.digest.in_(there)).order_by(CellRow.digest)
         self.rows = {row.digest: row for row in connection.execute(query)}
-        names = (MemberRow.dataset, MemberRow.classifier, MemberRow.defense, MemberRow.attack, MemberRow.threat_model)
-        named = select(MemberRow.cell, SuiteRow.name, *names).join(SuiteRow, SuiteRow.id == MemberRow.suite_id)
+        named = select(MemberRow.cell, SuiteRow.name, *LABELS).join(SuiteRow, SuiteRow.id == MemberRow.suite_id)
         self.names = {cell: f"{suite}: {'/'.join(labels)}" for cell, suite, *labels in connection.execute(named)}
 
     def told(self, said: str, found: Mapping[str, str]) -> Iterator[str]:

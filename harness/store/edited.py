@@ -11,7 +11,7 @@ from harness.core.sources import changed_code, code_of, unlike
 from harness.core.spec import short
 from harness.store.latest import latest_suites
 from harness.store.store import Store, cell_spec
-from harness.store.tables import CellRow, ComponentRow, MemberRow, WeightsRow
+from harness.store.tables import LABELS, CellRow, ComponentRow, MemberRow, WeightsRow
 
 if TYPE_CHECKING:
     from typing import Any
@@ -40,19 +40,18 @@ def edited(url: str) -> tuple[Edited, ...]:
     """
     store = Store.open(url)
     found: list[Edited] = []
-    names = (MemberRow.dataset, MemberRow.classifier, MemberRow.defense, MemberRow.attack, MemberRow.threat_model)
     with store.engine.connect() as connection:
         specs: dict[str, Any] = dict(connection.execute(select(ComponentRow.digest, ComponentRow.spec)).all())
         for suite in latest_suites(store).values():
             query = (
-                select(*CellRow.__table__.columns, WeightsRow.code, *(name.label(f"its_{name.key}") for name in names))
+                select(*CellRow.__table__.columns, WeightsRow.code, *(name.label(f"its_{name.key}") for name in LABELS))
                 .join(MemberRow, MemberRow.cell == CellRow.digest)
                 .join(WeightsRow, WeightsRow.digest == CellRow.current)
                 .where(MemberRow.suite_id == suite.id, WeightsRow.code.is_not(None))
                 .order_by(MemberRow.position)
             )
             for row in connection.execute(query):
-                labels = Labels(*(getattr(row, f"its_{name.key}") for name in names))
+                labels = Labels(*(getattr(row, f"its_{name.key}") for name in LABELS))
                 cell = Cell.from_dict(cell_spec(row, specs), labels)  # type: ignore[arg-type]
                 roles = unlike(row.code, code_of(cell))
                 if roles:

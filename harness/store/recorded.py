@@ -19,6 +19,7 @@ from harness.store.latest import latest_suites, read_results
 from harness.store.origins import Kind
 from harness.store.recording import Rectangle
 from harness.store.tables import (
+    LABELS,
     ArrivalRow,
     ArtifactRow,
     AttemptRow,
@@ -155,14 +156,7 @@ def _recorded(store: Store, suites: Sequence[int], ids: Sequence[int]) -> Iterat
                 .outerjoin(EnvironmentRow, EnvironmentRow.digest == AttemptRow.environment)
                 .where(ResultRow.id == number)
             ).one()
-            names = (
-                MemberRow.dataset,
-                MemberRow.classifier,
-                MemberRow.defense,
-                MemberRow.attack,
-                MemberRow.threat_model,
-            )
-            member = select(*names).where(MemberRow.cell == row.cell, MemberRow.suite_id.in_(suites))
+            member = select(*LABELS).where(MemberRow.cell == row.cell, MemberRow.suite_id.in_(suites))
             labels = Labels(*connection.execute(member.order_by(MemberRow.id).limit(1)).one())
             yield Recorded(
                 id=row.id,

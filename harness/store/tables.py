@@ -162,6 +162,10 @@ class MemberRow(Table):
     reason: Mapped[str | None]
 
 
+#: what a suite calls the parts of a cell, in the order of ``Labels``
+LABELS = (MemberRow.dataset, MemberRow.classifier, MemberRow.defense, MemberRow.attack, MemberRow.threat_model)
+
+
 class ReferenceRow(Table):
     """A figure that somebody published; shown beside our own, never ranked. Shares are in [0, 1]."""
 
