@@ -1,23 +1,61 @@
 """purebench: a declarative benchmark harness for adversarial purification.
 
-``harness.results(url)`` returns what a database holds as pandas frames; everything else starts at the command line.
+``harness.results(url)`` returns what a database holds as pandas frames. ``Purifier``, ``Attack``, ``Classifier`` and
+``Dataset`` are base classes for components of your own; a suite names one in a file as ``use: ./mine.py:Mine``.
 """
 
 from __future__ import annotations
 
+from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from harness.components import Attack as Attack
+    from harness.components import Classifier as Classifier
+    from harness.components import Dataset as Dataset
+    from harness.components import Purifier as Purifier
+    from harness.core.contracts import Traits as Traits
+    from harness.core.errors import UserError as UserError
+    from harness.options import Options as Options
     from harness.store.frames import Results as Results
     from harness.store.frames import results as results
 
-__all__ = ["Results", "results"]
+#: public name -> module that has it, imported when it is asked for: pandas is, and takes its time
+_HOMES = {
+    "Attack": "harness.components",
+    "Classifier": "harness.components",
+    "Dataset": "harness.components",
+    "Options": "harness.options",
+    "Purifier": "harness.components",
+    "Results": "harness.store.frames",
+    "Traits": "harness.core.contracts",
+    "UserError": "harness.core.errors",
+    "results": "harness.store.frames",
+}
+
+__all__ = [
+    "Attack",
+    "Classifier",
+    "Dataset",
+    "Options",
+    "Purifier",
+    "Results",
+    "Traits",
+    "UserError",
+    "__version__",
+    "results",
+]
 
 
 def __getattr__(name: str) -> Any:
-    """Import pandas only when results are asked for."""
-    if name in __all__:
-        from harness.store import frames
-
-        return getattr(frames, name)
+    """Import what is asked for."""
+    if name == "__version__":
+        return metadata.version("purebench")
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'harness' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Name what is public."""
+    return sorted(__all__)

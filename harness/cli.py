@@ -90,6 +90,9 @@ def validate(suite: SuiteArgument) -> None:
     checked = load_suite(suite)
     _doubts(checked)
     _out().print(f"{checked.name}: {len(checked.cells)} cells, {checked.evaluation.n_examples} examples each")
+    for one in checked.code:
+        files = ", ".join(path for path, _ in one.files)
+        _out().print(f"your own code that a run will execute: {files}", markup=False, highlight=False, soft_wrap=True)
     below = outlook(checked)
     if below:
         said = f"rows that its own attacks will not rank, since {checked.evaluation.minimum} asks for more:"
@@ -271,6 +274,10 @@ def verify(
         Optional[str],  # noqa: UP045
         typer.Option(metavar="NAME", help="what came from this database, so that it may rank; see `db origins`"),
     ] = None,
+    code: Annotated[
+        Optional[list[Path]],  # noqa: UP045
+        typer.Option(metavar="FILE", help="with components that a suite took from a file (`use: ./mine.py:Mine`)"),
+    ] = None,
     workers: WorkerCount = None,
     devices: Devices = "auto",
     flips: Annotated[
@@ -294,9 +301,11 @@ def verify(
     """
     from harness import screen
     from harness.artifacts import Folder
+    from harness.core import local
     from harness.run.likeness import Tolerance
     from harness.run.verify import verify as look
 
+    local.know(local.read(file, str(file)) for file in code or ())
     found = look(
         db,
         Folder.default(),

@@ -15,6 +15,7 @@ import typer
 from harness.console import err as _err
 from harness.console import out as _out
 from harness.core.errors import UserError
+from harness.core.spec import short
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -137,6 +138,28 @@ def list_origins(url: Url) -> None:
     from harness.store.store import Store
 
     _out().print(screen.origins_table(origins(Store.open(url))))
+
+
+@app.command()
+@reads("url")
+def code(
+    url: Url,
+    name: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Argument(metavar="[CODE]", help="a file's name or the beginning of its hash; all are listed otherwise"),
+    ] = None,
+) -> None:
+    """Show the text of files that suites took components from (`use: ./mine.py:Mine`); it is never run from here."""
+    from harness.store.code import find_text, texts
+    from harness.store.store import Store
+
+    store = Store.open(url)
+    if name is None:
+        for one in texts(store):
+            _out().print(f"{short(one.digest)}  {one.main}", markup=False, highlight=False, soft_wrap=True)
+        return
+    for path, text in find_text(store, name).files.items():
+        _out().print(f"# {path}\n{text}", markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()

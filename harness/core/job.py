@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from harness.core import local
 from harness.core.spec import Spec, digest_of, short
 
 if TYPE_CHECKING:
     from harness.core.cell import Cell, Shard
+    from harness.core.local import Code
 
 
 @dataclass(frozen=True)
@@ -111,15 +113,25 @@ Job = Train | Craft | Evaluate
 
 
 def plugins(job: Job) -> frozenset[str]:
-    """Return the distributions of the plug-ins that a job runs: names of components have them before a slash."""
-    todo = [job.recipe] if isinstance(job, Train) else [*job.cell.components()]
-    found = set()
+    """Return whose code a job runs besides purebench's: distributions, before a slash in names, and files by hash."""
+    todo = _components(job)
+    found = {f"{local.LOCAL}{source}" for source in local.sources(todo)}
     while todo:
         spec = todo.pop()
         distribution, slash, _ = spec.use.rpartition("/")
         found |= {distribution} if slash else set()
         todo += [part for _, part in spec.parts]
     return frozenset(found)
+
+
+def code(job: Job) -> tuple[Code, ...]:
+    """Return the files of the user's own that a job runs, as this process knows them."""
+    found = (local.known(source) for source in sorted(local.sources(_components(job))))
+    return tuple(one for one in found if one is not None)
+
+
+def _components(job: Job) -> list[Spec]:
+    return [job.recipe] if isinstance(job, Train) else [*job.cell.components()]
 
 
 @dataclass(frozen=True)
@@ -130,8 +142,10 @@ class Terms:
         batch_size: images at a time; None: the whole shard.
         device: ``cpu``, ``cuda``, or ``auto``: a GPU where there is one.
         precision: of images and networks, ``float32`` or ``float64``.
+        code: files of the user's own that it runs.
     """
 
     batch_size: int | None = None
     device: str = "cpu"
     precision: str = "float32"
+    code: tuple[Code, ...] = ()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from importlib.machinery import ModuleSpec
 
 #: decorators that do nothing but to what they decorate; another one may keep it in a register, where it is found later
@@ -58,9 +58,14 @@ class Module:
     package: bool = False
 
 
-def read(name: str) -> Module | None:
-    """Read a module: its source, else the file that holds it; None where there is no such module."""
-    spec = spec_of(name)
+def read(name: str, find: Callable[[str], ModuleSpec | None] | None = None) -> Module | None:
+    """Read a module: its source, else the file that holds it; None where there is no such module.
+
+    Args:
+        name: dotted.
+        find: says where a module comes from; ``spec_of`` if None.
+    """
+    spec = (find or spec_of)(name)
     if spec is None:
         return None
     source = None

@@ -50,9 +50,8 @@ class Entry:
         Raises:
             UserError: if its module cannot be imported or holds no component; the cause is in the sentence.
         """
-        module, _, attribute = self.target.partition(":")
         try:
-            component = getattr(importlib.import_module(module), attribute)
+            component = self._component()
         except (Exception, SystemExit) as error:  # a module may be a script that ends by itself
             raise self._unfit(f"importing it failed with {type(error).__name__}: {error}") from error
         lacking = [name for name in ("version", "Options") if not hasattr(component, name)]
@@ -60,11 +59,16 @@ class Entry:
             raise self._unfit(f"it has no {' and no '.join(lacking)}")
         return component
 
+    def _component(self) -> Any:
+        module, _, attribute = self.target.partition(":")
+        return getattr(importlib.import_module(module), attribute)
+
+    def _remedy(self) -> str:
+        return f"repair or uninstall {self.origin.split()[0]}"
+
     def _unfit(self, reason: str) -> UserError:
-        return UserError(
-            f"expected {self.kind} {self.name!r} at {self.target} (from {self.origin}), but {reason}; "
-            f"repair or uninstall {self.origin.split()[0]}"
-        )
+        where = f"{self.kind} {self.name!r} at {self.target} (from {self.origin})"
+        return UserError(f"expected {where}, but {reason}; {self._remedy()}")
 
 
 def _own_version() -> str:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.core.errors import UserError
+from harness.core.local import LocalEntry, entry_of
 from harness.core.reading import spec_of
-from harness.core.registry import TABLES, find
+from harness.core.registry import TABLES
 from harness.core.syntax import Family
 
 if TYPE_CHECKING:
@@ -182,11 +183,14 @@ def _component(role: str, spec: Spec) -> Iterator[tuple[str, str]]:
     if spec.kind not in TABLES:
         return
     try:
-        entry = find(spec.kind, spec.use)
+        entry = entry_of(spec)
         component = entry.load()
     except UserError:
         return
-    yield role, source_hash(entry.target, entry.origin.split()[0])
+    if isinstance(entry, LocalEntry):
+        yield role, TREE + entry.code.hash
+    else:
+        yield role, source_hash(entry.target, entry.origin.split()[0])
     library = getattr(component, "library", None)
     if library is not None:
         yield f"{role}_library", package_hash(library)

@@ -16,6 +16,7 @@ from harness.core.reading import Module, called, read, says_nothing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from importlib.machinery import ModuleSpec
 
 #: how far around an item its references are told apart; every item counts by itself, however far away
 ROUNDS = 3
@@ -51,10 +52,13 @@ class Family:
     Args:
         own: whether a module is one of the family.
         whole: whether an item is a whole module, rather than a definition.
+        find: says where a module comes from; Python's own way if None.
     """
 
-    def __init__(self, own: Callable[[str], bool], *, whole: bool) -> None:
-        self._own, self._whole = own, whole
+    def __init__(
+        self, own: Callable[[str], bool], *, whole: bool, find: Callable[[str], ModuleSpec | None] | None = None
+    ) -> None:
+        self._own, self._whole, self._find = own, whole, find
         self._modules: dict[str, Module | None] = {}
         self._said: dict[Key, Said] = {}
 
@@ -106,7 +110,7 @@ class Family:
     def _load(self, name: str) -> Module | None:
         """Return a module of the family; None where it is none, or is not there."""
         if name not in self._modules:
-            self._modules[name] = read(name) if self._own(name) else None
+            self._modules[name] = read(name, self._find) if self._own(name) else None
         return self._modules[name]
 
     def _acts(self, name: str) -> bool:

@@ -18,7 +18,7 @@ from harness.artifacts import Folder
 from harness.core.cell import Shard
 from harness.core.errors import UserError
 from harness.core.job import Craft, Evaluate, Train
-from harness.core.registry import find
+from harness.core.local import entry_of
 from harness.core.spec import Spec, digest_of
 from harness.run.devices import seats
 from harness.run.executors.local import LocalExecutor
@@ -271,7 +271,7 @@ def _glance(cell: Cell) -> Cell:
     spec = cell.certificate
     if spec is None:
         return cell
-    params = {**spec.params, **find(spec.kind, spec.use).load().glance}
+    params = {**spec.params, **entry_of(spec).load().glance}
     return replace(cell, certificate=Spec.of(spec.kind, spec.use, spec.version, params, dict(spec.parts), spec.label))
 
 
@@ -322,4 +322,4 @@ def _lines(prices: Iterable[tuple[Job, float]]) -> Iterable[Line]:
 
 def _by_example(attack: Spec | None) -> bool:
     """Whether an attack treats all images alike; one that looks at a batch as a whole may leave some alone."""
-    return attack is None or getattr(find(attack.kind, attack.use).load(), "by_example", False)
+    return attack is None or getattr(entry_of(attack).load(), "by_example", False)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from harness.artifacts import Folder
 from harness.core.cell import Cell, Labels
 from harness.core.errors import UserError
-from harness.core.registry import find
+from harness.core.local import entry_of
 from harness.core.sources import called
 from harness.core.sources import unlike as changed_roles
 from harness.core.spec import short
@@ -243,7 +243,7 @@ class _Desk:
         Raises:
             UserError: if it is not installed, or in another version, or its data are others.
         """
-        component = find(spec.kind, spec.use).load()
+        component = entry_of(spec).load()
         if component.version != spec.version:
             raise UserError(
                 f"{spec.kind} {spec.use} is recorded in version {spec.version}, installed in {component.version}"

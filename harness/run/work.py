@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from harness.core import local
 from harness.core.contracts import own_classifier
 from harness.core.errors import UserError
 from harness.core.job import Craft, Evaluate, Job, Terms, Train
@@ -97,6 +98,7 @@ def do(job: Job, folder: Folder, terms: Terms, progress: Progress, watch: Watch 
     The number of threads is one whatever the machine has: it changes the order of additions (law 2).
     """
     torch.set_num_threads(1)
+    local.know(terms.code)
     device = device_of(terms.device)
     watch = watch or Watch()
     watch.begin()

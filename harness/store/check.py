@@ -14,6 +14,7 @@ from sqlalchemy import func, select
 from harness.core.cell import Shard
 from harness.core.contracts import Traits
 from harness.core.errors import UserError
+from harness.core.local import is_code
 from harness.core.minimum import Effort
 from harness.core.result import MEASURES, Cost
 from harness.core.spec import Spec, digest_of, short
@@ -22,12 +23,13 @@ from harness.store.aggregates import aggregate, padded
 from harness.store.doubts import doubts
 from harness.store.recording import Rectangle, set_digest, unmeasured
 from harness.store.snapshot import snapshot
-from harness.store.store import PARTS, Store, cell_spec, suite_digest
+from harness.store.store import PARTS, RULES, Store, cell_spec, suite_digest
 from harness.store.tables import (
     LABELS,
     ArtifactRow,
     AttemptRow,
     CellRow,
+    CodeRow,
     ComponentRow,
     EnvironmentRow,
     JobRow,
@@ -53,10 +55,6 @@ if TYPE_CHECKING:
 
 #: findings of a kind that are told one by one
 MOST = 20
-
-#: what a suite's digest covers besides its members
-RULES = ("name", "title", "text", "decision", "n_examples", "repeats", "shard_size")
-
 
 #: slices of a suite that are tried for one that a job may have been
 MOST_TRIED = 100_000
@@ -216,6 +214,9 @@ def _digests(connection: Connection) -> Iterator[str]:
     for digest, hashes, code, database in _stream(connection, sets):
         if set_digest(hashes, code, database) != digest:
             yield f"weights: the content of {short(digest)} is not what its digest says"
+    for digest, main, files in _stream(connection, select(CodeRow.digest, CodeRow.main, CodeRow.files)):
+        if not is_code(main, files, digest):
+            yield f"code: the content of {short(digest)} is not what its digest says"
     for digest, facts in _stream(connection, select(EnvironmentRow.digest, EnvironmentRow.facts)):
         yield from _same("environments", digest, facts)
     columns = (ComponentRow.digest, ComponentRow.kind, ComponentRow.use, ComponentRow.version, ComponentRow.spec)

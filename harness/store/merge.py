@@ -32,6 +32,7 @@ from harness.store.tables import (
     ArtifactRow,
     AttemptRow,
     CellRow,
+    CodeRow,
     ComponentRow,
     EnvironmentRow,
     JobRow,
@@ -258,6 +259,7 @@ class _Source:
 
     def merge(self) -> Added:
         """Bring over what there is, in the order in which rows name each other."""
+        self._copy(CodeRow)
         self._copy(ComponentRow)
         self._copy(EnvironmentRow, where=EnvironmentRow.digest.in_(self._places()))
         self._copy(ArtifactRow, where=_ours(ArtifactRow.arrival), arrival=self.arrival.id)

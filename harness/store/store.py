@@ -21,6 +21,7 @@ from harness.store.recording import Measured, Rectangle, record
 from harness.store.tables import (
     ArtifactRow,
     CellRow,
+    CodeRow,
     ComponentRow,
     EnvironmentRow,
     MemberRow,
@@ -32,11 +33,16 @@ from harness.store.tables import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from harness.core.local import Code
     from harness.core.result import Done
     from harness.core.threat import ThreatModel
 
 #: the parts of a cell that are components, as its columns are called
 PARTS = ("dataset", "classifier", "defense", "attack", "threat", "probe", *SPECIAL)
+
+
+#: of a suite, what its digest covers besides its members
+RULES = ("name", "title", "text", "decision", "n_examples", "repeats", "shard_size")
 
 
 @dataclass(frozen=True)
@@ -85,7 +91,10 @@ class Member:
 
 @dataclass(frozen=True)
 class Declaration:
-    """A suite as the store keeps it: its text, the rules applied when reading, and its members in order."""
+    """A suite as the store keeps it: its text, the rules applied when reading, and its members in order.
+
+    ``code`` is what its cells run of the user's own files; the specs of its members have the hashes.
+    """
 
     name: str
     title: str
@@ -95,11 +104,12 @@ class Declaration:
     repeats: int
     shard_size: int
     members: tuple[Member, ...]
+    code: tuple[Code, ...] = ()
 
     @property
     def digest(self) -> str:
         """Names this version: the text and its rules, and the cells, which may change through recipes that it names."""
-        rules = {name: value for name, value in vars(self).items() if name != "members"}
+        rules = {name: getattr(self, name) for name in RULES}
         return suite_digest(
             rules, [(*vars(one.labels).values(), one.cell.digest if one.cell else one.reason) for one in self.members]
         )
@@ -190,7 +200,7 @@ class Store:
                 now = max(now, before + timedelta(microseconds=1))
             if connection.execute(known).scalar() is None:
                 _describe(connection, suite)
-                values = {name: getattr(suite, name) for name in vars(suite) if name != "members"}
+                values = {name: getattr(suite, name) for name in RULES}
                 insert_new(connection, SuiteRow, [{**values, "digest": suite.digest, "declared_at": now}])
                 row = connection.execute(known).scalar_one()  # another driver may have been first
                 members = [_member_row(row, position, one) for position, one in enumerate(suite.members)]
@@ -303,7 +313,8 @@ def _describe(connection: Connection, suite: Declaration) -> None:
     components = {key: row for one in suite.members if one.cell for key, row in _components(one.cell)}
     refused = [_threat_row(one.threat) for one in suite.members if one.threat is not None]
     components |= {row["digest"]: row for row in refused}
-    for table, rows in ((ComponentRow, components), (CellRow, cells)):
+    code = {one.hash: {"digest": one.hash, "main": one.main, "files": dict(one.files)} for one in suite.code}
+    for table, rows in ((CodeRow, code), (ComponentRow, components), (CellRow, cells)):
         insert_new(connection, table, [rows[digest] for digest in sorted(rows)])
 
 

@@ -115,6 +115,19 @@ class CellRow(Table):
     adopted: Mapped[str | None] = mapped_column(ForeignKey("weights.digest"))
 
 
+class CodeRow(Table):
+    """The text of a user's own file and of what it imports beside it: for reading, never to be run.
+
+    ``digest`` is the ``source`` of the components that came from it; ``files`` has the texts by path.
+    """
+
+    __tablename__ = "code"
+
+    digest: Mapped[str] = mapped_column(primary_key=True)
+    main: Mapped[str]
+    files: Mapped[dict[str, str]] = mapped_column(JSON)
+
+
 class SuiteRow(Table):
     """A suite as it was run: the text, and the rules that are applied when reading.
 

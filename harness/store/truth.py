@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from harness.core.registry import find
+from harness.core.local import entry_of
+from harness.core.spec import Spec
 from harness.data.order import order
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Truths:
 
 def _read(spec: Mapping[str, Any], subset_seed: int) -> Truth | None:
     try:
-        component = find("dataset", spec["use"]).load()
+        component = entry_of(Spec.from_dict(spec)).load()
         if component.version != spec["version"]:
             return None
         fields = component.Options.model_fields

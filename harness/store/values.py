@@ -18,6 +18,7 @@ from harness.store.tables import (
     ArtifactRow,
     AttemptRow,
     CellRow,
+    CodeRow,
     ComponentRow,
     EnvironmentRow,
     JobRow,
@@ -53,6 +54,7 @@ WORDS: dict[Any, tuple[str, ...]] = {
 
 #: columns that name something by the digest of its content
 DIGESTS: tuple[Any, ...] = (
+    CodeRow.digest,
     ComponentRow.digest,
     CellRow.digest,
     EnvironmentRow.digest,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any
 
-from harness.core import registry
+from harness.core import local, registry
 from harness.core.contracts import Setting, Traits, refusal
 from harness.core.errors import Problem, UserError, nearest
 from harness.core.spec import Spec
@@ -17,8 +17,9 @@ from harness.suite.sentences import check
 from harness.suite.source import Document, Path, parse
 from harness.training.recipe import RecipeFile
 
-#: identity keys beside the options: a plug-in's distribution, a dataset's content hash, whose classifier is judged
-BESIDE_OPTIONS = ("origin", "content", "own_classifier")
+#: identity keys beside the options: a plug-in's distribution, a dataset's content hash, whose classifier is judged, and
+#: the hash of a file of the user's own
+BESIDE_OPTIONS = ("origin", "content", "own_classifier", local.SOURCE)
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def build(spec: Spec) -> Any:
     Raises:
         UserError: if the component is not installed, or not in the version that the spec names.
     """
-    component = registry.find(spec.kind, spec.use).load()
+    component = local.entry_of(spec).load()
     if component.version != spec.version:
         raise UserError(
             f"expected {spec.kind} {spec.use!r} in version {spec.version}, got version {component.version}; "
@@ -76,12 +77,14 @@ class Resolver:
         folder: what paths of recipes start from; those in a recipe start from the recipe's own.
         problems: in the order met; a recipe that is named twice is read, and complained about, once.
         remarks: on the numbers that were given; mistakes among them are problems too.
+        code: files of the user's own that entries name, by path.
     """
 
     def __init__(self, folder: FilePath) -> None:
         self.folder = folder
         self.problems: list[Problem] = []
         self.remarks = ranges.Remarks()
+        self.code: dict[str, local.Code] = {}
         self._recipes: dict[str, Spec | None] = {}
         self._reading: dict[str, str] = {}
 
@@ -94,14 +97,16 @@ class Resolver:
         path: Path,
         label: str = "",
         at: Path = ("params",),
+        folder: FilePath | None = None,
     ) -> Resolved | None:
         """Resolve an entry at ``path`` with its ``use`` and ``params``; None after noting what is wrong.
 
-        ``at`` is where in the entry the params stand.
+        ``at`` is where in the entry the params stand; a path in ``use`` starts from ``folder``, that of the suite if
+        None.
         """
         use_path = (*path, "use") if (*path, "use") in document.lines else (*path, "name")
         try:
-            entry = registry.find(kind, use)
+            entry = self._entry(kind, use, folder or self.folder)
             component = entry.load()
         except UserError as error:
             self._note(error, document, use_path)
@@ -127,7 +132,9 @@ class Resolver:
         except UserError as error:
             self._note(error, document, (*path, "params"))
             return None
-        if entry.origin.split()[0] != "purebench":
+        if isinstance(entry, local.LocalEntry):
+            beside[local.SOURCE] = entry.code.hash
+        elif entry.origin.split()[0] != "purebench":
             beside["origin"] = entry.origin
         if kind == "defense" and built.traits.own_classifier:
             beside["own_classifier"] = True
@@ -137,7 +144,26 @@ class Resolver:
         if len(found) < len(parts):
             return None
         identity = {**options.model_dump(mode="json", exclude=set(options.recipe_fields())), **beside}
-        return Resolved(Spec.of(kind, use, component.version, identity, found, label), built, path, options)
+        return Resolved(Spec.of(kind, entry.name, component.version, identity, found, label), built, path, options)
+
+    def _entry(self, kind: str, use: str, folder: FilePath) -> registry.Entry:
+        """Return the entry of a registered name, or of a class in a file.
+
+        Raises:
+            UserError: if there is none.
+        """
+        told = local.written(use)
+        if told is None:
+            return registry.find(kind, use)
+        path, name = told
+        file = folder / path
+        key = str(file.resolve())
+        if not file.is_file():
+            raise UserError(f"expected the code of {kind} {name} in {file}, found no such file")
+        if key not in self.code:
+            self.code[key] = local.read(file, str(file))
+            local.know([self.code[key]])
+        return local.entry(kind, name, self.code[key])
 
     def recipe(self, text: str, document: Document, path: Path, folder: FilePath | None = None) -> Spec | None:
         """Resolve the recipe that the option at ``path`` names; None after noting what is wrong."""
@@ -182,17 +208,15 @@ class Resolver:
         params = data.get("params", {})
         if not isinstance(params, dict):
             return None
-        dataset = self.component("dataset", data["use"], params, document, ("dataset",))
+        beside = FilePath(str(file)).parent
+        dataset = self.component("dataset", data["use"], params, document, ("dataset",), folder=beside)
         if recipe is None:
             return None
-        parts = {
-            role: self.recipe(named, document, (role,), FilePath(str(file)).parent)
-            for role, named in recipe.roles.items()
-        }
+        parts = {role: self.recipe(named, document, (role,), beside) for role, named in recipe.roles.items()}
         if dataset is None or not self._in_range(recipe, dataset, document):
             return None
         if recipe.attack is not None:
-            parts["attack"] = self._opponent(recipe, dataset, document)
+            parts["attack"] = self._opponent(recipe, dataset, document, beside)
         found = {role: part for role, part in parts.items() if part is not None}
         if len(found) < len(parts) or not self._fit(recipe, dataset, found, document):
             return None
@@ -209,12 +233,12 @@ class Resolver:
         steps = ranges.lengths(recipe.objective, threat.norm, shape, threat.eps)
         return self.remarks.note(steps, document, ("objective",)) and sound
 
-    def _opponent(self, recipe: RecipeFile, dataset: Resolved, document: Document) -> Spec | None:
+    def _opponent(self, recipe: RecipeFile, dataset: Resolved, document: Document, folder: FilePath) -> Spec | None:
         """Return the attack that a recipe trains against, unless it refuses."""
         told, path = recipe.attack, ("attack",)
         if told is None or recipe.threat_model is None:
             return None
-        attack = self.component("attack", told.use, told.params, document, path)
+        attack = self.component("attack", told.use, told.params, document, path, folder=folder)
         if attack is None:
             return None
         card, threat = dataset.built.card, recipe.threat_model.threat

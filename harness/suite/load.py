@@ -59,7 +59,10 @@ def read_suite(text: str, source: str, folder: FilePath) -> Suite:
     if problems or file is None:
         raise UserError(sorted(dict.fromkeys(problems), key=_place))
     doubts = tuple(sorted(dict.fromkeys(draft.doubts), key=_place))
-    return Suite(file.name, file.title, text, source, file.evaluation, file.metrics, file.execution, members, doubts)
+    code = tuple(draft.resolver.code.values())
+    return Suite(
+        file.name, file.title, text, source, file.evaluation, file.metrics, file.execution, members, doubts, code
+    )
 
 
 def _place(problem: Problem) -> tuple[str, int]:

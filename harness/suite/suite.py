@@ -10,6 +10,7 @@ from harness.store.store import Declaration, Member
 
 if TYPE_CHECKING:
     from harness.core.errors import Problem
+    from harness.core.local import Code
     from harness.suite.schema import Evaluation, Execution, Metrics
 
 
@@ -27,6 +28,7 @@ class Suite:
         execution: what a job may take.
         members: the points of the grid in order, impossible ones included.
         doubts: what is odd about the file and no mistake, for a person to look at.
+        code: files of the user's own that its entries name.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Suite:
     execution: Execution
     members: tuple[Member, ...]
     doubts: tuple[Problem, ...] = ()
+    code: tuple[Code, ...] = ()
 
     @property
     def cells(self) -> tuple[Cell, ...]:
@@ -64,4 +67,5 @@ class Suite:
             repeats=self.evaluation.repeats,
             shard_size=self.evaluation.shard_size,
             members=self.members,
+            code=self.code,
         )

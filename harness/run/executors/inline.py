@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.core.job import Terms
+from harness.core.job import Terms, code
 from harness.core.result import Done
 from harness.run.scheduler import Ended
 
@@ -35,7 +35,7 @@ class InlineExecutor:
         if self.given is None:
             return [], {}
         (ticket, job, batch_size), self.given = self.given, None
-        found = attempt(job, self.folder, Terms(batch_size), lambda share: None)
+        found = attempt(job, self.folder, Terms(batch_size, code=code(job)), lambda share: None)
         if isinstance(found, Done):
             return [Ended(ticket, found)], {}
         return [Ended(ticket, reason=found.reason, out_of_memory=found.out_of_memory)], {}

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from loky import ProcessPoolExecutor
 from loky.process_executor import BrokenProcessPool
 
-from harness.core.job import Terms, plugins
+from harness.core.job import Terms, code, plugins
 from harness.core.printable import printable
 from harness.core.result import Done, Failed
 from harness.run.executors.processes import settle, start
@@ -77,7 +77,7 @@ class LocalExecutor:
         """Hand a job to a free worker."""
         worker = self.free.pop()
         worker.serve(plugins(job))
-        self.held[ticket] = (worker, job, Terms(batch_size, worker.seat.device))
+        self.held[ticket] = (worker, job, Terms(batch_size, worker.seat.device, code=code(job)))
         if self.start.ready.is_set():
             self._begin()
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.artifacts import Folder
 from harness.core.errors import UserError
-from harness.core.job import Evaluate, Job, Terms, plugins
+from harness.core.job import Evaluate, Job, Terms, code, plugins
 from harness.core.result import Done, Failed
 from harness.run.devices import ONE_THREAD, REPEATABLE
 from harness.run.executors.local import attempt
@@ -105,7 +105,7 @@ class RayExecutor:
             # leave nothing behind
             runtime_env={"env_vars": {**self.environment, "PUREBENCH_SERVES": self._serves(served)}},
         )
-        terms = Terms(batch_size, self.device)
+        terms = Terms(batch_size, self.device, code=code(job))
         parcels = [parcel for kind, digest in needed(job) if (parcel := self._parcel(kind, digest)) is not None]
         # references within a list are not fetched by Ray: a task that has the file already fetches nothing
         self.flying[task.remote(self.work, job, self.folder, terms, parcels)] = (ticket, served)

@@ -229,7 +229,7 @@ def test_what_was_measured_before_peaks_were_has_none_and_all_else(kind, request
     }
     (here,) = after.pop("origins")
     assert here["kind"] == "here"
-    assert [after.pop(table) for table in ("arrivals", "confirmations")] == [[], []]
+    assert [after.pop(table) for table in ("arrivals", "confirmations", "code")] == [[], [], []]
     read = {row["digest"]: row.pop("current") for row in after["cells"]}
     assert read == {row["cell"]: row["weights"] for row in after["results"]}
     for table, names in later.items():
