@@ -10,6 +10,13 @@ from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from harness.api import Evaluation as Evaluation
+    from harness.api import evaluate as evaluate
+    from harness.api import plan as plan
+    from harness.api import register as register
+    from harness.api import report as report
+    from harness.api import run as run
+    from harness.api import validate as validate
     from harness.components import Attack as Attack
     from harness.components import Classifier as Classifier
     from harness.components import Dataset as Dataset
@@ -23,6 +30,13 @@ if TYPE_CHECKING:
 #: public name -> module that has it, imported when it is asked for: pandas is, and takes its time
 _HOMES = {
     "Attack": "harness.components",
+    "Evaluation": "harness.api",
+    "evaluate": "harness.api",
+    "plan": "harness.api",
+    "register": "harness.api",
+    "report": "harness.api",
+    "run": "harness.api",
+    "validate": "harness.api",
     "Classifier": "harness.components",
     "Dataset": "harness.components",
     "Options": "harness.options",
@@ -37,13 +51,20 @@ __all__ = [
     "Attack",
     "Classifier",
     "Dataset",
+    "Evaluation",
     "Options",
     "Purifier",
     "Results",
     "Traits",
     "UserError",
     "__version__",
+    "evaluate",
+    "plan",
+    "register",
+    "report",
     "results",
+    "run",
+    "validate",
 ]
 
 

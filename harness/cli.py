@@ -155,7 +155,7 @@ def run(
     workers: WorkerCount = None,
     devices: Devices = "auto",
     batch_size: BatchSize = None,
-    executor: Annotated[str, typer.Option(metavar="NAME", help="local, or ray")] = "local",
+    executor: Annotated[str, typer.Option(metavar="NAME", help="local, ray, or inline: this process")] = "local",
     address: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(metavar="HOST:PORT", help="Ray cluster; default: one on this machine"),

@@ -20,6 +20,7 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from harness.core import session
 from harness.core.errors import UserError
 from harness.core.registry import Entry, find
 from harness.core.syntax import Family
@@ -210,12 +211,12 @@ def known(source: str) -> Code | None:
 
 
 def sources(specs: Iterable[Spec]) -> frozenset[str]:
-    """Return the hashes of the local code that specs name, in their parts too."""
+    """Return the hashes of the code of files, and of this process, that specs name, in their parts too."""
     found: set[str] = set()
     todo = list(specs)
     while todo:
         spec = todo.pop()
-        if is_local(spec.use):
+        if is_local(spec.use) or session.is_session(spec.use):
             found.add(str(spec.params.get(SOURCE)))
         todo += [part for _, part in spec.parts]
     return frozenset(found)
@@ -249,6 +250,8 @@ def entry_of(spec: Spec) -> Entry:
     Raises:
         UserError: if no such name is registered, or the code of a file is not at hand.
     """
+    if session.is_session(spec.use):
+        return session.entry_of(spec, str(spec.params.get(SOURCE)))
     if not is_local(spec.use):
         return find(spec.kind, spec.use)
     code = _known.get(str(spec.params.get(SOURCE)))

@@ -13,6 +13,7 @@ from harness.core.errors import UserError
 from harness.core.local import LocalEntry, entry_of
 from harness.core.reading import spec_of
 from harness.core.registry import TABLES
+from harness.core.session import SessionEntry
 from harness.core.syntax import Family
 
 if TYPE_CHECKING:
@@ -189,6 +190,8 @@ def _component(role: str, spec: Spec) -> Iterator[tuple[str, str]]:
         return
     if isinstance(entry, LocalEntry):
         yield role, TREE + entry.code.hash
+    elif isinstance(entry, SessionEntry):
+        yield role, TREE + entry.source
     else:
         yield role, source_hash(entry.target, entry.origin.split()[0])
     library = getattr(component, "library", None)

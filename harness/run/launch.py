@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from harness.suite.suite import Suite
 
-EXECUTORS = ("local", "ray")
+EXECUTORS = ("local", "ray", "inline")
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class Workers:
     """Who does the jobs; none of it changes a result.
 
     Attributes:
-        executor: ``local``, worker processes on this machine; ``ray``, tasks on a Ray cluster.
+        executor: ``local``, worker processes on this machine; ``ray``, tasks on a Ray cluster; ``inline``, one job at a
+            time in this process.
         devices: see ``harness.run.devices.seats``.
         count: processes on the CPU; one per core if None.
         batch_size: images at a time, before the suite's own word.
@@ -60,11 +61,15 @@ class Workers:
             from harness.run.executors.ray import RayExecutor
 
             return RayExecutor(folder, self.devices, self.address, self.resources, self.count)
+        if self.executor == "inline":
+            from harness.run.executors.inline import InlineExecutor
+
+            return InlineExecutor(folder, self.devices)
         raise UserError(f"expected --executor {' or '.join(EXECUTORS)}, got {self.executor!r}")
 
 
 def launch(
-    suite: str,
+    suite: str | Suite,
     db: str,
     *,
     console: Console,
@@ -76,7 +81,7 @@ def launch(
     """Compute what a suite lacks; return how it went and what had been planned.
 
     Args:
-        suite: a shipped name or a path.
+        suite: a shipped name or a path, or a suite that was read.
         db: a path or an SQLAlchemy URL; made if absent.
         console: where progress is shown.
         only: see ``harness.suite.plan.selection``.
@@ -88,7 +93,7 @@ def launch(
         UserError: for a mistake in the arguments, or a database that cannot be written.
         KeyboardInterrupt: if the run was stopped before its end.
     """
-    checked = load_suite(suite)
+    checked = load_suite(suite) if isinstance(suite, str) else suite
     for doubt in checked.doubts:
         warn(console, doubt)
     folder = Folder.default()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any
 
-from harness.core import local, registry
+from harness.core import local, registry, session
 from harness.core.contracts import Setting, Traits, refusal
 from harness.core.errors import Problem, UserError, nearest
 from harness.core.spec import Spec
@@ -134,6 +134,8 @@ class Resolver:
             return None
         if isinstance(entry, local.LocalEntry):
             beside[local.SOURCE] = entry.code.hash
+        elif isinstance(entry, session.SessionEntry):
+            beside[local.SOURCE] = entry.source
         elif entry.origin.split()[0] != "purebench":
             beside["origin"] = entry.origin
         if kind == "defense" and built.traits.own_classifier:
@@ -147,12 +149,14 @@ class Resolver:
         return Resolved(Spec.of(kind, entry.name, component.version, identity, found, label), built, path, options)
 
     def _entry(self, kind: str, use: str, folder: FilePath) -> registry.Entry:
-        """Return the entry of a registered name, or of a class in a file.
+        """Return the entry of a registered name, of a class in a file, or of what this process has registered.
 
         Raises:
             UserError: if there is none.
         """
         told = local.written(use)
+        if session.is_session(use):
+            return session.find(kind, use)
         if told is None:
             return registry.find(kind, use)
         path, name = told

@@ -1,4 +1,4 @@
-"""One job at a time, in this process: for tests, debuggers and plug-in authors."""
+"""One job at a time, in this process: for components of a Python session, debuggers and tests."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class InlineExecutor:
 
     capacity = 1
 
-    def __init__(self, folder: Folder) -> None:
-        self.folder = folder
+    def __init__(self, folder: Folder, device: str = "cpu") -> None:
+        self.folder, self.device = folder, device
         self.given: tuple[int, Job, int | None] | None = None
 
     def submit(self, ticket: int, job: Job, batch_size: int | None) -> None:
@@ -35,7 +35,7 @@ class InlineExecutor:
         if self.given is None:
             return [], {}
         (ticket, job, batch_size), self.given = self.given, None
-        found = attempt(job, self.folder, Terms(batch_size, code=code(job)), lambda share: None)
+        found = attempt(job, self.folder, Terms(batch_size, self.device, code=code(job)), lambda share: None)
         if isinstance(found, Done):
             return [Ended(ticket, found)], {}
         return [Ended(ticket, reason=found.reason, out_of_memory=found.out_of_memory)], {}

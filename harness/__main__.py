@@ -1,0 +1,5 @@
+"""``python -m harness`` is ``purebench``."""
+
+from harness.cli import main
+
+main()
