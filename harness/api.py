@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from harness.core.contracts import DataCard, Nets
     from harness.core.errors import Problem
     from harness.draws import Draws
-    from harness.run.launch import Workers
+    from harness.execution.launch import Workers
     from harness.store.frames import Results
     from harness.suite.plan import Plan
     from harness.suite.suite import Suite
@@ -232,7 +232,7 @@ def run(
     """
     import torch
 
-    from harness.run.launch import Workers, launch
+    from harness.execution.launch import Workers, launch
 
     checked = validate(suite)
     lives_here = any(session.is_session(spec.use) for cell in checked.cells for spec in cell.components())
@@ -449,7 +449,7 @@ def evaluate(
     Raises:
         UserError: for a mistake in the arguments, an object that has no stable name, or a job that failed.
     """
-    from harness.run.launch import Workers
+    from harness.execution.launch import Workers
 
     entries = {"datasets": _data(data, classifier), "classifiers": _classifier(classifier)}
     split = _images(entries["datasets"])
@@ -473,7 +473,7 @@ def evaluate(
         "defenses": defenses,
         **told,
         "threat_models": [one for one in threats if one["name"] in used],
-        "evaluation": {"n_examples": number, "repeats": repeats, "shard_size": number, "seed": seed},
+        "evaluation": {"n_examples": number, "repeats": repeats, "shard_size": min(number, 64), "seed": seed},
     }
     try:
         suite["name"] = f"{defenses[-1]['name']}-{_digest(suite)}"

@@ -129,7 +129,7 @@ def plan(
         _out().print(line, markup=False, highlight=False)
     if not estimate or not made.jobs:
         return
-    from harness.run.estimate import estimate as price
+    from harness.execution.estimate import estimate as price
 
     priced = price(
         made,
@@ -170,7 +170,7 @@ def run(
         plan(suite, db, only, limit, keep_old_code)
         return
     from harness import screen
-    from harness.run.launch import Workers, amounts, launch
+    from harness.execution.launch import Workers, amounts, launch
 
     who = Workers(executor, devices, workers, batch_size, address, amounts(resource or []))
     tally, made = launch(suite, db, only=only, limit=limit, keep_old_code=keep_old_code, workers=who, console=_err())
@@ -302,8 +302,8 @@ def verify(
     from harness import screen
     from harness.artifacts import Folder
     from harness.core import local
-    from harness.run.likeness import Tolerance
-    from harness.run.verify import verify as look
+    from harness.execution.likeness import Tolerance
+    from harness.execution.verify import verify as look
 
     local.know(local.read(file, str(file)) for file in code or ())
     found = look(
@@ -372,7 +372,7 @@ def doctor() -> None:
 
 def _doubts(suite: Suite) -> None:
     """Say what is odd about a suite."""
-    from harness.run.progress import warn
+    from harness.execution.progress import warn
 
     for doubt in suite.doubts:
         warn(_err(), doubt)

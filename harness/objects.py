@@ -156,10 +156,8 @@ class _Teller:
             yield from self.words(base, f"a base of {where}")
         for name, member in sorted(vars(value).items()):
             special = name.startswith("__") and name.endswith("__")
-            made = getattr(getattr(member, "__code__", None), "co_filename", "")  # by a decorator such as dataclass
-            if not special or (
-                isinstance(member, types.FunctionType) and made not in ("<string>", dataclasses.__file__)
-            ):
+            made = getattr(getattr(member, "__code__", None), "co_filename", "<string>")
+            if not special or made not in ("<string>", dataclasses.__file__):  # which dataclass makes of the fields
                 yield from self._named(name, member, where)
 
     def _network(self, value: nn.Module, where: str) -> Iterator[bytes]:

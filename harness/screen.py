@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from harness.core.spec import short
-from harness.run.progress import duration
+from harness.execution.progress import duration
 from harness.store.origins import Kind
 from harness.suite.plan import Plan, Verdict
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from harness.doctor import Finding
-    from harness.run.estimate import Estimate
-    from harness.run.verify import Verified
+    from harness.execution.estimate import Estimate
+    from harness.execution.verify import Verified
     from harness.store.edited import Edited
     from harness.store.origins import Origin
     from harness.store.standing import Standing, SuiteStanding

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from harness.core.spec import Spec
 
 #: of code that is no component: who judges, what an attack meets, how a network is trained (reached by name, as TABLES)
-JUDGE = ("harness.run.evaluate:Judge", "harness.draws:Draws")
-VICTIM = ("harness.run.victim:DefendedVictim", "harness.draws:Draws")
+JUDGE = ("harness.execution.evaluate:Judge", "harness.draws:Draws")
+VICTIM = ("harness.execution.victim:DefendedVictim", "harness.draws:Draws")
 LOOP, LOSSES, PUBLISHED = (
     "harness.training.loop:train",
     "harness.training.objectives:LOSSES",

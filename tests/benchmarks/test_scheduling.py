@@ -10,9 +10,9 @@ from harness.artifacts import Folder
 from harness.core.job import Train
 from harness.core.result import Done
 from harness.core.spec import Spec
-from harness.run.devices import ONE_THREAD, Seat
-from harness.run.executors.local import LocalExecutor
-from harness.run.scheduler import run
+from harness.execution.devices import ONE_THREAD, Seat
+from harness.execution.executors.local import LocalExecutor
+from harness.execution.scheduler import run
 from harness.store.store import Store
 
 pytestmark = pytest.mark.benchmark
@@ -91,7 +91,7 @@ def test_an_empty_job_on_this_machine(tmp_path, store, figure, workers):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_empty_job_on_ray(tmp_path, store, figure, workers):
     pytest.importorskip("ray", reason="Ray comes with purebench[ray]")
-    from harness.run.executors.ray import RayExecutor
+    from harness.execution.executors.ray import RayExecutor
 
     began = time.perf_counter()
     executor = RayExecutor(Folder(tmp_path), "cpu", cpus=workers, work=nothing())

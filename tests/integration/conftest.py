@@ -19,10 +19,10 @@ from harness import cli
 from harness.artifacts import Folder
 from harness.core import registry
 from harness.core.job import Terms, Train
-from harness.run import work
-from harness.run.executors.inline import InlineExecutor
-from harness.run.progress import watcher
-from harness.run.scheduler import Limits, run
+from harness.execution import work
+from harness.execution.executors.inline import InlineExecutor
+from harness.execution.progress import watcher
+from harness.execution.scheduler import Limits, run
 from harness.store.store import Store
 from harness.suite.load import load_suite, read_suite
 from harness.suite.plan import make_plan

@@ -17,8 +17,8 @@ from harness import bounds
 from harness.core.threat import Knowledge, Norm, ThreatModel
 from harness.data.cifar10 import CIFAR10
 from harness.draws import Draws
+from harness.execution.victim import DefendedVictim
 from harness.nets.files import FromFile
-from harness.run.victim import DefendedVictim
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -29,11 +29,11 @@ from harness.artifacts import Folder
 from harness.core import registry
 from harness.core.job import Evaluate, Terms, Train
 from harness.core.result import Artifact, Cost, Done, Failed, Outcome
-from harness.run import work
-from harness.run.devices import seats
-from harness.run.executors.inline import InlineExecutor
-from harness.run.executors.local import LocalExecutor
-from harness.run.launch import Workers
+from harness.execution import work
+from harness.execution.devices import seats
+from harness.execution.executors.inline import InlineExecutor
+from harness.execution.executors.local import LocalExecutor
+from harness.execution.launch import Workers
 from harness.store.store import Store
 from harness.store.tables import AttemptRow, JobRow, SuiteRow
 from harness.suite.load import load_suite
@@ -482,9 +482,9 @@ def test_a_second_run_on_one_sqlite_file_is_refused(purebench: Callable[..., Sai
 SLOWLY = """
     import sys
     from harness.core.result import Cost, Done
-    from harness.run import launch
-    from harness.run.devices import seats
-    from harness.run.executors.local import LocalExecutor
+    from harness.execution import launch
+    from harness.execution.devices import seats
+    from harness.execution.executors.local import LocalExecutor
 
     def slowly(job, folder, terms, progress):
         import time

@@ -107,7 +107,7 @@ def _cluster():
 
 @pytest.fixture
 def executor(tmp_path):
-    from harness.run.executors.ray import RayExecutor
+    from harness.execution.executors.ray import RayExecutor
 
     opened = []
 
@@ -168,7 +168,7 @@ def test_what_the_cluster_lacks_is_a_sentence(executor, options, said):
     [("127.0.0.1:1", "nobody answers there .*ray start --head --port 1"), ("here", "expected --address HOST:PORT")],
 )
 def test_a_cluster_that_is_not_there_is_a_sentence_at_once(address, said):
-    from harness.run.executors.ray import _start
+    from harness.execution.executors.ray import _start
 
     with pytest.raises(UserError, match=said):
         _start(address, None, None)

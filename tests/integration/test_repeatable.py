@@ -17,9 +17,9 @@ from rich.console import Console
 
 import harness
 from harness.artifacts import Folder
-from harness.run.executors.inline import InlineExecutor
-from harness.run.progress import watcher
-from harness.run.scheduler import run
+from harness.execution.executors.inline import InlineExecutor
+from harness.execution.progress import watcher
+from harness.execution.scheduler import run
 from harness.store.store import Store
 from harness.suite.load import load_suite
 from harness.suite.plan import make_plan

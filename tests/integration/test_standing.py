@@ -61,7 +61,7 @@ def test_a_plan_with_networks_to_be_trained_on_others_has_a_price(standing: Benc
 
 def test_a_ray_task_gets_the_weights_that_its_training_stands_on() -> None:
     pytest.importorskip("ray")
-    from harness.run.executors.ray import needed
+    from harness.execution.executors.ray import needed
 
     jobs = recipes()
     wanted = {("weights", jobs[name].digest) for name in ("tiny-cnn", "tiny-mae")}

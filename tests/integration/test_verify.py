@@ -19,11 +19,11 @@ from harness.artifacts import Folder
 from harness.core.errors import UserError
 from harness.core.sources import read_groups
 from harness.core.spec import digest_of
-from harness.run.executors.inline import InlineExecutor
-from harness.run.likeness import Tolerance
-from harness.run.progress import watcher
-from harness.run.scheduler import Limits, run
-from harness.run.verify import State, Verified, verify
+from harness.execution.executors.inline import InlineExecutor
+from harness.execution.likeness import Tolerance
+from harness.execution.progress import watcher
+from harness.execution.scheduler import Limits, run
+from harness.execution.verify import State, Verified, verify
 from harness.screen import verified_lines
 from harness.store.aggregates import aggregate
 from harness.store.check import check

@@ -62,7 +62,7 @@ PURIFIERS = '''
         return type("Meddling", (Honest,), {"purify": purify, "__doc__": "Meddles.", "__module__": __name__})
 
     def judge():
-        from harness.run import evaluate
+        from harness.execution import evaluate
         evaluate.sum = lambda *_: 0
 
     def nothing(*_, **__):
@@ -131,7 +131,7 @@ TOLD = {
     "process": "changed: processes",
     "softmax": "exchanged: torch.nn.functional.softmax",
     "conv": "exchanged: torch.nn.modules.conv.Conv2d.extra_repr",
-    "judge": "exchanged: harness.run.evaluate.sum",
+    "judge": "exchanged: harness.execution.evaluate.sum",
     "chance": "exchanged: random.random",
 }
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from harness.core.contracts import Split
+from harness.execution.work import build, dataset
 from harness.nets import build_net
-from harness.run.work import build, dataset
 from harness.suite import shipped
 from harness.suite.components import Resolver
 from harness.suite.source import Document

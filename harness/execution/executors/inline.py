@@ -1,0 +1,53 @@
+"""One job at a time, in this process: for components of a Python session, debuggers and tests."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.core.job import Terms, code
+from harness.core.result import Done
+from harness.execution.scheduler import Ended
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.artifacts import Folder
+    from harness.core.job import Job
+
+
+class InlineExecutor:
+    """Does each job when it is waited for."""
+
+    capacity = 1
+
+    def __init__(self, folder: Folder, device: str = "cpu") -> None:
+        self.folder, self.device = folder, device
+        self.given: tuple[int, Job, int | None] | None = None
+
+    def submit(self, ticket: int, job: Job, batch_size: int | None) -> None:
+        """Keep the job for the next wait."""
+        self.given = (ticket, job, batch_size)
+
+    def wait(self) -> tuple[Sequence[Ended], dict[int, float]]:
+        """Do the job that was submitted."""
+        from harness.execution.work import attempt
+
+        if self.given is None:
+            return [], {}
+        (ticket, job, batch_size), self.given = self.given, None
+        found = attempt(job, self.folder, Terms(batch_size, self.device, code=code(job)), lambda share: None)
+        if isinstance(found, Done):
+            return [Ended(ticket, found)], {}
+        return [Ended(ticket, reason=found.reason, out_of_memory=found.out_of_memory)], {}
+
+    def at_work(self, ticket: int) -> bool:
+        """Whether a job was submitted: it is done before anybody can ask."""
+        return True
+
+    def cancel(self, ticket: int) -> None:
+        """Forget the job; one that is being done cannot be stopped here."""
+        self.given = None
+
+    def close(self) -> None:
+        """Forget what was submitted."""
+        self.given = None
