@@ -9,6 +9,7 @@ import json
 import platform
 import sys
 import traceback
+from dataclasses import asdict
 from enum import StrEnum
 from importlib import metadata
 from pathlib import Path
@@ -30,11 +31,15 @@ MISTAKE, BUG, INTERRUPTED = 2, 3, 130
 
 app = typer.Typer(
     name="purebench",
-    help="Benchmark adversarial purification: a YAML suite in, a leaderboard out.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=(
+        "Environment: PUREBENCH_HOME, where networks and adversarial batches are kept; PUREBENCH_DATA and "
+        "PUREBENCH_WEIGHTS, where files of images and weights lie. Exit codes: 0 well, 1 cells failed, 2 a mistake in "
+        "what was asked, 3 a bug of purebench, 130 interrupted."
+    ),
 )
 
 app.add_typer(db_app, name="db")
@@ -48,8 +53,12 @@ class Format(StrEnum):
     JSON = "json"
 
 
+#: the database where none is named
+DB = "purebench.db"
+
 SuiteArgument = Annotated[str, typer.Argument(metavar="SUITE", help="a shipped suite's name, or a path")]
 Database = Annotated[str, typer.Option("--db", metavar="URL", help="a path, or an SQLAlchemy URL")]
+Json = Annotated[bool, typer.Option("--json", help="print JSON, for other programmes")]
 Only = Annotated[
     Optional[str],  # noqa: UP045  (typer reads the annotation)
     typer.Option(metavar="EXPR", help="only cells such as 'defense=mae-*,attack=pgd|autoattack'"),
@@ -81,7 +90,22 @@ KeepOldCode = Annotated[
 ]
 
 
-@app.command()
+def _version(asked: bool) -> None:
+    if asked:
+        _out().print(f"purebench {metadata.version('purebench')}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def purebench(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version and exit")
+    ] = False,
+) -> None:
+    """Benchmark adversarial purification: a YAML suite in, a leaderboard out."""
+
+
+@app.command(short_help="Check a suite file.")
 def validate(suite: SuiteArgument) -> None:
     """Check a suite file; say everything that is wrong with it."""
     from harness.suite.load import load_suite
@@ -101,13 +125,14 @@ def validate(suite: SuiteArgument) -> None:
         _out().print(f"  {row}", markup=False, highlight=False, soft_wrap=True)
 
 
-@app.command()
+@app.command(short_help="Show what a run would do, and what it costs.")
 def plan(
     suite: SuiteArgument,
-    db: Database,
+    db: Database = DB,
     only: Only = None,
     limit: Limit = None,
     keep_old_code: KeepOldCode = False,
+    as_json: Json = False,
     estimate: Annotated[bool, typer.Option("--estimate", help="time a little of each kind of work")] = False,
     workers: WorkerCount = None,
     devices: Devices = "auto",
@@ -124,6 +149,9 @@ def plan(
     _doubts(checked)
     found = Store.peek(db)
     made = make_plan(checked, found, Folder.default(), only=only, limit=limit, keep_old_code=keep_old_code)
+    if as_json:
+        _print_json(screen.plan_json(made))
+        return
     _out().print(screen.plan_table(made))
     for line in screen.plan_jobs(made):
         _out().print(line, markup=False, highlight=False)
@@ -144,10 +172,10 @@ def plan(
         _out().print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-@app.command()
+@app.command(short_help="Run a suite, or resume it.")
 def run(
     suite: SuiteArgument,
-    db: Database,
+    db: Database = DB,
     only: Only = None,
     limit: Limit = None,
     keep_old_code: KeepOldCode = False,
@@ -186,40 +214,48 @@ def run(
         raise typer.Exit(FAILED)
 
 
-@app.command()
+@app.command(short_help="Show how far suites have come.")
 @reads("db")
-def status(db: Database) -> None:
+def status(db: Database = DB, as_json: Json = False) -> None:
     """Show how far each suite has come, what is running, what has failed, and which cells' code has changed since."""
     from harness import screen
     from harness.store.edited import edited
     from harness.store.standing import standing
 
     found = standing(db)
+    if as_json:
+        _print_json({**screen.status_json(found), "edited": list(screen.edited_lines(edited(db)))})
+        return
     _out().print(screen.status_table(found.suites))
     for line in (*screen.status_lines(found), *screen.edited_lines(edited(db))):
         _out().print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-@app.command()
+@app.command(short_help="Write the page and the tables.")
 @reads("db")
 def report(
-    db: Database,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="folder for the files")],
+    db: Database = DB,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="folder for the files")] = Path("report"),
     suite: Annotated[Optional[str], typer.Option(metavar="NAME", help="only this suite")] = None,  # noqa: UP045
     decision: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(metavar="RULE", help="how repeats are judged: mean, any, majority; the suite's rule unless told"),
     ] = None,
     own: Annotated[bool, typer.Option("--own", help="leave out what was run or computed in other databases")] = False,
+    as_json: Json = False,
 ) -> None:
     """Write index.html, leaderboard.md, leaderboard.csv, .tex and what a probe saw; print the leaderboard."""
     from reports.description import elsewhere
+    from reports.json_file import boards_json
     from reports.leaderboard import read_leaderboard
     from reports.terminal import leaderboard_tables
     from reports.write import write_report
 
     written = write_report(db, out, suite, decision, own=own)
     found = read_leaderboard(db, suite, decision, own=own)
+    if as_json:
+        _print_json(boards_json(found))
+        return
     for table in leaderboard_tables(found, _out()):
         _out().print(table)
     for line in elsewhere(found.provenance):
@@ -228,7 +264,7 @@ def report(
     _out().print(f"the page: {page.resolve()}", highlight=False, soft_wrap=True)
 
 
-@app.command()
+@app.command(short_help="Compare two databases, suites or rows.")
 @reads("db", "first", "second")
 def compare(
     first: Annotated[str, typer.Argument(metavar="A", help="DATABASE[:SUITE[/DEFENSE]], or with --db SUITE[/DEFENSE]")],
@@ -260,10 +296,10 @@ def compare(
         sys.stdout.write(printable(write(found)))
 
 
-@app.command()
+@app.command(short_help="Compute a part again, and compare.")
 @reads("db")
 def verify(
-    db: Database,
+    db: Database = DB,
     fraction: Annotated[float, typer.Option(metavar="SHARE", help="of the results, above 0 and up to 1")] = 0.05,
     seed: Annotated[
         Optional[int],  # noqa: UP045
@@ -324,7 +360,7 @@ def verify(
         raise typer.Exit(FAILED)
 
 
-@app.command()
+@app.command(short_help="List suites, recipes and components.")
 def ls(
     kind: Annotated[
         Optional[str],  # noqa: UP045
@@ -334,6 +370,7 @@ def ls(
     ] = None,
     schema: Annotated[bool, typer.Option("--schema", help="print the JSON Schema of a suite file")] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="print components as a Markdown table")] = False,
+    as_json: Json = False,
 ) -> None:
     """List what is shipped and installed: suites, recipes, components with their options."""
     from harness import screen
@@ -349,6 +386,11 @@ def ls(
     known = [*shown, *(f"{one}s" for one in TABLES)]
     if kind is not None and kind not in known:
         raise UserError(f"expected one of {', '.join(known)}, got {kind!r}; {nearest(kind, known)}")
+    if as_json:
+        listed = {name: shown[name]() if name in shown else catalog.components(name[:-1]) for name in known}
+        chosen = listed if kind is None else {kind: listed[kind]}
+        _print_json({name: [asdict(one) for one in some] for name, some in chosen.items()})
+        return
     for name in known if kind is None else [kind]:
         if markdown and name not in shown:
             sys.stdout.write(printable(screen.components_markdown(name[:-1], catalog.components(name[:-1]))))
@@ -358,7 +400,7 @@ def ls(
             _out().print(screen.components_table(name[:-1], catalog.components(name[:-1])))
 
 
-@app.command()
+@app.command(short_help="Look at the installation.")
 def doctor() -> None:
     """Look at the installation: versions, import names, artifact folder, plug-ins."""
     from harness import doctor as looks
@@ -368,6 +410,10 @@ def doctor() -> None:
     _out().print(screen.findings_table(found))
     if not all(one.sound for one in found):
         raise typer.Exit(MISTAKE)
+
+
+def _print_json(value: object) -> None:
+    sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
 
 
 def _doubts(suite: Suite) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 from rich.table import Table
@@ -51,6 +51,20 @@ def plan_table(plan: Plan) -> Table:
             escape(planned.reason),
         )
     return table
+
+
+def plan_json(plan: Plan) -> dict[str, Any]:
+    """Return a plan in plain values: a mapping per cell, and how many jobs of each kind are left."""
+    cells = [
+        {
+            **one.member.labels.as_dict(),
+            "id": one.member.cell.digest if one.member.cell else None,
+            "verdict": str(one.verdict),
+            "reason": one.reason,
+        }
+        for one in plan.cells
+    ]
+    return {"cells": cells, "jobs": {kind: len(plan.jobs_of(kind)) for kind in VERBS}}
 
 
 def plan_jobs(plan: Plan) -> Iterable[str]:
@@ -165,6 +179,17 @@ def status_table(suites: Sequence[SuiteStanding]) -> Table:
         counts = (suite.done, suite.partial, suite.missing, suite.skipped, suite.examples)
         table.add_row(escape(name), *map(str, counts))
     return table
+
+
+def status_json(found: Standing) -> dict[str, Any]:
+    """Return how a database stands in plain values."""
+    return {
+        "suites": [one._asdict() for one in found.suites],
+        "jobs": [one._asdict() for one in found.counts],
+        "drivers": found.drivers,
+        "seconds_left": found.seconds_left,
+        "troubles": list(found.troubles),
+    }
 
 
 def status_lines(found: Standing) -> Iterable[str]:

@@ -198,6 +198,28 @@ def _component(role: str, spec: Spec) -> Iterator[tuple[str, str]]:
     if library is not None:
         yield f"{role}_library", package_hash(library)
         yield f"{role}_library_version", f"{library} {metadata.version(library)}"
+    runs = getattr(component, "runs", None)
+    if runs is not None:
+        yield from _function(f"{role}_library", runs(spec.params))
+
+
+def _function(role: str, target: str) -> Iterator[tuple[str, str]]:
+    """Yield the hash of the package that a function comes from, and the version of what installed it."""
+    top = target.partition(":")[0].partition(".")[0]
+    installed = _distributions().get(top)
+    if installed is None:
+        yield role, source_hash(target, top)
+        return
+    try:
+        yield role, package_hash(top)
+    except ModuleNotFoundError:  # one file, or none that can be read
+        yield role, source_hash(target, installed[0])
+    yield f"{role}_version", f"{installed[0]} {metadata.version(installed[0])}"
+
+
+@functools.cache
+def _distributions() -> Mapping[str, list[str]]:
+    return metadata.packages_distributions()
 
 
 def _several(targets: Iterable[str]) -> str:

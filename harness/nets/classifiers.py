@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 #: registered name -> where the class is
 TABLE = {
     "file": "harness.nets.files:FromFile",
+    "python": "harness.nets.python:FromPython",
     "recipe": "harness.nets.classifiers:Trained",
     "robustbench": "harness.nets.robustbench:RobustBench",
 }
