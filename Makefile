@@ -10,6 +10,9 @@ MASK := ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_ENABLE_INSTRUCT
 FOUND := from numpy._core._multiarray_umath import __cpu_dispatch__ as known, __cpu_features__ as has; \
 	print(*(name for name in known if has[name]))
 
+# one process more than there are cores: some tests wait for others
+SEATS := import os; cores = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1)); print(len(cores(0)) + 1)
+
 .PHONY: quickstart test test-masked test-loaded test-all bench chaos check setup clean
 
 quickstart: $(READY)
@@ -17,7 +20,7 @@ quickstart: $(READY)
 	$(BIN)/purebench report --db out/quickstart.db --out out/quickstart
 
 test: $(READY)
-	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder -m "not slow and not benchmark"
+	$(BIN)/pytest -n `$(BIN)/python -c '$(SEATS)'` --dist loadfile --no-loadscope-reorder -m "not slow and not benchmark"
 
 # the same on another processor, and beside others that want this one
 test-masked: $(READY)

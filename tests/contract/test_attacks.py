@@ -307,6 +307,7 @@ class TestFABUntargeted(TestFAB):
 
 class TestAutoAttack(OfTheLibrary):
     maximises = False  # where it finds no success it returns the clean image
+    units = (1e-3, 1e6)  # its parts are tried with all of them
 
     def make(self):
         return AutoAttack(AutoAttack.Options())

@@ -160,6 +160,7 @@ def test_an_edit_is_noticed_and_words_and_names_of_files_are_not(
     assert len(after) == len(anew) == 6
 
 
+@pytest.mark.slow
 def test_more_examples_of_an_edited_classifier_are_not_added_to_those_of_the_old_one(
     plugin: Plugin, tiny_bench: type[Bench], tmp_path: Path
 ) -> None:
