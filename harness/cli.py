@@ -400,6 +400,27 @@ def ls(
             _out().print(screen.components_table(name[:-1], catalog.components(name[:-1])))
 
 
+@app.command("help", short_help="Show a page on a topic.")
+def show_help(
+    topic: Annotated[Optional[str], typer.Argument(metavar="[TOPIC]", help="all are listed otherwise")] = None,  # noqa: UP045
+) -> None:
+    """Show a page on a topic, or list the topics."""
+    from harness.topics import topic as page
+    from harness.topics import topics
+
+    if topic is None:
+        for name, text in topics().items():
+            _out().print(f"{name:10} {text.partition(chr(10))[0].lstrip('# ')}", highlight=False, soft_wrap=True)
+        return
+    text = page(topic)
+    if not _out().is_terminal:
+        sys.stdout.write(text)
+        return
+    from rich.markdown import Markdown
+
+    _out().print(Markdown(text))
+
+
 @app.command(short_help="Look at the installation.")
 def doctor() -> None:
     """Look at the installation: versions, import names, artifact folder, plug-ins."""

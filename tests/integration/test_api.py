@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from torch import nn
 import harness
 from harness.store.store import Store
 from harness.store.tables import AttemptRow
+from harness.topics import topics
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -209,6 +211,16 @@ def test_the_lines_of_the_readme_run(tmp_path, data, monkeypatch):
     names = {"classifier": Columns(), "purifier": dim, "images": images, "labels": labels}
     exec(code, names)
     assert (tmp_path / "out" / "mine" / "index.html").is_file()
+
+
+def test_the_lines_of_the_help_on_results_run(tiny, tmp_path, monkeypatch):
+    (code,) = (part.partition("```")[0] for part in topics()["results"].split("```python\n")[1:])
+    (tmp_path / "out").mkdir()
+    shutil.copy(tiny.db, tmp_path / "out" / "quickstart.db")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert len(names["examples"]) > len(names["cells"]) > 0
 
 
 def test_importing_it_takes_no_torch_and_the_module_is_the_command():

@@ -1,4 +1,4 @@
-"""What can be named in a suite, on the screen and in the README."""
+"""What can be named in a suite, on the screen and in the help."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from harness import screen
 from harness.suite import catalog
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "harness" / "help" / "defenses.md"
 
 
 def shipped(kind):
@@ -17,11 +17,11 @@ def shipped(kind):
     return [one for one in catalog.components(kind) if one.origin.startswith("purebench ")]
 
 
-def test_the_readme_has_the_table_of_defenses_as_it_is_printed():
+def test_its_page_has_the_table_of_defenses_as_it_is_printed():
     start, end = "<!-- defenses: purebench ls defenses --markdown -->\n", "<!-- /defenses -->"
-    written = README.read_text().partition(start)[2].partition(end)[0]
+    written = PAGE.read_text().partition(start)[2].partition(end)[0]
     assert written == screen.components_markdown("defense", shipped("defense")), (
-        "put the output of `purebench ls defenses --markdown` between the two marks in README.md"
+        "put the output of `purebench ls defenses --markdown` between the two marks in harness/help/defenses.md"
     )
 
 
