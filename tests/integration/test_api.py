@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -216,7 +216,8 @@ def test_the_lines_of_the_readme_run(tmp_path, data, monkeypatch):
 def test_the_lines_of_the_help_on_results_run(tiny, tmp_path, monkeypatch):
     (code,) = (part.partition("```")[0] for part in topics()["results"].split("```python\n")[1:])
     (tmp_path / "out").mkdir()
-    shutil.copy(tiny.db, tmp_path / "out" / "quickstart.db")
+    with sqlite3.connect(tiny.db) as there, sqlite3.connect(tmp_path / "out" / "quickstart.db") as here:
+        there.backup(here)
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     exec(code, names)
