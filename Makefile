@@ -13,7 +13,7 @@ FOUND := from numpy._core._multiarray_umath import __cpu_dispatch__ as known, __
 # one process more than there are cores: some tests wait for others
 SEATS := import os; cores = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1)); print(len(cores(0)) + 1)
 
-.PHONY: quickstart test test-masked test-loaded test-all bench chaos check setup clean
+.PHONY: quickstart test test-masked test-loaded test-all bench chaos picture check setup clean
 
 quickstart: $(READY)
 	$(BIN)/purebench run quickstart --db out/quickstart.db
@@ -38,6 +38,12 @@ bench: $(READY)
 
 chaos: $(READY)
 	CHAOS_KILLS=$(KILLS) $(BIN)/pytest -q -s tests/integration/test_chaos.py
+
+# the README's picture of the page that make quickstart wrote
+picture: $(READY)
+	chromium --headless --no-sandbox --disable-gpu --hide-scrollbars --window-size=1280,900 \
+		--user-data-dir=out/chromium --screenshot=page.png file://$(CURDIR)/out/quickstart/index.html
+	$(BIN)/python -c 'from PIL import Image; Image.open("page.png").quantize(64).save("page.png", optimize=True)'
 
 check: $(READY)
 	$(BIN)/ruff check .
