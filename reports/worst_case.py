@@ -12,7 +12,9 @@ the wrong one now and then, and the more so the more weak attacks there are. So 
 - the figure is the smallest probability that the model expects after the repeats were seen. To it is added by how much
   the chosen attack left more or less than the model expects, judged by what had no part in choosing it: an example's
   attack is chosen by the curves of other examples and by its other repeats (augmented inverse probability weighting,
-  Robins, Rotnitzky and Zhao 1994). So what is wrong with the model counts to second order only.
+  Robins, Rotnitzky and Zhao 1994). So what is wrong with the model counts to second order only;
+- where attacks complement each other, one that is strong on all examples and the strongest on none may be taken
+  for the strongest: the figure is never above that without the attack which is the strongest on average.
 
 A benchmark on boards whose truth is known says how well it does: ``tests/benchmarks/test_worst_case.py``.
 """
@@ -20,7 +22,7 @@ A benchmark on boards whose truth is known says how well it does: ``tests/benchm
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -130,6 +132,26 @@ class WorstCases:
         return self._known[decision]
 
     def _under(self, decision: str) -> WorstCase:
+        found, fewer = self._estimate(decision), self._without_strongest
+        if not found.estimated or fewer is None:
+            return found
+        other = fewer._estimate(decision)
+        if not other.estimated or other.verdicts.mean() >= found.verdicts.mean():
+            return found
+        return replace(found, verdicts=other.verdicts, shared=max(found.shared, other.shared))
+
+    @cached_property
+    def _without_strongest(self) -> WorstCases | None:
+        """What is left without the attack of the lowest mean share; None where that leaves too little."""
+        if len(self.repeats) < 3:
+            return None
+        rest = np.arange(len(self.repeats)) != np.nanmean(self.shares, 1).argmin()
+        if np.isnan(self.shares[rest]).all(0).any():
+            return None
+        return WorstCases(self.shares[rest], [number for number, kept in zip(self.repeats, rest, strict=True) if kept])
+
+    def _estimate(self, decision: str) -> WorstCase:
+        """Return it over all attacks alike."""
         seen = ~np.isnan(self.shares)
         smallest = np.where(seen, decide(np.where(seen, self.shares, 0.0), decision), np.inf).min(0)
         if sum(number >= ENOUGH for number in self.repeats) < 2:

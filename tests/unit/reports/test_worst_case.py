@@ -61,6 +61,20 @@ def test_an_attack_more_that_takes_nothing_moves_the_figure_by_less_than_half_a_
     assert worst_case(shares, [10] * 3).verdicts.mean() == pytest.approx(without, abs=0.005)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_one_that_is_strong_on_all_and_the_strongest_on_none_is_not_taken_for_the_strongest(seed):
+    """Each example has one attack of eight that takes most; the ninth comes near to that on every example."""
+    rng, n = np.random.default_rng(seed), 512
+    right = levels(n, seed)
+    found = 1 - (1 - right) * rng.beta(2, 2, (8, n))
+    found[rng.integers(0, 8, n), np.arange(n)] = right
+    shares = drawn([*found, right**0.5], [10] * 9, seed)
+    assert shares[8].mean() == shares.mean(1).min()
+    without, whole = (worst_case(some, [10] * len(some)).verdicts.mean() for some in (shares[:8], shares))
+    assert whole <= without
+    assert whole == pytest.approx(right.mean(), abs=0.03)  # three standard errors of 512 examples with ten repeats
+
+
 def test_an_attack_that_takes_something_lowers_the_figure_by_that():
     right = levels(EXAMPLES)
     found = share([right, right * 0.8], [10, 10])
