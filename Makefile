@@ -2,6 +2,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 KILLS ?= 100
 BUSY ?= 16
+# what people run needs less than what developers do
+PLAIN := .venv/.plain
 READY := .venv/.ready
 
 # a processor that can do less, and so adds in other orders; of numpy's abilities, those that it found here
@@ -15,7 +17,7 @@ SEATS := import os; cores = getattr(os, "sched_getaffinity", lambda _: range(os.
 
 .PHONY: quickstart test test-masked test-loaded test-all bench chaos picture check setup clean
 
-quickstart: $(READY)
+quickstart: $(PLAIN)
 	$(BIN)/purebench run quickstart --db out/quickstart.db
 	$(BIN)/purebench report --db out/quickstart.db --out out/quickstart
 
@@ -53,10 +55,14 @@ check: $(READY)
 
 setup: $(READY)
 
-$(READY): pyproject.toml constraints.txt
+$(PLAIN): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "expected Python 3.11 or newer, got `$(PYTHON) --version`; try: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 2; }
 	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e .
+	@touch $(PLAIN)
+
+$(READY): $(PLAIN)
 	$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $(READY)
 

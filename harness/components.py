@@ -14,6 +14,7 @@ import numpy as np
 
 from harness.core.contracts import DataCard, Split, Traits
 from harness.core.errors import UserError
+from harness.core.roles import Role
 from harness.core.threat import BALLS
 from harness.options import NoOptions, Options
 
@@ -48,12 +49,14 @@ class Purifier(_Component):
     Attributes:
         traits: what the defense is; a few images are purified before a row is measured, and a row whose traits turn out
             untrue says so.
+        role: what it is in a study of attention; see ``harness.core.roles``.
         source: the paper that it comes from; ``purebench ls`` shows it.
         inner: names of losses inside it that attackers may ask for; see ``harness.core.contracts.Defense``.
         unclipped: whether purified pixels may lie beyond [0, 1].
     """
 
     traits: Traits = Traits(random=False, differentiable=True)
+    role: ClassVar[Role] = Role.PURIFIER
     source: ClassVar[str] = ""
     inner: ClassVar[tuple[str, ...]] = ()
     unclipped: ClassVar[bool] = False

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.core.result import AMV_AXES
+from harness.core.roles import Role
 from harness.core.spec import digest_of
 from reports.association import Resamples
 from reports.parts import Part, attacked, bound, effects, margin, part_of, relations, restoring
@@ -116,7 +117,7 @@ def _study(probed: Probed, others: Sequence[Probed], frames: Results) -> Study:
 
 def _margins(probed: Probed, draw: Resamples) -> Iterator[Part]:
     for sight in probed.sights:
-        if sight.role == "surrogate" and not sight.clean:
+        if sight.role == Role.RECONSTRUCTION and not sight.clean:
             for other in probed.sights:
                 if other.role == "control" and other.crafted == sight.crafted:
                     found = part_of(sight, probed.mask_ratio, margin(sight, other, draw))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from harness.core.roles import Role
 from reports import numbers
 
 if TYPE_CHECKING:
@@ -77,11 +78,11 @@ class Table:
 
 
 #: what stands beneath the name of a defense
-ROLES = {
-    "reference": "no defense",
-    "surrogate": "lowers a loss",
-    "oracle": "shown the clean image",
-    "control": "control",
+ROLES: dict[str, str] = {
+    Role.REFERENCE: "no defense",
+    Role.RECONSTRUCTION: "lowers a loss",
+    Role.ORACLE: "shown the clean image",
+    Role.CONTROL: "control",
 }
 
 _PERCENT, _POINTS, _RHO, _MEASURE = numbers.percent, numbers.points, numbers.correlation, numbers.measure
@@ -208,7 +209,7 @@ def _of_layers(study: Study) -> Table:
 def _of_heads(study: Study) -> Table | None:
     groups: dict[tuple[str, str], list[Part]] = {}
     for part in study.heads:
-        if part.role in ("surrogate", "oracle"):
+        if part.role in (Role.RECONSTRUCTION, Role.ORACLE):
             groups.setdefault((f"{part.layer}, {part.matrix_norm}", part.defense), []).append(part)
     if not groups:
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from harness.core.roles import Role
 from reports import numbers
 
 if TYPE_CHECKING:
@@ -45,10 +46,10 @@ def verdicts(study: Study) -> list[Verdict]:
     An image that purification puts right while its AMV does not fall was not put right by restored attention. So those
     whose AMV fell are the most that can be due to it; how many of them are, no association says.
     """
-    found = [one for part in study.relations if part.role == "surrogate" for one in _proxy(part)]
+    found = [one for part in study.relations if part.role == Role.RECONSTRUCTION for one in _proxy(part)]
     for part in study.effects:
         numbers_of = {name: one for name in NEEDED if (one := part[name])}
-        if part.role == "surrogate" and len(numbers_of) == len(NEEDED):
+        if part.role == Role.RECONSTRUCTION and len(numbers_of) == len(NEEDED):
             found.append(_verdict(study, part, numbers_of))
     return found
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from harness.core.cell import FROM
 from harness.core.minimum import Effort
 from harness.core.result import MEASURES, REPAIRED, REPLACED, UNREPLACED
+from harness.core.roles import Role, role_of
 from harness.core.threat import unbounded
 
 if TYPE_CHECKING:
@@ -18,10 +19,6 @@ if TYPE_CHECKING:
     from harness.store.frames import Results
     from harness.store.provenance import CellFacts, Provenance
     from harness.store.tallies import Numbers
-
-
-#: defenses that are shown the clean image, where their traits were not recorded
-ORACLES = frozenset({"amv-oracle"})
 
 
 @dataclass(frozen=True)
@@ -256,7 +253,9 @@ def entries_of(frames: Results, origin: Provenance) -> list[Entry]:
     found = []
     records = [*_records(frames.cells), *(_records(frames.related) if len(frames.related) else [])]
     undefended = {(record["suite"], record["defense"]) for record in records if record["defense_use"] == "none"}
-    oracles = {(record["suite"], record["defense"]) for record in records if record["defense_use"] in ORACLES}
+    oracles = {
+        (record["suite"], record["defense"]) for record in records if role_of(record["defense_use"]) is Role.ORACLE
+    }
     traits = {record["id"]: facts.traits or {} for record in records if (facts := origin.cells.get(record["id"]))}
     pixels = {(record["suite"], record["dataset"]): traits.get(record["id"], {}).get("pixels") for record in records}
     for position, record in enumerate(records):

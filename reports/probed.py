@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harness.core.roles import Role, role_of
 from harness.core.spec import digest_of
 from harness.store.tallies import decide
-from reports.entry import ORACLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -22,12 +22,6 @@ if TYPE_CHECKING:
 
 #: outcomes that are read of one classifier at most; of larger suites the first places, which a seed has permuted
 LIMIT = 100_000
-
-#: defenses that lower a reconstruction loss in place of the attention's change, which they cannot know
-SURROGATES = frozenset({"mae-pure", "rmae-pure", "maskdit-pure", "rmaskdit-pure"})
-
-#: defenses that know nothing of images
-CONTROLS = frozenset({"random-sign", "noise"})
 
 #: column of a sight -> metric of an outcome
 COLUMNS = {
@@ -48,8 +42,7 @@ class Sight:
 
     Attributes:
         use: the registered name of the defense.
-        role: ``reference`` (no defense), ``surrogate`` (lowers a reconstruction loss), ``oracle`` (shown the clean
-            image), ``control`` (knows nothing of images, or a network without training), else ``purifier``.
+        role: that of the defense; one whose networks were not trained is a control.
         attack: ``clean`` where there is none.
         crafted: names the adversarial images; cells of the same ones judged the same images. Empty on clean input.
         place: the examples, ascending.
@@ -60,7 +53,7 @@ class Sight:
     id: str
     defense: str
     use: str
-    role: str
+    role: Role
     attack: str
     threat_model: str
     norm: str | None
@@ -147,7 +140,7 @@ class Probed:
         return next(same, None)
 
 
-_NOBODY = Sight("", "", "", "", "", "", None, None, None, "", np.zeros(0, np.int64), np.zeros(0), {})
+_NOBODY = Sight("", "", "", Role.PURIFIER, "", "", None, None, None, "", np.zeros(0, np.int64), np.zeros(0), {})
 
 
 def read_probed(frames: Results, origin: Provenance) -> Iterator[Probed]:
@@ -163,13 +156,19 @@ def read_probed(frames: Results, origin: Provenance) -> Iterator[Probed]:
         wanted = int(records[0]["wanted_examples"])
         places = max(1, min(wanted, LIMIT // (len(records) * max(int(one["n_repeats"]) for one in records))))
         rows = dict(iter(frames.part(suite, list(specs), places).groupby("id", sort=False)))
-        sights = [_sight(one, specs[one["id"]], rows[one["id"]]) for one in records if one["id"] in rows]
+        sights = [
+            _sight(one, specs[one["id"]], origin.cells[one["id"]].traits, rows[one["id"]])
+            for one in records
+            if one["id"] in rows
+        ]
         sights = [sight for sight in sights if len(sight.place)]
         probe = specs[records[0]["id"]]["probe"]
         yield Probed(suite, dataset, classifier, places, wanted, probe, tuple(sights), specs)
 
 
-def _sight(record: Mapping[Any, Any], spec: Mapping[str, Any], rows: pd.DataFrame) -> Sight:
+def _sight(
+    record: Mapping[Any, Any], spec: Mapping[str, Any], traits: Mapping[str, Any] | None, rows: pd.DataFrame
+) -> Sight:
     """Average a cell's repeats; an example that lacks a number in one of them is left out."""
     if rows["l2"].isna().all():  # distances were not asked for
         rows = rows.assign(l2=0.0)
@@ -181,7 +180,7 @@ def _sight(record: Mapping[Any, Any], spec: Mapping[str, Any], rows: pd.DataFram
         id=record["id"],
         defense=record["defense"],
         use=spec["defense"]["use"],
-        role=role_of(spec["defense"]),
+        role=role_in_study(spec["defense"], traits),
         attack=record["attack"],
         threat_model=record["threat_model"],
         norm=known["norm"],
@@ -194,16 +193,12 @@ def _sight(record: Mapping[Any, Any], spec: Mapping[str, Any], rows: pd.DataFram
     )
 
 
-def role_of(defense: Mapping[str, Any]) -> str:
+def role_in_study(defense: Mapping[str, Any], traits: Mapping[str, Any] | None = None) -> Role:
     """Return what a defense is in the argument; see ``Sight``."""
+    role = role_of(defense["use"], traits)
     nets = [part for part in defense["parts"].values() if part["kind"] == "recipe"]
-    if defense["use"] == "none":
-        return "reference"
-    if defense["use"] in ORACLES:
-        return "oracle"
-    if defense["use"] in CONTROLS or (nets and all(map(_untrained, nets))):
-        return "control"
-    return "surrogate" if defense["use"] in SURROGATES else "purifier"
+    untrained = bool(nets) and all(map(_untrained, nets))
+    return Role.CONTROL if untrained and role is not Role.ORACLE else role
 
 
 def _untrained(recipe: Mapping[str, Any]) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.core.roles import Role
 from reports.figures import BOTTOM, LEFT, RIGHT, TOP, Tick
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def scatters(study: Study) -> Iterator[Scatter]:
     """Yield a figure of each defense that lowers a loss and of each oracle, under the widest attack that all meet."""
     probed = study.probed
     for sights in probed.defenses.values():
-        if sights[0].role in ("surrogate", "oracle"):
+        if sights[0].role in (Role.RECONSTRUCTION, Role.ORACLE):
             met = [one for one in sights if not one.clean and _together(one, probed.beside(one))]
             if met:
                 yield scatter(max(met, key=lambda one: one.eps or 0.0), probed)

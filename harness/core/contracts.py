@@ -154,6 +154,8 @@ class Defense(Component, Protocol):
     one of its networks: from pixels to logits, in place of the cell's classifier behind it. An attacker who knows of
     the defense faces that one too; an oblivious attacker keeps the cell's.
 
+    It may have ``role: ClassVar[Role]``, what it is in a study of purifiers; see ``harness.core.roles``.
+
     It may say ``unclipped = True``: purified pixels may lie beyond [0, 1], where no image is. Nobody else's may.
 
     Where it moves by signs it may have a method ``smoothed(smoothing) -> Defense``: the same defense, whose results are

@@ -17,6 +17,7 @@ from harness.core.errors import UserError
 from harness.core.local import is_code
 from harness.core.minimum import Effort
 from harness.core.result import MEASURES, Cost
+from harness.core.roles import Role
 from harness.core.spec import Spec, digest_of, short
 from harness.core.threat import Knowledge, ThreatModel
 from harness.store.aggregates import aggregate, padded
@@ -265,6 +266,7 @@ def _known(traits: Mapping[str, Any]) -> bool:
         and all(type(number) is int and number > 0 for number in numbers)
         and isinstance(effort, dict)
         and effort.keys() <= {one.name for one in fields(Effort)}
+        and traits.get("role", Role.PURIFIER) in tuple(Role)
     )
 
 

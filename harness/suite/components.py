@@ -10,6 +10,7 @@ from typing import Any
 from harness.core import local, registry, session
 from harness.core.contracts import Setting, Traits, refusal
 from harness.core.errors import Problem, UserError, nearest
+from harness.core.roles import Role
 from harness.core.spec import Spec
 from harness.data.sound import card_fault
 from harness.suite import ranges, shipped
@@ -138,6 +139,11 @@ class Resolver:
             beside[local.SOURCE] = entry.source
         elif entry.origin.split()[0] != "purebench":
             beside["origin"] = entry.origin
+        role = getattr(built, "role", Role.PURIFIER) if kind == "defense" else Role.PURIFIER
+        if role not in tuple(Role):
+            sentence = f"expected {use} to have the role {', '.join(Role)} or none, got {role!r}"
+            self.problems.append(document.problem(use_path, sentence, f"write another in {entry.origin}"))
+            return None
         if kind == "defense" and built.traits.own_classifier:
             beside["own_classifier"] = True
         roles = [role for role in options.recipe_fields() if getattr(options, role) is not None]

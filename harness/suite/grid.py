@@ -240,7 +240,9 @@ def _traits(
     followed = [knowledge.value for knowledge in _followed(defense, card)]
     spent = {} if attack is None else {"effort": vars(effort_of(attack, params or {}))}
     images = {"pixels": math.prod(card.shape), "classes": card.n_classes}
-    beyond = {"unclipped": True} if getattr(defense, "unclipped", False) else {}
+    beyond: dict[str, Any] = {"unclipped": True} if getattr(defense, "unclipped", False) else {}
+    role = getattr(defense, "role", None)
+    beyond |= {} if role is None else {"role": str(role)}
     return {**vars(defense.traits), **beyond, "knowledge": followed, **images, **spent}
 
 

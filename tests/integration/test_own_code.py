@@ -137,6 +137,11 @@ def test_what_is_wrong_with_it_is_said_at_once(tiny_bench: type[Bench], folder: 
         suite.write_text(text.replace(old, new))
         done = bench.any("validate", str(suite))
         assert (done.returncode, said in done.stderr) == (2, True), done.stderr
+    suite.write_text(text)
+    code = folder / "mine.py"
+    code.write_text(code.read_text().replace('"""Dims."""', 'role = "hero"'))
+    done = bench.any("validate", str(suite))
+    assert "to have the role purifier, reconstruction, control, oracle, reference or none, got 'hero'" in done.stderr
 
 
 def test_a_recorded_text_that_was_changed_is_noticed_and_not_taken_in(

@@ -164,7 +164,7 @@ def test_what_the_roles_are(toy):
     (seen,) = read_probed(results(toy.write()), provenance(str(toy.path)))
     assert {sight.defense: sight.role for sight in seen.sights} == {
         "none": "reference",
-        "mae-pure": "surrogate",
+        "mae-pure": "reconstruction",
         "lot": "control",
         "bare": "control",
         "oracle": "oracle",
@@ -173,8 +173,8 @@ def test_what_the_roles_are(toy):
 
 def test_published_weights_are_no_untrained_ones():
     published = {"kind": "recipe", "params": {"steps": 0, "objective": {"use": "published"}}}
-    assert probed.role_of({"use": "mae-pure", "parts": {"mae": published}}) == "surrogate"
-    assert probed.role_of({"use": "dmae", "parts": {"dmae": published}}) == "purifier"
+    assert probed.role_in_study({"use": "mae-pure", "parts": {"mae": published}}) == "reconstruction"
+    assert probed.role_in_study({"use": "dmae", "parts": {"dmae": published}}) == "purifier"
 
 
 def test_effects_are_the_numbers_that_were_put_in(toy):
