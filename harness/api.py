@@ -235,7 +235,7 @@ def run(
     from harness.execution.launch import Workers, launch
 
     checked = validate(suite)
-    lives_here = any(session.is_session(spec.use) for cell in checked.cells for spec in cell.components())
+    lives_here = any(session.lives_here(cell.components()) for cell in checked.cells)
     who = workers or Workers("inline" if lives_here else "local")
     if lives_here and who.executor != "inline":
         raise UserError(f"expected the executor inline, since a component lives in this process, got {who.executor}")

@@ -311,8 +311,12 @@ def verify(
         typer.Option(metavar="NAME", help="what came from this database, so that it may rank; see `db origins`"),
     ] = None,
     code: Annotated[
-        Optional[list[Path]],  # noqa: UP045
-        typer.Option(metavar="FILE", help="with components that a suite took from a file (`use: ./mine.py:Mine`)"),
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            metavar="CODE",
+            help="what may be run besides what is installed: a file that a suite took components from, or a "
+            "module:function that one calls; may be repeated",
+        ),
     ] = None,
     workers: WorkerCount = None,
     devices: Devices = "auto",
@@ -341,7 +345,8 @@ def verify(
     from harness.execution.likeness import Tolerance
     from harness.execution.verify import verify as look
 
-    local.know(local.read(file, str(file)) for file in code or ())
+    files = [one for one in code or () if one.endswith(".py")]
+    local.know(local.read(Path(file), file) for file in files)
     found = look(
         db,
         Folder.default(),
@@ -353,6 +358,7 @@ def verify(
         devices=devices,
         workers=workers,
         tolerance=Tolerance(flips, tolerance),
+        allowed_calls=[one for one in code or () if one not in files],
     )
     for line in screen.verified_lines(found):
         _out().print(line, markup=False, highlight=False, soft_wrap=True)

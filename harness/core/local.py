@@ -44,7 +44,7 @@ _WRITTEN = re.compile(r"(?P<path>.*\.py):(?P<name>[^\W\d]\w*)")
 _PACKAGE = "purebench_local"
 
 #: files that a component may consist of, and characters of them all
-MOST_FILES, MOST_CHARACTERS = 200, 2_000_000
+MOST_FILES, MOST_CHARACTERS = 200, 300_000
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ from harness.core.errors import UserError, nearest
 from harness.core.registry import Entry
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from harness.core.spec import Spec
 
 #: before the name of a component of this process, in suites and specs
@@ -41,6 +43,11 @@ class SessionEntry(Entry):
 def is_session(use: str) -> bool:
     """Whether a suite or a spec names a component of a process."""
     return use.startswith(SESSION)
+
+
+def lives_here(specs: Iterable[Spec]) -> bool:
+    """Whether components of a process are among specs or their parts."""
+    return any(is_session(spec.use) or lives_here(part for _, part in spec.parts) for spec in specs)
 
 
 def register(kind: str, name: str, component: Any, source: str) -> str:

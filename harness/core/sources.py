@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.util
+import sys
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -207,6 +208,9 @@ def _function(role: str, target: str) -> Iterator[tuple[str, str]]:
     """Yield the hash of the package that a function comes from, and the version of what installed it."""
     top = target.partition(":")[0].partition(".")[0]
     installed = _distributions().get(top)
+    if top in sys.stdlib_module_names:  # to look for a module within would import what stands around it
+        yield role, UNREADABLE
+        return
     if installed is None:
         yield role, source_hash(target, top)
         return

@@ -35,7 +35,7 @@ from harness.suite.components import BESIDE_OPTIONS
 from harness.suite.grid import member_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from rich.console import Console
     from sqlalchemy import Engine
@@ -133,6 +133,7 @@ def verify(
     devices: str = "auto",
     workers: int | None = None,
     tolerance: Tolerance | None = None,
+    allowed_calls: Collection[str] = (),
     executor: Callable[[Folder, int], Executor] | None = None,
 ) -> Verified:
     """Compute a part of the results again and compare: to the last bit where hardware and versions are the same.
@@ -151,6 +152,8 @@ def verify(
         devices: see ``harness.execution.devices.seats``.
         workers: processes on the CPU.
         tolerance: what is allowed elsewhere.
+        allowed_calls: functions, as ``module:name``, that recorded components may name and have called: a database
+            may name any.
         executor: makes who does so many jobs in a folder; worker processes on the devices if None.
 
     Raises:
@@ -165,7 +168,7 @@ def verify(
     if seed is None:
         seed = 0 if other is None else secrets.randbits(32)
     drawn = sample(store, fraction, seed, suite, other)
-    desk = _Desk(store, folder)
+    desk = _Desk(store, folder, allowed_calls)
     tasks = [desk.task(result) for result in drawn.results]
     found = {task.result.id: Finding(task.result, State.UNVERIFIABLE, task.hindrance) for task in tasks if not task.job}
     there = [task for task in tasks if task.job]
@@ -212,8 +215,8 @@ class _Task:
 class _Desk:
     """Makes jobs of recorded results, from what is installed and at hand."""
 
-    def __init__(self, store: Store, folder: Folder) -> None:
-        self.store, self.folder = store, folder
+    def __init__(self, store: Store, folder: Folder, calls: Collection[str] = ()) -> None:
+        self.store, self.folder, self.calls = store, folder, calls
         self._hashes: dict[str, str | None] = {}
         self._contents: dict[str, str] = {}
 
@@ -248,6 +251,10 @@ class _Desk:
             raise UserError(
                 f"{spec.kind} {spec.use} is recorded in version {spec.version}, installed in {component.version}"
             )
+        runs = getattr(component, "runs", None)
+        if runs is not None and runs(spec.params) not in self.calls:
+            target = runs(spec.params)
+            raise UserError(f"it calls {target}: a database may name anything; allow it by --code {target}")
         if spec.kind == "dataset":
             if spec.digest not in self._contents:
                 params = {name: value for name, value in spec.params.items() if name not in BESIDE_OPTIONS}

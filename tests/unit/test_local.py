@@ -182,7 +182,7 @@ def test_a_file_that_is_none_is_a_sentence(tmp_path):
 
 def test_there_is_a_largest_size(tmp_path):
     (tmp_path / "mine.py").write_text(f"x = '{'a' * local.MOST_CHARACTERS}'\n")
-    with pytest.raises(UserError, match=r"expected at most 200 files and 2000000 characters of code beside mine\.py"):
+    with pytest.raises(UserError, match=r"expected at most 200 files and 300000 characters of code beside mine\.py"):
         read(tmp_path / "mine.py", "mine.py")
 
 

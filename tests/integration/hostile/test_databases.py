@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from harness.core.spec import digest_of
+from harness.core.spec import Spec, digest_of
+from harness.data.digits import Digits
+from harness.nets.python import FromPython
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -214,6 +216,29 @@ def test_every_command_says_so_and_nothing_is_taken_in(
         assert "Traceback" not in said
         assert "SELECT" not in done.stderr
     assert time.monotonic() - began < PATIENCE
+
+
+def test_a_function_that_a_database_names_is_called_by_no_command(
+    tiny_bench: type[Bench], laid: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, bench, into = tmp_path / "made", tiny_bench.at(tmp_path / "bench"), str(tmp_path / "into.db")
+    digits = Digits(Digits.Options())
+    content = {**digits.options.model_dump(mode="json"), "content": digits.card.sha256}
+    calls = FromPython.Options(make="os:mkdir", args={"path": str(made)}).model_dump(mode="json")
+    monkeypatch.setitem(laid.__globals__, "DATASET", Spec.of("dataset", "digits", 1, content))
+    monkeypatch.setitem(laid.__globals__, "CLASSIFIER", Spec.of("classifier", "python", 1, calls))
+    theirs = laid(tmp_path / "theirs.db")
+    for words in (
+        ("db", "check", theirs),
+        ("status", "--db", theirs),
+        ("report", "--db", theirs, "--out", str(tmp_path / "out")),
+        ("db", "merge", theirs, "--into", into),
+    ):
+        bench.any(*words)
+        assert not made.exists()
+    said = bench.any("verify", "--db", theirs, "--fraction", "1").stdout
+    assert "it calls os:mkdir: a database may name anything; allow it by --code os:mkdir" in said
+    assert not made.exists()
 
 
 def test_a_file_of_another_program_is_not_written_to(tiny_bench: type[Bench], tmp_path: Path) -> None:
