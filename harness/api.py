@@ -230,8 +230,6 @@ def run(
     Raises:
         UserError: for a mistake in the arguments, or with the reasons why jobs failed; what was done stays.
     """
-    import torch
-
     from harness.execution.launch import Workers, launch
 
     checked = validate(suite)
@@ -239,12 +237,8 @@ def run(
     who = workers or Workers("inline" if lives_here else "local")
     if lives_here and who.executor != "inline":
         raise UserError(f"expected the executor inline, since a component lives in this process, got {who.executor}")
-    threads = torch.get_num_threads()
-    try:
-        console = Screen(stderr=True, quiet=True) if quiet else err()
-        tally, _ = launch(checked, str(db), console=console, only=only, limit=limit, workers=who)
-    finally:
-        torch.set_num_threads(threads)
+    console = Screen(stderr=True, quiet=True) if quiet else err()
+    tally, _ = launch(checked, str(db), console=console, only=only, limit=limit, workers=who)
     lost = [*tally.failed, *tally.skipped]
     if lost:
         told = "; ".join(f"{job}: {reason}" for job, reason in lost[:3])

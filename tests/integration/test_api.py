@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import sqlite3
 import subprocess
 import sys
@@ -89,6 +90,19 @@ def test_a_network_and_a_function_give_a_board_that_ranks(evaluate, tmp_path):
     assert "<table" in found._repr_html_()
     assert found.report(tmp_path / "out").name == "index.html"
     assert (net.shift.requires_grad, net.training) == (True, True)
+
+
+def test_the_process_is_left_as_it_was(evaluate):
+    torch.manual_seed(3)
+    np.random.seed(3)
+    random.seed(3)
+    before = torch.get_num_threads(), torch.get_rng_state(), random.getstate()
+    evaluate(Columns(), noisy, repeats=2)
+    assert (torch.get_num_threads(), random.getstate()) == (before[0], before[2])
+    assert torch.equal(torch.get_rng_state(), before[1])
+    found = np.random.rand()
+    np.random.seed(3)
+    assert found == np.random.rand()
 
 
 def test_a_wide_budget_breaks_it_and_the_comparison_says_so(evaluate):
@@ -225,7 +239,8 @@ def test_the_lines_of_the_help_on_results_run(tiny, tmp_path, monkeypatch):
 
 
 def test_importing_it_takes_no_torch_and_the_module_is_the_command():
-    code = "import harness, sys, json; harness.__version__; print(json.dumps('torch' in sys.modules))"
+    code = "import purebench, harness, sys, json; assert purebench is harness and harness.__version__"
+    code += "; print(json.dumps('torch' in sys.modules))"
     told = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True).stdout
     assert json.loads(told) is False
     done = subprocess.run([sys.executable, "-P", "-m", "harness", "--help"], capture_output=True, text=True)

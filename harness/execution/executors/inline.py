@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from harness.core.job import Terms, code
@@ -9,7 +11,7 @@ from harness.core.result import Done
 from harness.execution.scheduler import Ended
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from harness.artifacts import Folder
     from harness.core.job import Job
@@ -35,7 +37,8 @@ class InlineExecutor:
         if self.given is None:
             return [], {}
         (ticket, job, batch_size), self.given = self.given, None
-        found = attempt(job, self.folder, Terms(batch_size, self.device, code=code(job)), lambda share: None)
+        with _as_it_was():
+            found = attempt(job, self.folder, Terms(batch_size, self.device, code=code(job)), lambda share: None)
         if isinstance(found, Done):
             return [Ended(ticket, found)], {}
         return [Ended(ticket, reason=found.reason, out_of_memory=found.out_of_memory)], {}
@@ -51,3 +54,19 @@ class InlineExecutor:
     def close(self) -> None:
         """Forget what was submitted."""
         self.given = None
+
+
+@contextmanager
+def _as_it_was() -> Iterator[None]:
+    """Give a person's process its number of threads and its random numbers back."""
+    import numpy as np
+    import torch
+
+    threads, ours, theirs = torch.get_num_threads(), random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            yield
+    finally:
+        torch.set_num_threads(threads)
+        random.setstate(ours)
+        np.random.set_state(theirs)
