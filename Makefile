@@ -64,6 +64,8 @@ $(PLAIN): pyproject.toml constraints.txt
 
 $(READY): $(PLAIN)
 	$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	# torchattacks brings old files of robustbench along, and lays them over the ones that are there
+	$(BIN)/pip install --disable-pip-version-check -c constraints.txt --no-deps --force-reinstall robustbench
 	@touch $(READY)
 
 clean:

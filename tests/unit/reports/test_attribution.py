@@ -33,7 +33,7 @@ NUMBERS = {
 
 
 def study(*others, margins=(), relations=(), cells=(), **numbers):
-    effects = (part("pure", "surrogate", **{**NUMBERS, **numbers}), *others)
+    effects = (part("pure", "reconstruction", **{**NUMBERS, **numbers}), *others)
     return Study(effects, tuple(margins), tuple(relations), tuple(cells), (), (), (), (), probed=None)
 
 
@@ -107,8 +107,8 @@ def test_without_a_gain_there_is_nothing_to_attribute(gain, sentence):
 def test_controls_have_what_they_gain_on_the_same_images(control, margin, sentences):
     others = (part("lot", "control", gain=control), part("bare", "control", gain=-0.1))
     margins = (
-        part("pure", "surrogate", against="lot", margin=margin),
-        part("pure", "surrogate", against="bare", margin=0.9),
+        part("pure", "reconstruction", against="lot", margin=margin),
+        part("pure", "reconstruction", against="bare", margin=0.9),
     )
     said = " ".join(only(*others, margins=margins).reasons)
     assert all(sentence in said for sentence in sentences)
@@ -117,7 +117,7 @@ def test_controls_have_what_they_gain_on_the_same_images(control, margin, senten
 
 
 def test_controls_that_gain_nothing_have_nothing_above_them():
-    margins = (part("pure", "surrogate", against="lot", margin=0.4),)
+    margins = (part("pure", "reconstruction", against="lot", margin=0.4),)
     said = " ".join(only(part("lot", "control", gain=0.0), margins=margins).reasons)
     assert "lot gains nothing that can be told from chance, 0.0 [-2.0, 2.0]" in said
     assert "Above" not in said
@@ -128,7 +128,7 @@ def test_controls_under_another_attack_are_not_compared():
 
 
 def test_purified_clean_images_say_what_is_purifications_own_doing():
-    said = " ".join(only(part("pure", "surrogate", attack="clean", amv_after=0.54)).reasons)
+    said = " ".join(only(part("pure", "reconstruction", attack="clean", amv_after=0.54)).reasons)
     assert "clean images that are purified have 0.540 [0.520, 0.560], 90 % of what is left." in said
 
 
@@ -145,7 +145,7 @@ def test_purified_clean_images_say_what_is_purifications_own_doing():
     ],
 )
 def test_image_by_image(change, rescue, sentences):
-    said = " ".join(only(cells=[part("pure", "surrogate", change=change, rescue_amv=rescue)]).reasons)
+    said = " ".join(only(cells=[part("pure", "reconstruction", change=change, rescue_amv=rescue)]).reasons)
     assert all(sentence in said for sentence in sentences)
 
 
@@ -164,7 +164,7 @@ def test_the_oracle_says_what_restored_attention_is_worth():
     ],
 )
 def test_over_all_attacks_the_size_of_the_perturbation_is_taken_into_account(change, given, answer, explained):
-    pooled = part("pure", "surrogate", attack="all", change=change, change_within=given)
+    pooled = part("pure", "reconstruction", attack="all", change=change, change_within=given)
     verdict, _ = verdicts(study(relations=[pooled]))
     assert (verdict.column, verdict.answer, verdict.most) == ("all attacks", answer, None)
     assert ("only as far as both follow that size" in verdict.reasons[0]) is explained
@@ -172,7 +172,7 @@ def test_over_all_attacks_the_size_of_the_perturbation_is_taken_into_account(cha
 
 def test_what_is_not_known_gets_no_verdict():
     assert verdicts(study(restored=None)) == []
-    unknown = part("pure", "surrogate", attack="all", change=0.5, change_within=None)
+    unknown = part("pure", "reconstruction", attack="all", change=0.5, change_within=None)
     assert len(verdicts(study(relations=[unknown]))) == 1
 
 
