@@ -511,8 +511,12 @@ def _classes(classifier: Any, images: Any, labels: Any) -> int:
     if not isinstance(classifier, torch.nn.Module) or not len(images):
         return least
     one = torch.as_tensor(images[:1]).float() / (255 if images.dtype.kind == "u" else 1)
-    with torch.no_grad():
-        found = copy.deepcopy(classifier).cpu().float().eval()(one)
+    try:
+        with torch.no_grad():
+            found = copy.deepcopy(classifier).cpu().float().eval()(one)
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}"
+        raise UserError(f"expected a classifier that takes images {tuple(one.shape)}, but it raised {said}") from error
     return max(least, found.shape[-1]) if isinstance(found, torch.Tensor) and found.ndim == 2 else least
 
 

@@ -202,6 +202,7 @@ class Fails(harness.Purifier):
     ("what", "settings", "said"),
     [
         ((3,), {}, "expected a torch.nn.Module as classifier, or a name, got int"),
+        ((nn.Linear(7, 4),), {}, "expected a classifier that takes images .*1, 4, 4.*, but it raised RuntimeError"),
         ((Columns(), 3), {}, "expected a function from images to images as purifier, or a name, got 3"),
         ((Columns(), fails), {}, "expected a purifier that takes images .* it raised ValueError: no such pixels"),
         ((Columns(), lambda x: x[:, :, 1:]), {}, "expected a purifier that returns images .*1, 4, 4.*, got"),

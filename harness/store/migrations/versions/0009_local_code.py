@@ -18,3 +18,8 @@ def upgrade() -> None:
         sa.Column("files", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("digest", name=op.f("pk_code")),
     )
+
+
+def downgrade() -> None:
+    """Refuse: an older version cannot hold what this one does; the copy made by the upgrade can be used."""
+    raise NotImplementedError("expected to go forward; to go back, use the copy that `purebench db upgrade` made")
