@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from harness.core.contracts import Traits as Traits
     from harness.core.errors import UserError as UserError
     from harness.options import Options as Options
-    from harness.store.frames import Results as Results
-    from harness.store.frames import results as results
+    from harness.store.read.frames import Results as Results
+    from harness.store.read.frames import results as results
 
 #: public name -> module that has it, imported when it is asked for: pandas is, and takes its time
 _HOMES = {
@@ -41,10 +41,10 @@ _HOMES = {
     "Dataset": "harness.components",
     "Options": "harness.options",
     "Purifier": "harness.components",
-    "Results": "harness.store.frames",
+    "Results": "harness.store.read.frames",
     "Traits": "harness.core.contracts",
     "UserError": "harness.core.errors",
-    "results": "harness.store.frames",
+    "results": "harness.store.read.frames",
 }
 
 __all__ = [

@@ -1,5 +1,5 @@
 """``python -m harness`` is ``purebench``."""
 
-from harness.cli import main
+from harness.cli.commands import main
 
 main()

@@ -35,12 +35,12 @@ if TYPE_CHECKING:
     from harness.core.contracts import DataCard, Nets
     from harness.core.errors import Problem
     from harness.draws import Draws
-    from harness.execution.launch import Workers
-    from harness.store.frames import Results
+    from harness.execution.driver.launch import Workers
+    from harness.store.read.frames import Results
     from harness.suite.plan import Plan
     from harness.suite.suite import Suite
-    from reports.leaderboard import Leaderboard
-    from reports.row import Row
+    from reports.model.leaderboard import Leaderboard
+    from reports.model.row import Row
 
     Source = str | Path | Mapping[str, Any] | Suite
 
@@ -90,7 +90,7 @@ class Evaluation:
     @cached_property
     def leaderboard(self) -> Leaderboard:
         """All that a report shows."""
-        from reports.leaderboard import read_leaderboard
+        from reports.model.leaderboard import read_leaderboard
 
         return read_leaderboard(self.db, self.suite)
 
@@ -110,7 +110,7 @@ class Evaluation:
     @cached_property
     def results(self) -> Results:
         """The frames: ``cells``, ``examples``, ``costs``; see ``harness.results``."""
-        from harness.store.frames import results
+        from harness.store.read.frames import results
 
         return results(self.db, self.suite)
 
@@ -133,14 +133,14 @@ class Evaluation:
         Raises:
             UserError: if they have no cells in common by the names of their parts.
         """
-        from reports.comparison import compare
-        from reports.comparison_text import markdown
+        from reports.compare.comparison import compare
+        from reports.render.comparison import markdown
 
         return Text(markdown(compare(*(f"{one.db}:{one.suite}" for one in (self, other)))))
 
     def __repr__(self) -> str:
         """Draw the board as the command line does."""
-        from reports.terminal import leaderboard_tables
+        from reports.render.terminal import leaderboard_tables
 
         drawn = io.StringIO()
         screen = Screen(file=drawn, width=PIPE)
@@ -202,7 +202,7 @@ def plan(suite: Source, db: str | Path | None = None) -> Plan:
         UserError: as ``validate``.
     """
     from harness.artifacts import Folder
-    from harness.store.store import Store
+    from harness.store.write.store import Store
     from harness.suite.plan import make_plan
 
     return make_plan(validate(suite), None if db is None else Store.peek(str(db)), Folder.default())
@@ -230,7 +230,7 @@ def run(
     Raises:
         UserError: for a mistake in the arguments, or with the reasons why jobs failed; what was done stays.
     """
-    from harness.execution.launch import Workers, launch
+    from harness.execution.driver.launch import Workers, launch
 
     checked = validate(suite)
     lives_here = any(session.lives_here(cell.components()) for cell in checked.cells)
@@ -443,7 +443,7 @@ def evaluate(
     Raises:
         UserError: for a mistake in the arguments, an object that has no stable name, or a job that failed.
     """
-    from harness.execution.launch import Workers
+    from harness.execution.driver.launch import Workers
 
     entries = {"datasets": _data(data, classifier), "classifiers": _classifier(classifier)}
     split = _images(entries["datasets"])

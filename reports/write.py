@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 from harness.core.errors import UserError
 from harness.core.printable import printable
 from harness.folders import check_writable
-from harness.store.frames import results
-from harness.store.provenance import provenance
-from harness.store.published import published
-from reports.attention import studies
-from reports.attention_csv import attention_csv
-from reports.csv_file import csv_text
-from reports.html import html
-from reports.latex import latex
-from reports.leaderboard import leaderboard, read_leaderboard
-from reports.markdown import markdown
-from reports.robustbench_json import model_info
+from harness.store.read.frames import results
+from harness.store.read.provenance import provenance
+from harness.store.tend.published import published
+from reports.attention.study import studies
+from reports.model.leaderboard import leaderboard, read_leaderboard
+from reports.render.attention_csv import attention_csv
+from reports.render.csv_file import csv_text
+from reports.render.html import html
+from reports.render.latex import latex
+from reports.render.markdown import markdown
+from reports.render.robustbench import model_info
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -24,7 +24,7 @@ TABLES = {
     "classifier": "harness.nets.classifiers",
     "defense": "defenses",
     "attack": "attacks",
-    "certificate": "harness.execution.metrics.certificates",
+    "certificate": "harness.certificates.smoothing",
 }
 
 

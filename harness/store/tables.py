@@ -38,7 +38,7 @@ class Table(DeclarativeBase):
 class OriginRow(Table):
     """A database that rows come from: this one, one of our own elsewhere, or a stranger's.
 
-    ``kind`` is ``here``, ``own`` or ``foreign``; see ``harness.store.origins``. ``database`` is the name that a
+    ``kind`` is ``here``, ``own`` or ``foreign``; see ``harness.store.read.origins``. ``database`` is the name that a
     database gives itself at random when it is made. A copy of a file has the name of what it was copied from.
     """
 
@@ -277,7 +277,7 @@ class ArtifactRow(Table):
 class WeightsRow(Table):
     """A set of weights that something was measured with, the code and the origin: what shares all counts together.
 
-    ``hashes`` has content hashes by recipe digest, ``code`` hashes of sources by role: see ``harness.core.sources``.
+    ``hashes`` has content hashes by recipe digest, ``code`` hashes of sources by role (``harness.core.code_hashes``).
     Code is None where it is not known, as of what was measured before it was kept. ``origin`` is None for what counts
     as computed here.
     """

@@ -14,7 +14,7 @@ from harness.core import registry
 from harness.core.errors import UserError
 from harness.suite import shipped
 from harness.suite.components import read_file
-from harness.suite.source import parse
+from harness.suite.document import parse
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo

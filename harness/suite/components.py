@@ -14,8 +14,8 @@ from harness.core.roles import Role
 from harness.core.spec import Spec
 from harness.data.sound import card_fault
 from harness.suite import ranges, shipped
-from harness.suite.sentences import check
-from harness.suite.source import Document, Path, parse
+from harness.suite.document import Document, Path, parse
+from harness.suite.validation import check
 from harness.training.recipe import RecipeFile
 
 #: identity keys beside the options: a plug-in's distribution, a dataset's content hash, whose classifier is judged, and

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from harness.core.cell import CLEAN, Cell, Labels
 from harness.core.contracts import DataCard, Setting, effort_of, refusal
+from harness.core.declaration import Member
 from harness.core.spec import Spec
 from harness.core.threat import Knowledge, Norm, ThreatModel
-from harness.store.store import Member
 from harness.suite.components import build
 from harness.suite.matrix import source_of
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from harness.core.errors import Problem
     from harness.suite.components import Resolved
+    from harness.suite.document import Document, Path
     from harness.suite.schema import Block, Evaluation, Metrics
-    from harness.suite.source import Document, Path
 
 PROBE_VERSION = 1
 

@@ -11,22 +11,22 @@ from harness.core.errors import Problem, UserError, nearest
 from harness.core.threat import Norm
 from harness.suite import shipped
 from harness.suite.components import Resolver, read_file
-from harness.suite.families import is_family, members, spelled_out, tied
+from harness.suite.document import Document, Path, parse
+from harness.suite.expand import is_family, members, spelled_out, tied
 from harness.suite.grid import Grid, Shelf, probe_spec
 from harness.suite.matrix import MOST_POINTS, label_problems, points, size, source_of
 from harness.suite.ranges import budget, lengths
 from harness.suite.schema import AXES, THREAT_PARAMS, Block, Evaluation, Metrics, SuiteFile, ThreatParams
-from harness.suite.sentences import check, salvage
-from harness.suite.source import Document, Path, parse
 from harness.suite.suite import Suite
+from harness.suite.validation import check, salvage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from harness.core.cell import Labels
+    from harness.core.declaration import Member
     from harness.core.spec import Spec
     from harness.core.threat import ThreatModel
-    from harness.store.store import Member
 
 
 def load_suite(source: str) -> Suite:

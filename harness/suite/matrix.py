@@ -13,7 +13,7 @@ from harness.core.errors import Problem, nearest
 from harness.suite.schema import ATTACKING, AXES, Block, Condition
 
 if TYPE_CHECKING:
-    from harness.suite.source import Document, Path
+    from harness.suite.document import Document, Path
 
 #: plural axis -> names of its entries
 Names = Mapping[str, Sequence[str]]

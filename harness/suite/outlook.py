@@ -11,8 +11,8 @@ from harness.core.threat import unbounded
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from harness.core.declaration import Member
     from harness.core.minimum import Lack
-    from harness.store.store import Member
     from harness.suite.suite import Suite
 
 

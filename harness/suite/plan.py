@@ -5,24 +5,45 @@ from __future__ import annotations
 import fnmatch
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from harness.core.cell import Cell, Labels, Shard
+from harness.core.code_hashes import called, changed_code, code_of, craft_code, training_code, unlike, unreadable
 from harness.core.errors import UserError, nearest
 from harness.core.job import Craft, Evaluate, Job, Train
-from harness.core.sources import called, changed_code, code_of, craft_code, training_code, unlike, unreadable
 from harness.core.spec import Spec, differences, short
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from harness.artifacts import Folder
-    from harness.store.store import Covered, Member, Store, Version
+    from harness.core.declaration import Member
+    from harness.core.rectangle import Covered, Version
     from harness.suite.suite import Suite
 
 
 #: in place of the hash of weights that stand on weights that have changed since: they are trained again
 OUTDATED = "outdated"
+
+
+class Record(Protocol):
+    """What a plan asks a database."""
+
+    def covered(self, cells: Iterable[str]) -> Mapping[str, Sequence[Covered]]:
+        """Return what is measured of each cell, as rectangles of places and repeats."""
+        ...
+
+    def earlier_members(self, suite: str) -> Mapping[Labels, str]:
+        """Return the cells that a suite's names stood for when it was last run."""
+        ...
+
+    def spec_of(self, digest: str) -> dict[str, Any]:
+        """Return what a cell's digest is made of."""
+        ...
+
+    def failures(self) -> Mapping[str, str]:
+        """Return why jobs failed that have not succeeded since, by digest."""
+        ...
 
 
 class Verdict(StrEnum):
@@ -105,7 +126,7 @@ def selection(text: str | None) -> Callable[[Labels], bool]:
 
 def make_plan(
     suite: Suite,
-    store: Store | None,
+    store: Record | None,
     folder: Folder,
     *,
     only: str | None = None,
@@ -138,13 +159,13 @@ def make_plan(
 class _State:
     """What is there already: coverage in the store, files in the artifact folder; and the code that is at hand."""
 
-    def __init__(self, store: Store | None, folder: Folder, suite: Suite, keep: bool) -> None:
+    def __init__(self, store: Record | None, folder: Folder, suite: Suite, keep: bool) -> None:
         self.store, self.folder, self.keep = store, folder, keep
         self.unreadable: set[str] = set()
         digests = [cell.digest for cell in suite.cells]
         self.covered = store.covered(digests) if store else {}
         self.earlier = store.earlier_members(suite.name) if store else {}
-        self.failures = store.board.failures() if store else {}
+        self.failures = store.failures() if store else {}
         self._hashes: dict[str, str | None] = {}
 
     def weights(self, recipe: str) -> str | None:
@@ -208,7 +229,7 @@ class _State:
         if before is not None and before != cell.digest and self.store is not None:
             changed = ", ".join(differences(self.store.spec_of(before), cell.as_dict()))
             return Planned(member, Verdict.STALE, f"changed since cell {short(before)}: {changed}", left)
-        failed = [self.failures[job.digest].reason for job in left if job.digest in self.failures]
+        failed = [self.failures[job.digest] for job in left if job.digest in self.failures]
         return Planned(member, Verdict.RUN, f"failed before: {failed[0]}" if failed else "not measured yet", left)
 
     def _going_on(self, cell: Cell) -> _Found:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from harness.core.errors import Problem
-    from harness.suite.source import Document, Path
+    from harness.suite.document import Document, Path
 
 #: what a check is, for whoever may not have meant one
 _CHECK = "a cell of such a budget is a check and counts for no worst case"

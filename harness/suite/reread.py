@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from harness.core.errors import UserError
 from harness.core.minimum import MINIMA, USUAL, Minimum
-from harness.suite.families import members
+from harness.suite.document import parse
+from harness.suite.expand import members
 from harness.suite.schema import AXES
-from harness.suite.source import parse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

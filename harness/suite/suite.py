@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.core.cell import Cell, Shard
-from harness.store.store import Declaration, Member
+from harness.core.declaration import Declaration, Member
 
 if TYPE_CHECKING:
     from harness.core.errors import Problem

@@ -34,13 +34,13 @@ from typing import TYPE_CHECKING, Literal
 
 from torch.nn import functional as F
 
-from harness.training.beside import held
+from harness.training.context import held
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from harness.draws import Draws
-    from harness.training.beside import Batch, Beside
+    from harness.training.context import Batch, Beside
     from harness.training.recipe import BridgeObjective
 
 

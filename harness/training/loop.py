@@ -14,9 +14,9 @@ from harness.core.errors import UserError
 from harness.draws import Draws
 from harness.nets import build_net
 from harness.nets.joint import Joint
-from harness.training.beside import Batch, Beside
-from harness.training.imported import import_into
+from harness.training.context import Batch, Beside
 from harness.training.objectives import LOSSES
+from harness.training.pretrained import import_into
 from harness.training.recipe import PublishedObjective
 
 if TYPE_CHECKING:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.nets.maskdit import SPAN
-from harness.training.passes import maskdit
+from harness.training.forward import maskdit
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from harness.draws import Draws
-    from harness.training.beside import Batch, Beside
+    from harness.training.context import Batch, Beside
     from harness.training.recipe import MaskedDiffusionObjective
 
 

@@ -10,14 +10,14 @@ from torch.nn import functional as F
 
 from harness.training import robust
 from harness.training.bridge import bridge
+from harness.training.forward import denoised, mae, still_order
 from harness.training.masked_diffusion import masked_diffusion
-from harness.training.passes import denoised, mae, still_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from harness.draws import Draws
-    from harness.training.beside import Batch, Beside
+    from harness.training.context import Batch, Beside
     from harness.training.recipe import (
         ClassifyObjective,
         ClassifyPurifiedObjective,

@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from harness.core.spec import Spec
 from harness.core.threat import Knowledge, Norm, ThreatModel
-from harness.nets.foreign import refuse_file
 from harness.nets.published_maes import contradiction
 from harness.nets.sizes import MAESize, NetSize
+from harness.nets.unsupported import refuse_file
 from harness.options import Eps, Number, Options, Pixels, Recipe, Seed
 
 if TYPE_CHECKING:

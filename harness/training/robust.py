@@ -15,15 +15,15 @@ from harness.bounds import clip
 from harness.nets.joint import Joint
 from harness.nets.maskdit import MaskDiT
 from harness.nets.transforms import completed
-from harness.training.beside import held, kl
-from harness.training.passes import halves, mae, one_pass, own_loss
+from harness.training.context import held, kl
+from harness.training.forward import halves, mae, one_pass, own_loss
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from harness.draws import Draws
     from harness.nets.mae import Reconstruction
-    from harness.training.beside import Batch, Beside
+    from harness.training.context import Batch, Beside
     from harness.training.recipe import (
         AdversarialObjective,
         AToPObjective,

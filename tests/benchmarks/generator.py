@@ -14,11 +14,12 @@ import time
 from typing import TYPE_CHECKING
 
 from harness.core.cell import Cell, Labels, Shard
+from harness.core.declaration import Declaration, Member
 from harness.core.job import Evaluate
 from harness.core.result import MEASURES, Artifact, Cost, Done, Outcome
 from harness.core.spec import Spec, digest_of
 from harness.core.threat import Knowledge, Norm, ThreatModel
-from harness.store.store import Declaration, Member, Store
+from harness.store.write.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -125,7 +126,7 @@ def fill(store: Store, number: int, examples: int) -> dict[str, float]:
         for shard in Shard.slices(examples, SHARD):
             job, found = Evaluate(member.cell, shard, 0, 1), done(member.cell, shard, draw)
             started = time.perf_counter()
-            attempt = store.board.claim(job)
+            attempt = store.queue.claim(job)
             claimed = time.perf_counter()
             assert attempt is not None
             assert store.finish(attempt, job, found)

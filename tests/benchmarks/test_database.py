@@ -23,10 +23,10 @@ GENERATOR = Path(__file__).parent / "generator.py"
 #: seconds that a person waits without wondering, by what was asked
 LIMITS = {"status": 1.0, "leaderboard": 2.0}
 
-OPEN = ("from harness.store.store import Store", "Store.open(db)")
-STATUS = ("from harness.store.standing import standing", "standing(db)")
-CELLS_FRAME = ("import harness.store.frames", "harness.results(db).cells")
-LEADERBOARD = ("from reports.leaderboard import read_leaderboard", "read_leaderboard(db)")
+OPEN = ("from harness.store.write.store import Store", "Store.open(db)")
+STATUS = ("from harness.store.read.status import status", "status(db)")
+CELLS_FRAME = ("import harness.store.read.frames", "harness.results(db).cells")
+LEADERBOARD = ("from reports.model.leaderboard import read_leaderboard", "read_leaderboard(db)")
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_the_standing_is_quick(database, figure):
 
 
 def test_the_command_status_is_quick(database, figure):
-    words = [sys.executable, "-m", "harness.cli", "status", "--db", str(database)]
+    words = [sys.executable, "-m", "harness", "status", "--db", str(database)]
     found = []
     for _ in range(3):
         start = time.perf_counter()

@@ -18,7 +18,7 @@ from harness.core.threat import Smoothing
 from harness.draws import Draws
 from harness.nets import sizes
 from harness.nets import cnn, mae, unet
-from harness.execution import memory
+from harness.execution.worker import memory
 
 torch.set_num_threads(1)
 torch.manual_seed(0)

@@ -10,10 +10,10 @@ from harness.artifacts import Folder
 from harness.core.job import Train
 from harness.core.result import Done
 from harness.core.spec import Spec
-from harness.execution.devices import ONE_THREAD, Seat
+from harness.execution.driver.scheduler import run
+from harness.execution.executors.devices import ONE_THREAD, Seat
 from harness.execution.executors.local import LocalExecutor
-from harness.execution.scheduler import run
-from harness.store.store import Store
+from harness.store.write.store import Store
 
 pytestmark = pytest.mark.benchmark
 

@@ -16,9 +16,9 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from harness.store.tallies import decide
-from reports.statistics import ALPHA, worst_case_p_values
-from reports.worst_case import ENOUGH, WorstCase, worst_case
+from harness.store.read.summaries import decide
+from reports.stats.paired import ALPHA, worst_case_p_values
+from reports.stats.worst_case import ENOUGH, WorstCase, worst_case
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(0)]
 

@@ -20,14 +20,16 @@ from sqlalchemy.exc import IntegrityError, StatementError
 
 import harness
 from harness.core.cell import Cell, Labels, Shard
+from harness.core.declaration import Declaration, Member
 from harness.core.errors import UserError
 from harness.core.job import Evaluate, Train
+from harness.core.rectangle import Covered
 from harness.core.result import Artifact, Cost, Done, Outcome
 from harness.core.spec import Spec
 from harness.core.threat import Knowledge, Norm, ThreatModel
 from harness.store.database import Clock, connect
-from harness.store.store import Covered, Declaration, Member, Store
 from harness.store.tables import AttemptRow, CellRow, JobRow, MemberRow, OutcomeRow, ResultRow, SuiteRow, Table
+from harness.store.write.store import Store
 
 WEIGHTS = Artifact("r" * 64, "weights", "a" * 64, 2**40)
 #: seconds that a claim holds here: longer than any test takes, whatever runs beside it
@@ -93,7 +95,7 @@ def driver():
 
     def open_(url, name="here"):
         store = Store.open(url, create=True)
-        store.board.driver, store.board.lease = f"{name}:1:1", LEASE
+        store.queue.driver, store.queue.lease = f"{name}:1:1", LEASE
         opened.append(store)
         return store
 
@@ -117,7 +119,7 @@ def together(*tasks):
 def fall_silent(store):
     """Let the leases of a driver run out, as they do by themselves once nobody renews them."""
     with store.engine.begin() as connection:
-        connection.execute(update(JobRow).where(JobRow.driver == store.board.driver).values(lease=Clock() - 0.01))
+        connection.execute(update(JobRow).where(JobRow.driver == store.queue.driver).values(lease=Clock() - 0.01))
 
 
 def held(store, act):
@@ -156,7 +158,7 @@ def test_several_threads_that_make_one_database_find_it_made(url):
 
 @pytest.mark.slow
 def test_several_processes_that_make_one_database_find_it_made(url):
-    code = "import sys; from harness.store.store import Store; Store.open(sys.argv[1], create=True).n_results()"
+    code = "import sys; from harness.store.write.store import Store; Store.open(sys.argv[1], create=True).n_results()"
     command = [sys.executable, "-P", "-W", "error", "-c", code, url]
     for started in [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(4)]:
         _, said = started.communicate()
@@ -199,7 +201,7 @@ def test_what_is_measured_is_covered_once(url, driver):
     store = driver(url)
     store.declare(SUITE)
     job = evaluation(0, 8, 0, 3)
-    attempt = store.board.claim(job, 8)
+    attempt = store.queue.claim(job, 8)
     assert store.finish(attempt, job, measured(job))
     (covered,) = store.covered([CELL.digest])[CELL.digest]
     assert covered == Covered(0, 8, 0, 3, covered.version)
@@ -208,24 +210,24 @@ def test_what_is_measured_is_covered_once(url, driver):
     assert store.artifact_hashes("weights") == {WEIGHTS.digest: {WEIGHTS.sha256}}
     assert store.spec_of(CELL.digest) == CELL.as_dict()
     assert store.earlier_members("toy") == {CELL.labels: CELL.digest}
-    assert store.board.claim(job) is None
+    assert store.queue.claim(job) is None
 
 
 def test_an_end_is_written_once(url, driver):
     store = driver(url)
     job = Train(Spec.of("recipe", "cnn", 1, {}, label="toy"))
-    attempt = store.board.claim(job)
-    assert store.board.end(attempt, "failed", "a bad day")
+    attempt = store.queue.claim(job)
+    assert store.queue.end(attempt, "failed", "a bad day")
     assert not store.finish(attempt, job, Done())
-    assert not store.board.end(attempt, "interrupted", "too late")
-    assert store.board.troubles() == ["failed: train toy (a bad day)"]
+    assert not store.queue.end(attempt, "interrupted", "too late")
+    assert store.queue.troubles() == ["failed: train toy (a bad day)"]
 
 
 def test_a_number_that_is_none_is_refused_and_nothing_of_its_shard_recorded(url, driver):
     store = driver(url)
     store.declare(SUITE)
     job = evaluation(0, 2)
-    attempt = store.board.claim(job)
+    attempt = store.queue.claim(job)
     done = measured(job)
     with pytest.raises((StatementError, ValueError), match=r"expected a finite number|for type json"):
         store.finish(
@@ -239,7 +241,7 @@ def test_of_overlapping_measurements_each_place_and_repeat_is_kept_once(url, dri
     store = driver(url)
     store.declare(SUITE)
     for job in [evaluation(0, 8), evaluation(4, 12, 0, 2), evaluation(0, 12, 0, 3)]:
-        assert store.finish(store.board.claim(job), job, measured(job))
+        assert store.finish(store.queue.claim(job), job, measured(job))
     examples = harness.results(url).examples
     assert sorted(zip(examples["place"], examples["repeat"], strict=True)) == [
         (place, repeat) for place in range(12) for repeat in range(3)
@@ -251,7 +253,7 @@ def test_two_drivers_that_record_overlapping_measurements_at_once_keep_each_outc
     for number, store in enumerate(drivers):
         store.declare(SUITE)
         jobs = [evaluation(start, start + 6 + number, 0, 3) for start in range(0, 12, 3)]
-        store.work = [(store.board.claim(job), job, measured(job)) for job in jobs]
+        store.work = [(store.queue.claim(job), job, measured(job)) for job in jobs]
     assert all(all(one) for one in together(*[lambda it=it: [it.finish(*what) for what in it.work] for it in drivers]))
     found = rows(drivers[0], OutcomeRow.place * 10 + OutcomeRow.repeat)
     assert sorted(found) == [place * 10 + repeat for place in range(18) for repeat in range(3)]
@@ -271,9 +273,9 @@ def test_both_databases_give_the_same_frames(tmp_path, postgresql, driver):
         other = cell("blur", attacked=False)
         store.declare(replace(SUITE, members=(*SUITE.members, Member(other.labels, other, False))))
         for job in [evaluation(4, 8, 0, 3), evaluation(0, 4, 0, 3), evaluation(8, 12, 0, 2)]:
-            store.finish(store.board.claim(job), job, measured(job))
+            store.finish(store.queue.claim(job), job, measured(job))
         clean = evaluation(0, 12, what=other)
-        store.finish(store.board.claim(clean), clean, measured(clean))
+        store.finish(store.queue.claim(clean), clean, measured(clean))
     for here, there in zip(*(harness.results(url) for url in urls), strict=True):
         assert len(here) > 0
         pd.testing.assert_frame_equal(
@@ -291,15 +293,15 @@ def test_several_drivers_declare_one_suite_at_once(url, driver):
     together(*[lambda it=it: it.declare(SUITE) for it in drivers])
     assert len(rows(drivers[0], SuiteRow.id)) == 1
     assert len(rows(drivers[0], MemberRow.id)) == len(SUITE.members)
-    assert {it.board.suite for it in drivers} == set(rows(drivers[0], SuiteRow.id))
+    assert {it.queue.suite for it in drivers} == set(rows(drivers[0], SuiteRow.id))
 
 
 def test_of_two_drivers_that_claim_the_same_jobs_one_gets_each(url, driver):
     jobs = [evaluation(place, place + 1) for place in range(200)]
     drivers = [driver(url, name) for name in ("here", "there")]
     drivers[0].declare(SUITE)
-    drivers[0].board.post(jobs, {})
-    claims = together(*[lambda it=it: [it.board.claim(job) for job in jobs] for it in drivers])
+    drivers[0].queue.post(jobs, {})
+    claims = together(*[lambda it=it: [it.queue.claim(job) for job in jobs] for it in drivers])
     assert all((here is None) != (there is None) for here, there in zip(*claims, strict=True))
     attempts = [attempt for claim in claims for attempt in claim if attempt is not None]
     assert sorted(attempts) == sorted(rows(drivers[0], AttemptRow.id))
@@ -310,12 +312,12 @@ def test_a_silent_drivers_job_is_claimed_again_and_its_late_result_refused(url, 
     silent, other = driver(url, "silent"), driver(url, "other")
     silent.declare(SUITE)
     job = evaluation(0, 8)
-    late = silent.board.claim(job)
-    assert other.board.claim(job) is None
+    late = silent.queue.claim(job)
+    assert other.queue.claim(job) is None
     fall_silent(silent)
-    taken = other.board.claim(job)
+    taken = other.queue.claim(job)
     assert not silent.finish(late, job, measured(job, shift=1.0))
-    assert not silent.board.end(late, "failed", "too late")
+    assert not silent.queue.end(late, "failed", "too late")
     assert other.finish(taken, job, measured(job))
     assert rows(other, ResultRow.attempt) == [taken]
     assert len(rows(other, OutcomeRow.place)) == 8
@@ -325,12 +327,12 @@ def test_a_silent_drivers_job_is_claimed_again_and_its_late_result_refused(url, 
 def test_a_driver_that_renews_its_lease_keeps_its_job(url, driver):
     busy, other = driver(url, "busy"), driver(url, "other")
     job = Train(Spec.of("recipe", "cnn", 1, {}))
-    attempt = held(busy, lambda: busy.board.claim(job))
+    attempt = held(busy, lambda: busy.queue.claim(job))
     for _ in range(2):
         fall_silent(busy)  # all of the lease goes by
-        held(busy, busy.board.renew)
-        assert other.board.reclaim() == 0
-        assert other.board.claim(job) is None
+        held(busy, busy.queue.renew)
+        assert other.queue.reclaim() == 0
+        assert other.queue.claim(job) is None
     assert busy.finish(attempt, job, Done())
 
 
@@ -338,24 +340,24 @@ def test_a_driver_that_renews_its_lease_keeps_its_job(url, driver):
 def test_what_others_left_running_is_queued_again_once_they_are_known_to_be_gone(url, driver, alone):
     gone, other = driver(url, "gone"), driver(url, "other")
     job, mine = (Train(Spec.of("recipe", name, 1, {})) for name in ("cnn", "mae"))
-    left, kept = gone.board.claim(job), other.board.claim(mine)
-    assert other.board.reclaim() == 0
+    left, kept = gone.queue.claim(job), other.queue.claim(mine)
+    assert other.queue.reclaim() == 0
     if not alone:
         fall_silent(gone)
-    assert other.board.reclaim(alone=alone) == 1
+    assert other.queue.reclaim(alone=alone) == 1
     assert not gone.finish(left, job, Done())
-    assert other.board.standings([job.digest])[job.digest].status == "queued"
-    assert other.board.claim(job) is not None
+    assert other.queue.standings([job.digest])[job.digest].status == "queued"
+    assert other.queue.claim(job) is not None
     assert other.finish(kept, mine, Done())
 
 
 def test_what_a_run_of_this_very_process_left_running_is_not_taken_for_ones_own(url):
     stores = [Store.open(url, create=True) for _ in range(2)]
     job = Train(Spec.of("recipe", "cnn", 1, {}))
-    stores[0].board.claim(job)
-    assert stores[1].board.reclaim() == 0
-    assert stores[1].board.reclaim(alone=True) == 1
-    assert stores[1].board.claim(job) is not None
+    stores[0].queue.claim(job)
+    assert stores[1].queue.reclaim() == 0
+    assert stores[1].queue.reclaim(alone=True) == 1
+    assert stores[1].queue.claim(job) is not None
     for store in stores:
         store.engine.dispose()
 
@@ -363,12 +365,12 @@ def test_what_a_run_of_this_very_process_left_running_is_not_taken_for_ones_own(
 def test_posting_leaves_alone_what_another_driver_has_or_has_ended_since(url, driver):
     here, there = driver(url, "here"), driver(url, "there")
     running, ended, failed = (Train(Spec.of("recipe", name, 1, {})) for name in ("a", "b", "c"))
-    here.board.end(here.board.claim(failed), "failed", "a bad day")
-    seen = here.board.seen()
-    there.board.claim(running)
-    there.finish(there.board.claim(ended), ended, Done())
-    here.board.post([running, ended, failed], seen)
-    standings = here.board.standings([job.digest for job in (running, ended, failed)])
+    here.queue.end(here.queue.claim(failed), "failed", "a bad day")
+    seen = here.queue.seen()
+    there.queue.claim(running)
+    there.finish(there.queue.claim(ended), ended, Done())
+    here.queue.post([running, ended, failed], seen)
+    standings = here.queue.standings([job.digest for job in (running, ended, failed)])
     assert [one.status for one in standings.values()].count("queued") == 1
     assert standings[failed.digest].status == "queued"
     assert standings[running.digest].status == "running"
@@ -377,11 +379,11 @@ def test_posting_leaves_alone_what_another_driver_has_or_has_ended_since(url, dr
 def test_a_job_whose_file_was_found_is_done_unless_somebody_has_it(url, driver):
     here, there = driver(url, "here"), driver(url, "there")
     queued, failed, running, unknown = (Train(Spec.of("recipe", name, 1, {})) for name in ("a", "b", "c", "d"))
-    here.board.post([queued], {})
-    here.board.end(here.board.claim(failed), "failed", "a bad day")
-    there.board.claim(running)
-    here.board.find([queued, failed, running, unknown])
-    standings = here.board.standings([job.digest for job in (queued, failed, running, unknown)])
+    here.queue.post([queued], {})
+    here.queue.end(here.queue.claim(failed), "failed", "a bad day")
+    there.queue.claim(running)
+    here.queue.find([queued, failed, running, unknown])
+    standings = here.queue.standings([job.digest for job in (queued, failed, running, unknown)])
     assert {digest: one.status for digest, one in standings.items()} == {
         queued.digest: "done",
         failed.digest: "done",
@@ -436,9 +438,9 @@ def test_a_database_that_the_server_does_not_have_is_one_sentence(postgresql):
 def test_leases_hold_whatever_the_clocks_of_the_drivers_say(url, driver, monkeypatch):
     ahead = driver(url, "ahead")
     job = Train(Spec.of("recipe", "cnn", 1, {}))
-    ahead.board.claim(job)
+    ahead.queue.claim(job)
     monkeypatch.setattr(time, "time", lambda: 1e12)
-    assert driver(url, "other").board.claim(job) is None
+    assert driver(url, "other").queue.claim(job) is None
     with ahead.engine.begin() as connection:
         connection.execute(update(JobRow).values(lease=Clock() - 0.01))
-    assert driver(url, "third").board.claim(job) is not None
+    assert driver(url, "third").queue.claim(job) is not None

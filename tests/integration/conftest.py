@@ -15,15 +15,15 @@ import pytest
 from filelock import FileLock
 from rich.console import Console
 
-from harness import cli
 from harness.artifacts import Folder
+from harness.cli import commands as cli
 from harness.core import registry
 from harness.core.job import Terms, Train
-from harness.execution import work
+from harness.execution.driver.progress import watcher
+from harness.execution.driver.scheduler import Limits, run
 from harness.execution.executors.inline import InlineExecutor
-from harness.execution.progress import watcher
-from harness.execution.scheduler import Limits, run
-from harness.store.store import Store
+from harness.execution.worker import jobs as work
+from harness.store.write.store import Store
 from harness.suite.load import load_suite, read_suite
 from harness.suite.plan import make_plan
 from harness.testing.flawed import FAILING, FLAWED
@@ -54,7 +54,7 @@ class Bench:
         return {**os.environ, "PUREBENCH_HOME": str(self.home)}
 
     def command(self, *words: str) -> list[str]:
-        return [sys.executable, "-P", "-m", "harness.cli", *words]
+        return [sys.executable, "-P", "-m", "harness", *words]
 
     def purebench(self, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
         """Run a command, which leaves with a code."""

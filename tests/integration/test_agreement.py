@@ -17,7 +17,7 @@ from harness import bounds
 from harness.core.threat import Knowledge, Norm, ThreatModel
 from harness.data.cifar10 import CIFAR10
 from harness.draws import Draws
-from harness.execution.victim import DefendedVictim
+from harness.execution.worker.victim import DefendedVictim
 from harness.nets.files import FromFile
 
 if TYPE_CHECKING:

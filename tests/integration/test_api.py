@@ -16,8 +16,8 @@ import torch
 from torch import nn
 
 import harness
-from harness.store.store import Store
 from harness.store.tables import AttemptRow
+from harness.store.write.store import Store
 from harness.topics import topics
 
 if TYPE_CHECKING:

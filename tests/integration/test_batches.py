@@ -17,7 +17,7 @@ from harness.artifacts import Folder
 from harness.core.cell import Shard
 from harness.core.job import Evaluate, Terms
 from harness.core.result import MEASURES
-from harness.execution import work
+from harness.execution.worker import jobs as work
 from harness.suite.load import read_suite
 
 if TYPE_CHECKING:

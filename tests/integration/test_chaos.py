@@ -21,8 +21,8 @@ import pytest
 from sqlalchemy import func, select
 
 import harness
-from harness.store.store import Store
 from harness.store.tables import AttemptRow, JobRow, OutcomeRow
+from harness.store.write.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -12,7 +12,7 @@ import harness
 from harness.data.cifar10 import CIFAR10
 from harness.nets.files import FromFile
 from harness.suite.components import Resolver
-from harness.suite.source import Document
+from harness.suite.document import Document
 from harness.training.loop import train
 from harness.training.recipe import TrainingPlan
 

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import binom
 
 import harness
-from reports.leaderboard import read_leaderboard
+from reports.model.leaderboard import read_leaderboard
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -24,18 +24,18 @@ import torch
 from sqlalchemy import Engine, event, select
 
 import harness
-from harness import cli
 from harness.artifacts import Folder
+from harness.cli import commands as cli
 from harness.core import registry
 from harness.core.job import Evaluate, Terms, Train
 from harness.core.result import Artifact, Cost, Done, Failed, Outcome
-from harness.execution import work
-from harness.execution.devices import seats
+from harness.execution.driver.launch import Workers
+from harness.execution.executors.devices import seats
 from harness.execution.executors.inline import InlineExecutor
 from harness.execution.executors.local import LocalExecutor
-from harness.execution.launch import Workers
-from harness.store.store import Store
+from harness.execution.worker import jobs as work
 from harness.store.tables import AttemptRow, JobRow, SuiteRow
+from harness.store.write.store import Store
 from harness.suite.load import load_suite
 
 if TYPE_CHECKING:
@@ -482,8 +482,8 @@ def test_a_second_run_on_one_sqlite_file_is_refused(purebench: Callable[..., Sai
 SLOWLY = """
     import sys
     from harness.core.result import Cost, Done
-    from harness.execution import launch
-    from harness.execution.devices import seats
+    from harness.execution.driver import launch
+    from harness.execution.executors.devices import seats
     from harness.execution.executors.local import LocalExecutor
 
     def slowly(job, folder, terms, progress):
@@ -512,7 +512,7 @@ SLOWLY = """
     launch.Workers.open = lambda self, folder, jobs: LocalExecutor(folder, seats("cpu", 2), slowly)
     from harness.artifacts import Folder
     Folder.has_made = lambda self, job: True
-    from harness.cli import main
+    from harness.cli.commands import main
     main()
 """
 

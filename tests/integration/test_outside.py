@@ -14,9 +14,9 @@ from sqlalchemy import select
 import harness
 from harness.artifacts import Folder
 from harness.core.errors import UserError
-from harness.store.adversarial import export_adversarial
-from harness.store.store import Store
 from harness.store.tables import ResultRow
+from harness.store.tend.adversarial import export_adversarial
+from harness.store.write.store import Store
 from harness.suite.load import load_suite
 
 if TYPE_CHECKING:

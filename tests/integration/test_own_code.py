@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import harness
-from harness.store.store import Store
 from harness.store.tables import CodeRow
+from harness.store.write.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,10 +17,10 @@ from rich.console import Console
 
 import harness
 from harness.artifacts import Folder
+from harness.execution.driver.progress import watcher
+from harness.execution.driver.scheduler import run
 from harness.execution.executors.inline import InlineExecutor
-from harness.execution.progress import watcher
-from harness.execution.scheduler import run
-from harness.store.store import Store
+from harness.store.write.store import Store
 from harness.suite.load import load_suite
 from harness.suite.plan import make_plan
 

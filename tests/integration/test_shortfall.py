@@ -10,7 +10,7 @@ import yaml
 
 from harness.suite.load import read_suite
 from harness.suite.outlook import outlook
-from reports.leaderboard import read_leaderboard
+from reports.model.leaderboard import read_leaderboard
 
 if TYPE_CHECKING:
     from collections.abc import Callable

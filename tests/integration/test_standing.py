@@ -10,7 +10,7 @@ import pytest
 
 from harness.artifacts import Folder
 from harness.core.job import Train
-from harness.store.store import Store
+from harness.store.write.store import Store
 from harness.suite.load import load_suite
 from harness.suite.plan import Verdict, make_plan
 

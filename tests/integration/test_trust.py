@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from reports.leaderboard import read_leaderboard
+from reports.model.leaderboard import read_leaderboard
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from reports.evidence import Flag
+    from reports.flags.evidence import Flag
 
 SUITE = """
 name: flawed

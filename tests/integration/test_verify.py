@@ -16,23 +16,23 @@ from rich.console import Console
 from sqlalchemy import select, update
 
 from harness.artifacts import Folder
+from harness.cli.render import verified_lines
+from harness.core.code_hashes import read_groups
 from harness.core.errors import UserError
-from harness.core.sources import read_groups
 from harness.core.spec import digest_of
+from harness.execution.driver.progress import watcher
+from harness.execution.driver.scheduler import Limits, run
 from harness.execution.executors.inline import InlineExecutor
-from harness.execution.likeness import Tolerance
-from harness.execution.progress import watcher
-from harness.execution.scheduler import Limits, run
-from harness.execution.verify import State, Verified, verify
-from harness.screen import verified_lines
-from harness.store.aggregates import aggregate
-from harness.store.check import check
-from harness.store.merge import merge
-from harness.store.origins import origins
-from harness.store.provenance import provenance
-from harness.store.recorded import sample
-from harness.store.store import Store
+from harness.execution.recheck.result_comparison import Tolerance
+from harness.execution.recheck.verify import State, Verified, verify
+from harness.store.read.origins import origins
+from harness.store.read.provenance import provenance
+from harness.store.read.results import sample
 from harness.store.tables import OutcomeRow, ResultRow
+from harness.store.tend.check import check
+from harness.store.tend.merge import merge
+from harness.store.write.aggregates import aggregate
+from harness.store.write.store import Store
 from harness.suite.load import load_suite
 from harness.suite.plan import make_plan
 

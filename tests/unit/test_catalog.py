@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import screen
+from harness.cli import render
 from harness.suite import catalog
 
 PAGE = Path(__file__).parents[2] / "harness" / "help" / "defenses.md"
@@ -20,7 +20,7 @@ def shipped(kind):
 def test_its_page_has_the_table_of_defenses_as_it_is_printed():
     start, end = "<!-- defenses: purebench ls defenses --markdown -->\n", "<!-- /defenses -->"
     written = PAGE.read_text().partition(start)[2].partition(end)[0]
-    assert written == screen.components_markdown("defense", shipped("defense")), (
+    assert written == render.components_markdown("defense", shipped("defense")), (
         "put the output of `purebench ls defenses --markdown` between the two marks in harness/help/defenses.md"
     )
 
@@ -46,5 +46,5 @@ def test_a_default_in_grey_levels_is_shown_as_one():
 
 def test_a_line_of_the_table_keeps_its_cells_when_a_text_has_a_bar():
     info = catalog.ComponentInfo("defense", "odd", "This | that.", "purebench 0", source="here")
-    row = screen.components_markdown("defense", [info]).splitlines()[2]
+    row = render.components_markdown("defense", [info]).splitlines()[2]
     assert row == "| `odd` | This \\| that. | - | - | here |"

@@ -9,7 +9,7 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from harness.cli import app
+from harness.cli.commands import app
 
 MINE = """
 name: mine
@@ -23,7 +23,7 @@ evaluation: {n_examples: 8}
 
 
 def purebench(*words, before="", home=None):
-    code = f"import sys; sys.argv = ['purebench', *{list(words)!r}]\nfrom harness.cli import main\n{before}\n"
+    code = f"import sys; sys.argv = ['purebench', *{list(words)!r}]\nfrom harness.cli.commands import main\n{before}\n"
     code += "try:\n    main()\nfinally:\n    sys.stderr.write('TORCH' * ('torch' in sys.modules))\n"
     return subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False)
 
@@ -49,7 +49,7 @@ def test_these_start_without_torch(words):
 
 
 def test_status_and_report_start_without_torch(tmp_path, mine):
-    from harness.store.store import Store
+    from harness.store.write.store import Store
     from harness.suite.load import load_suite
 
     db = str(tmp_path / "runs.db")
@@ -62,7 +62,7 @@ def test_status_and_report_start_without_torch(tmp_path, mine):
 
 
 def test_a_comparison_starts_without_torch_and_is_written_in_three_ways(tmp_path, mine):
-    from harness.store.store import Store
+    from harness.store.write.store import Store
     from harness.suite.load import load_suite
 
     db = str(tmp_path / "runs.db")

@@ -6,15 +6,16 @@ import pytest
 from sqlalchemy import select
 
 from harness.artifacts import Folder
+from harness.cli.render import plan_jobs
 from harness.core.cell import Cell, Labels
+from harness.core.code_hashes import UNREADABLE, code_of, craft_code, read_groups, training_code
+from harness.core.declaration import Member
 from harness.core.result import Artifact, Cost, Done, Outcome
-from harness.core.sources import UNREADABLE, code_of, craft_code, read_groups, training_code
 from harness.core.spec import Spec
 from harness.core.threat import Knowledge, Norm, ThreatModel
-from harness.screen import plan_jobs
-from harness.store.latest import read_results
-from harness.store.store import Member, Store
+from harness.store.read.latest import read_results
 from harness.store.tables import ResultRow
+from harness.store.write.store import Store
 from harness.suite.plan import Verdict, make_plan
 from harness.suite.schema import Evaluation, Execution, Metrics
 from harness.suite.suite import Suite
@@ -57,11 +58,11 @@ def measure(store, made, *jobs, **code):
     """Do evaluations, by the code that is at hand but for these roles; ``unknown``: by nobody knows which."""
     store.declare(made.declaration())
     weights = Artifact(RECIPE.digest, "weights", "a" * 64, 1)
-    store.board.post(jobs, store.board.seen())
+    store.queue.post(jobs, store.queue.seen())
     for job in jobs:
         seen = tuple(Outcome(place, place, 0, 1, 1, True) for place in range(job.shard.start, job.shard.stop))
         by = {} if code == {"unknown": True} else {**code_of(job.cell), **code}
-        assert store.finish(store.board.claim(job), job, Done((weights,), seen, Cost(images=1), code=by))
+        assert store.finish(store.queue.claim(job), job, Done((weights,), seen, Cost(images=1), code=by))
 
 
 def left(plan):
@@ -159,7 +160,7 @@ def test_hashes_that_were_shown_to_give_the_same_results_are_one(store, folder, 
     jobs = make_plan(made, store, folder).jobs_of("evaluate")
     measure(store, made, *jobs[:2], attack="tree:0")
     now = code_of(cell())["attack"]
-    monkeypatch.setattr("harness.core.sources.equal_groups", lambda: read_groups(f"tree:0 {now}"))
+    monkeypatch.setattr("harness.core.code_hashes.equal_groups", lambda: read_groups(f"tree:0 {now}"))
     plan = make_plan(made, store, folder)
     assert left(plan) == [(8, 10)]
     measure(store, made, *plan.jobs_of("evaluate"))
@@ -195,7 +196,7 @@ def test_a_component_whose_source_cannot_be_read_is_named(folder, monkeypatch):
     def unreadable(target, *_, **__):
         return UNREADABLE if "pgd" in target else "tree:1"
 
-    monkeypatch.setattr("harness.core.sources.source_hash", unreadable)
+    monkeypatch.setattr("harness.core.code_hashes.source_hash", unreadable)
     plan = make_plan(suite(cell()), None, folder)
     assert plan.unreadable == ("attack pgd",)
     assert any("the source of attack pgd cannot be read" in line for line in plan_jobs(plan))

@@ -12,8 +12,8 @@ import yaml
 from harness.core import local
 from harness.core.errors import UserError
 from harness.draws import Draws
-from harness.store.published import import_published
-from harness.store.store import Store
+from harness.store.tend.published import import_published
+from harness.store.write.store import Store
 from harness.suite.load import load_suite, read_suite
 from harness.topics import topics
 
@@ -105,7 +105,7 @@ def test_pages_have_titles_and_readme_names_each():
 def test_a_command_that_is_shown_has_the_options_that_it_names(page):
     from typer.main import get_command
 
-    from harness.cli import app
+    from harness.cli.commands import app
 
     root = get_command(app)
     for line in re.findall(r"^    purebench (.*)$", PAGES[page], re.MULTILINE):

@@ -10,8 +10,8 @@ import textwrap
 
 import pytest
 
+from harness.core.code_hashes import UNREADABLE, forget, read_groups, source_hash
 from harness.core.registry import TABLES
-from harness.core.sources import UNREADABLE, forget, read_groups, source_hash
 from harness.core.syntax import Family
 
 #: a component in a package, what it takes from beside it in every way there is, and a neighbour that it does not take

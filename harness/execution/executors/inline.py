@@ -7,8 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from harness.core.job import Terms, code
-from harness.core.result import Done
-from harness.execution.scheduler import Ended
+from harness.execution.executors.executor import Ended, ended
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -32,16 +31,14 @@ class InlineExecutor:
 
     def wait(self) -> tuple[Sequence[Ended], dict[int, float]]:
         """Do the job that was submitted."""
-        from harness.execution.work import attempt
+        from harness.execution.worker.jobs import attempt
 
         if self.given is None:
             return [], {}
         (ticket, job, batch_size), self.given = self.given, None
         with _as_it_was():
             found = attempt(job, self.folder, Terms(batch_size, self.device, code=code(job)), lambda share: None)
-        if isinstance(found, Done):
-            return [Ended(ticket, found)], {}
-        return [Ended(ticket, reason=found.reason, out_of_memory=found.out_of_memory)], {}
+        return [ended(ticket, found)], {}
 
     def at_work(self, ticket: int) -> bool:
         """Whether a job was submitted: it is done before anybody can ask."""

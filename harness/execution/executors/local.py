@@ -23,9 +23,8 @@ from loky.process_executor import BrokenProcessPool
 
 from harness.core.job import Terms, code, plugins
 from harness.core.printable import printable
-from harness.core.result import Done, Failed
+from harness.execution.executors.executor import Ended, ended
 from harness.execution.executors.processes import settle, start
-from harness.execution.scheduler import Ended
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -33,7 +32,8 @@ if TYPE_CHECKING:
 
     from harness.artifacts import Folder
     from harness.core.job import Job
-    from harness.execution.devices import Seat
+    from harness.core.result import Done, Failed
+    from harness.execution.executors.devices import Seat
 
     Progress = Callable[[float], None]
     Work = Callable[[Job, Folder, Terms, Progress], Done | Failed]
@@ -44,8 +44,8 @@ TICK = 0.2
 
 def attempt(job: Job, folder: Folder, terms: Terms, progress: Progress) -> Done | Failed:
     """Do a job; torch is imported here, in the worker, and never in the driver."""
-    from harness.execution import work
     from harness.execution.executors import preload  # noqa: F401 - where it was not imported before the fork
+    from harness.execution.worker import jobs as work
 
     try:
         return work.attempt(job, folder, terms, progress)
@@ -133,9 +133,7 @@ class LocalExecutor:
             return Ended(ticket, reason=printable(f"expected a result that can be sent, got {type(error).__name__}"))
         if found.left:
             worker.replace()
-        if isinstance(found, Done):
-            return Ended(ticket, found)
-        return Ended(ticket, reason=found.reason, out_of_memory=found.out_of_memory)
+        return ended(ticket, found)
 
 
 class _Worker:

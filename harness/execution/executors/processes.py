@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from loky.backend.context import get_context
 
-from harness.execution.devices import ONE_THREAD
+from harness.execution.executors.devices import ONE_THREAD
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

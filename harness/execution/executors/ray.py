@@ -17,9 +17,9 @@ from harness.artifacts import Folder
 from harness.core.errors import UserError
 from harness.core.job import Evaluate, Job, Terms, code, plugins
 from harness.core.result import Done, Failed
-from harness.execution.devices import ONE_THREAD, REPEATABLE
+from harness.execution.executors.devices import ONE_THREAD, REPEATABLE
+from harness.execution.executors.executor import Ended, ended
 from harness.execution.executors.local import attempt
-from harness.execution.scheduler import Ended
 
 try:
     import ray
@@ -141,9 +141,7 @@ class RayExecutor:
         for kind, digest, content in made:
             self.folder.place(kind, digest, content)
         self.left[served] += bool(found.left)
-        if isinstance(found, Done):
-            return Ended(ticket, found)
-        return Ended(ticket, reason=found.reason, out_of_memory=found.out_of_memory)
+        return ended(ticket, found)
 
     def at_work(self, ticket: int) -> bool:
         """Whether a task was sent; whether it has begun is not known."""

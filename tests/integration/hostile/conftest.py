@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.core.cell import Cell, Labels, Shard
+from harness.core.declaration import Declaration, Member
 from harness.core.job import Evaluate
 from harness.core.result import Artifact, Cost, Done, Outcome
 from harness.core.spec import Spec
 from harness.core.threat import Knowledge, Norm, ThreatModel
-from harness.store.store import Declaration, Member, Store
+from harness.store.write.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,8 +64,8 @@ def lay(path: Path, weights: str = "a" * 64, right: int = 3) -> str:
                 code={"attack": "tree:1"},
                 seconds=1.0,
             )
-            store.board.post([job], store.board.seen())
-            assert store.finish(store.board.claim(job), job, done)
+            store.queue.post([job], store.queue.seen())
+            assert store.finish(store.queue.claim(job), job, done)
     store.engine.dispose()
     return str(path)
 

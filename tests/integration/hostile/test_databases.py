@@ -145,7 +145,7 @@ SPOILED = {**FORGED, **UNREADABLE}
 
 def invent(path: Path) -> None:
     """Have all results measured with weights that nobody has seen, and say so wherever it is said."""
-    from harness.store.recording import set_digest
+    from harness.store.write.record import set_digest
 
     connection = sqlite3.connect(path)
     ((old, hashes, code),) = connection.execute("SELECT digest, hashes, code FROM weights").fetchall()

@@ -12,9 +12,9 @@ import pytest
 from sqlalchemy import func, select
 
 from harness.core.errors import UserError
-from harness.store.board import _dead, _me, _place
-from harness.store.store import Store
 from harness.store.tables import AttemptRow, JobRow, ResultRow
+from harness.store.write.queue import _dead, _me, _place
+from harness.store.write.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +48,7 @@ def test_a_process_table_is_believed_only_where_it_is_the_same(monkeypatch: pyte
     me = _me()
     gone = ":".join([_place(), "999999999", "1", "0"])
     assert (_dead(me), _dead(gone)) == (False, True)
-    monkeypatch.setattr("harness.store.board._place", lambda: "host-of-the-same-name-elsewhere")
+    monkeypatch.setattr("harness.store.write.queue._place", lambda: "host-of-the-same-name-elsewhere")
     assert (_dead(me), _dead(gone)) == (False, False)
     assert not _dead("host:999999999:1:0")  # as drivers were named before
 
@@ -56,7 +56,7 @@ def test_a_process_table_is_believed_only_where_it_is_the_same(monkeypatch: pyte
 def test_a_place_is_another_in_a_name_space_of_its_own(
     tiny_bench: type[Bench], apart: list[str], tmp_path: Path
 ) -> None:
-    code = "from harness.store.board import _place; print(_place())"
+    code = "from harness.store.write.queue import _place; print(_place())"
     python = tiny_bench.at(tmp_path).command()[0]
     said = [subprocess.run([*way, python, "-c", code], capture_output=True, text=True).stdout for way in ([], apart)]
     assert said[0].strip() == _place()

@@ -9,8 +9,8 @@ import pytest
 import yaml
 from sqlalchemy import select
 
-from harness.store.store import Store
 from harness.store.tables import JobRow
+from harness.store.write.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable

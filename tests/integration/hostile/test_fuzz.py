@@ -208,7 +208,7 @@ FIGURE = {
 
 
 def figures(draw: random.Random, folder: Path) -> None:
-    from harness.store.published import import_published
+    from harness.store.tend.published import import_published
 
     kind = draw.choice(("yaml", "csv", "json"))
     if kind == "yaml":
@@ -233,10 +233,10 @@ VALUES: tuple[Any, ...] = (
 
 def database(draw: random.Random, folder: Path) -> None:
     """Put a value into a column of some rows, and read the database in every way."""
-    from harness.store.check import check, damage
-    from harness.store.edited import edited
-    from harness.store.standing import standing
-    from reports.leaderboard import read_leaderboard
+    from harness.store.read.edited import edited
+    from harness.store.read.status import status
+    from harness.store.tend.check import check, damage
+    from reports.model.leaderboard import read_leaderboard
 
     path = folder / "runs.db"
     path.write_bytes((folder / "honest.db").read_bytes())
@@ -256,7 +256,7 @@ def database(draw: random.Random, folder: Path) -> None:
 
     for look in (
         lambda: check(str(path), Folder(folder)),
-        lambda: standing(str(path)),
+        lambda: status(str(path)),
         lambda: edited(str(path)),
         lambda: read_leaderboard(str(path)),
     ):
@@ -282,7 +282,7 @@ READERS: dict[str, tuple[Callable[[random.Random, Path], None], int]] = {
 
 @pytest.fixture
 def folder(tmp_path: Path, laid: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> Path:
-    from harness.store.store import Store
+    from harness.store.write.store import Store
 
     laid(tmp_path / "honest.db")
     Store.open(str(tmp_path / "empty.db"), create=True).engine.dispose()

@@ -13,8 +13,8 @@ import pytest
 import yaml
 from sqlalchemy import select
 
-from harness.store.store import Store
 from harness.store.tables import CellRow, ComponentRow, OutcomeRow, ResultRow
+from harness.store.write.store import Store
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,7 +62,7 @@ PURIFIERS = '''
         return type("Meddling", (Honest,), {"purify": purify, "__doc__": "Meddles.", "__module__": __name__})
 
     def judge():
-        from harness.execution import evaluate
+        from harness.execution.worker import judge as evaluate
         evaluate.sum = lambda *_: 0
 
     def nothing(*_, **__):
@@ -131,7 +131,7 @@ TOLD = {
     "process": "changed: processes",
     "softmax": "exchanged: torch.nn.functional.softmax",
     "conv": "exchanged: torch.nn.modules.conv.Conv2d.extra_repr",
-    "judge": "exchanged: harness.execution.evaluate.sum",
+    "judge": "exchanged: harness.execution.worker.judge.sum",
     "chance": "exchanged: random.random",
 }
 

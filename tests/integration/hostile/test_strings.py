@@ -10,11 +10,12 @@ import pytest
 import yaml
 
 from harness.core.cell import Cell, Labels, Shard
+from harness.core.declaration import Declaration, Member
 from harness.core.job import Evaluate
 from harness.core.result import Cost, Done, Outcome
 from harness.core.spec import Spec
 from harness.core.threat import Knowledge, Norm, ThreatModel
-from harness.store.store import Declaration, Member, Store
+from harness.store.write.store import Store
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,7 +59,7 @@ def database(path: Path, text: str) -> str:
     for job in jobs:
         outcomes = tuple(Outcome(place, place, 0, label=3, prediction=3, correct=True) for place in range(2))
         done = Done(outcomes=outcomes, defense_cost=Cost(images=2), environment={"cpu": text})
-        store.finish(store.board.claim(job), job, done)
+        store.finish(store.queue.claim(job), job, done)
     store.engine.dispose()
     return str(path)
 

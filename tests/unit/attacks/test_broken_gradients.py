@@ -14,7 +14,7 @@ from attacks.minimal import DDN, CarliniWagner, DeepFool
 from attacks.pgd import PGD
 from harness.core.contracts import Traits
 from harness.core.threat import Knowledge, Norm, ThreatModel
-from harness.execution.victim import DefendedVictim
+from harness.execution.worker.victim import DefendedVictim
 from harness.testing.flawed import Rooted
 from harness.testing.victims import LinearVictim
 

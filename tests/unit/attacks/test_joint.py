@@ -11,7 +11,7 @@ from harness.bounds import size
 from harness.core.contracts import Setting, Traits
 from harness.core.threat import Knowledge, Norm, ThreatModel
 from harness.draws import Draws
-from harness.execution.victim import DefendedVictim
+from harness.execution.worker.victim import DefendedVictim
 from harness.testing.nets import CARD, tiny_cnn, tiny_mae
 from harness.testing.victims import PIXELS, GuardedLinearVictim, GuardedNoisyLinearVictim
 

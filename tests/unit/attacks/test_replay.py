@@ -16,7 +16,7 @@ from harness.core.errors import UserError
 from harness.core.threat import Knowledge, Norm, ThreatModel
 from harness.data.proposals import Proposals, packed, read_proposals
 from harness.draws import Draws
-from harness.execution.evaluate import admit
+from harness.execution.worker.judge import admit
 from harness.testing.nets import CARD
 
 IDS = np.array([7, 3, 40])

@@ -7,7 +7,7 @@ from defenses.amv_oracle import AMVOracle
 from harness.core.contracts import Setting
 from harness.core.threat import Knowledge, Norm, ThreatModel
 from harness.draws import Draws
-from harness.execution.metrics.attention import Probe, variation
+from harness.metrics.attention import Probe, variation
 from harness.testing.nets import CARD, tiny_mae
 
 DRAWS = Draws(("oracle",), torch.arange(5))

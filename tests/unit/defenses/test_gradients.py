@@ -16,7 +16,7 @@ from harness.core import registry
 from harness.core.contracts import own_classifier
 from harness.core.threat import Knowledge
 from harness.draws import Draws
-from harness.execution.victim import DefendedVictim
+from harness.execution.worker.victim import DefendedVictim
 from harness.suite import catalog
 from harness.testing.nets import tiny_cnn, tiny_dir, tiny_joint, tiny_mae, tiny_unet
 

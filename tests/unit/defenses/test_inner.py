@@ -20,7 +20,7 @@ from defenses.reverse import END, kept, restore
 from defenses.scoreopt import ScoreOpt
 from defenses.soap import SOAP
 from harness.draws import Draws
-from harness.execution.metrics.attention import Probe, variation
+from harness.metrics.attention import Probe, variation
 from harness.testing.nets import tiny_cnn, tiny_mae, tiny_maskdit, tiny_unet
 
 N = 3

@@ -7,12 +7,13 @@ import time
 import pytest
 
 from harness.core.cell import Cell, Labels, Shard
+from harness.core.declaration import Declaration, Member
 from harness.core.job import Craft, Evaluate, Train
 from harness.core.result import Cost, Done, Outcome
 from harness.core.spec import Spec
 from harness.core.threat import Knowledge, Norm, ThreatModel
-from harness.execution.scheduler import Ended
-from harness.store.store import Declaration, Member, Store
+from harness.execution.executors.executor import Ended
+from harness.store.write.store import Store
 
 RECIPE = Spec.of("recipe", "cnn", 1, {"steps": 3}, label="toy-cnn")
 CELL = Cell(

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from harness.core.errors import UserError
-from harness.execution.devices import cores, gpus, seats
+from harness.execution.executors.devices import cores, gpus, seats
 
 TWO = r"""
 if [ "$*" = "--query-gpu=index,uuid --format=csv,noheader" ]; then

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from harness.execution import environment
+from harness.execution.worker import environment
 
 
 def absent(*told, **options):

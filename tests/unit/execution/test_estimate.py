@@ -18,12 +18,12 @@ from harness.core.cell import Shard
 from harness.core.job import Craft, Evaluate, Train
 from harness.core.spec import Spec
 from harness.core.threat import Knowledge, Norm, ThreatModel
-from harness.execution.devices import seats
-from harness.execution.estimate import Timing, _Clock, _sample, estimate, kind
+from harness.execution.driver.scheduler import run
+from harness.execution.executors.devices import seats
 from harness.execution.executors.local import LocalExecutor
-from harness.execution.scheduler import run
-from harness.store.store import Store
+from harness.execution.recheck.estimate import Timing, _Clock, _sample, estimate, kind
 from harness.store.tables import AttemptRow
+from harness.store.write.store import Store
 from harness.suite.load import load_suite
 from harness.suite.plan import make_plan
 
@@ -116,7 +116,7 @@ def folder(tmp_path):
 
 
 def test_each_part_of_a_plan_is_priced_and_nothing_is_written(folder, monkeypatch):
-    monkeypatch.setattr("harness.execution.estimate.PATIENCE", 0.0)
+    monkeypatch.setattr("harness.execution.recheck.estimate.PATIENCE", 0.0)
     found = priced(folder, "defense=none|dmae,attack=clean|pgd,threat_model=-|bpda|oblivious")
     lines = {line.name: line for line in found.lines}
     assert set(lines) == {"training", "none", "dmae", "crafting for all"}
@@ -138,7 +138,7 @@ def test_the_command_shows_it_and_writes_nothing(tmp_path):
     words = ["plan", str(TINY), "--db", str(tmp_path / "runs.db"), "--only", "defense=none,attack=autoattack"]
     words += ["--estimate", "--devices", "cpu", "--workers", "2"]
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "harness.cli", *words],
+        [sys.executable, "-P", "-m", "harness", *words],
         env={**os.environ, "PUREBENCH_HOME": str(tmp_path / "home")},
         capture_output=True,
         text=True,

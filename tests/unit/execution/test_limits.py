@@ -8,13 +8,14 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import select, update
 
+from harness.core.declaration import Declaration, Member
 from harness.core.job import Evaluate
 from harness.core.spec import Spec
-from harness.execution import scheduler
-from harness.execution.scheduler import Limits, run
-from harness.execution.stopping import Stop
-from harness.store.store import Declaration, Member, Store
+from harness.execution.driver import scheduler
+from harness.execution.driver.scheduler import Limits, run
+from harness.execution.driver.signals import Stop
 from harness.store.tables import AttemptRow, JobRow, ResultRow
+from harness.store.write.store import Store
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +29,7 @@ def attempts(store, job):
 
 
 def status(store, job):
-    return store.board.standings([job.digest])[job.digest].status
+    return store.queue.standings([job.digest])[job.digest].status
 
 
 # ---------------------------------------------------------------------- memory
@@ -43,7 +44,7 @@ def test_out_of_memory_halves_the_batch_down_to_one_image_and_then_fails(toy, st
     assert {one.status for one in attempts(store, toy.craft)} == {"failed"}
     assert [reason for _, reason in tally.failed] == ["out of memory"]
     assert [job for job, _ in tally.skipped] == [toy.evaluate]
-    assert store.board.failures()[toy.craft.digest].reason == "out of memory"
+    assert store.queue.failures()[toy.craft.digest].reason == "out of memory"
 
 
 def test_a_batch_that_fits_is_recorded_with_the_attempt_that_it_fitted(toy, store, silent, scripted):
@@ -139,7 +140,7 @@ def test_a_worker_that_dies_while_stopping_leaves_its_job_to_the_next_run(toy, s
         run([toy.train, toy.other], store, executor, silent, Limits(retries=0), stop)
     assert executor.begun.count(toy.train) == 1
     assert attempts(store, toy.train)[0].status == "interrupted"
-    assert store.board.claim(toy.train) is not None
+    assert store.queue.claim(toy.train) is not None
 
 
 @pytest.mark.parametrize("signals", [[signal.SIGINT, signal.SIGINT], [signal.SIGTERM], [signal.SIGINT, signal.SIGTERM]])
@@ -156,7 +157,7 @@ def test_two_interrupts_or_a_termination_end_at_once_and_the_jobs_can_be_claimed
     for job in (toy.train, toy.other):
         assert [(one.status, one.reason) for one in attempts(store, job)] == [("interrupted", "stopped by the user")]
         assert attempts(store, job)[0].ended_at is not None
-        assert store.board.claim(job) is not None
+        assert store.queue.claim(job) is not None
     assert executor.closed
 
 
@@ -174,7 +175,7 @@ def test_the_signals_are_given_back():
 def neighbour(store):
     """Another driver of the same database, on a machine of its own."""
     made = Store(store.engine)
-    made.board.driver = "elsewhere:1:1"
+    made.queue.driver = "elsewhere:1:1"
     return made
 
 
@@ -185,7 +186,7 @@ def silence(store, job):
 
 
 def test_what_another_driver_finishes_is_counted_elsewhere(toy, store, silent, scripted, neighbour):
-    attempt = neighbour.board.claim(toy.train)
+    attempt = neighbour.queue.claim(toy.train)
 
     def meanwhile():
         assert neighbour.finish(attempt, toy.train, toy.fine)
@@ -198,10 +199,10 @@ def test_what_another_driver_finishes_is_counted_elsewhere(toy, store, silent, s
 
 
 def test_what_another_driver_fails_at_is_failed_and_what_needs_it_skipped(toy, store, silent, scripted, neighbour):
-    attempt = neighbour.board.claim(toy.train)
+    attempt = neighbour.queue.claim(toy.train)
 
     def meanwhile():
-        assert neighbour.board.end(attempt, "failed", "a bad day")
+        assert neighbour.queue.end(attempt, "failed", "a bad day")
         return toy.fine
 
     executor = scripted(script={toy.other: [meanwhile]})
@@ -212,10 +213,10 @@ def test_what_another_driver_fails_at_is_failed_and_what_needs_it_skipped(toy, s
 
 
 def test_what_another_driver_gives_back_is_done_here(toy, store, silent, scripted, neighbour):
-    attempt = neighbour.board.claim(toy.train)
+    attempt = neighbour.queue.claim(toy.train)
 
     def meanwhile():
-        assert neighbour.board.end(attempt, "interrupted", "stopped by the user")
+        assert neighbour.queue.end(attempt, "interrupted", "stopped by the user")
         return toy.fine
 
     executor = scripted(script={toy.other: [meanwhile]})
@@ -224,7 +225,7 @@ def test_what_another_driver_gives_back_is_done_here(toy, store, silent, scripte
 
 
 def test_the_job_of_a_driver_that_went_silent_is_done_here(toy, store, silent, scripted, neighbour):
-    attempt = neighbour.board.claim(toy.train)
+    attempt = neighbour.queue.claim(toy.train)
 
     def meanwhile():
         silence(store, toy.train)
@@ -242,7 +243,7 @@ def test_after_a_lost_lease_nothing_is_recorded_and_the_other_driver_waited_for(
 
     def overtaken():
         silence(store, toy.evaluate)
-        taken.append(neighbour.board.claim(toy.evaluate))
+        taken.append(neighbour.queue.claim(toy.evaluate))
         return toy.fine
 
     def meanwhile():
@@ -259,9 +260,9 @@ def test_after_a_lost_lease_nothing_is_recorded_and_the_other_driver_waited_for(
 
 
 def test_the_lease_is_renewed_while_a_job_is_under_way(toy, store, silent, scripted):
-    store.board.lease = 0.4
+    store.queue.lease = 0.4
     executor = scripted(script={toy.train: ["hangs"]})
-    renewed, renew = [], store.board.renew
+    renewed, renew = [], store.queue.renew
 
     def counting():
         renewed.append(1)
@@ -269,6 +270,6 @@ def test_the_lease_is_renewed_while_a_job_is_under_way(toy, store, silent, scrip
         if len(renewed) == 3:
             executor.script[toy.train].clear()  # and now it ends
 
-    store.board.renew = counting
+    store.queue.renew = counting
     assert run([toy.train], store, executor, silent).done == 1
     assert len(renewed) >= 3

@@ -18,9 +18,9 @@ from harness.artifacts import Folder
 from harness.core.job import Train
 from harness.core.result import Done
 from harness.core.spec import Spec
-from harness.execution.devices import ONE_THREAD, Seat
+from harness.execution.driver.scheduler import Limits, run
+from harness.execution.executors.devices import ONE_THREAD, Seat
 from harness.execution.executors.local import LocalExecutor
-from harness.execution.scheduler import Limits, run
 
 ONE = [Seat("cpu", ONE_THREAD)]
 TWO = [Seat(f"cuda:{number}", {**ONE_THREAD, "CUDA_VISIBLE_DEVICES": number}) for number in "57"]
@@ -49,7 +49,7 @@ def told():
             while not (folder.root / "seen").exists() and next(patience, None) is not None:
                 time.sleep(0.05)
         if str(job) in ("memory", "quit"):
-            from harness.execution import work
+            from harness.execution.worker import jobs as work
 
             def do(*anything):
                 raise MemoryError if str(job) == "memory" else SystemExit(4)
@@ -212,7 +212,7 @@ DRIVER = """
     from harness.core.job import Train
     from harness.core.result import Done
     from harness.core.spec import Spec
-    from harness.execution.devices import seats
+    from harness.execution.executors.devices import seats
     from harness.execution.executors.local import LocalExecutor
 
     def work(job, folder, terms, progress):

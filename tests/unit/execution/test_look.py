@@ -17,8 +17,8 @@ from harness.core import registry
 from harness.core.errors import UserError
 from harness.core.job import Craft, Evaluate, Terms, Train
 from harness.data.digits import Digits
-from harness.execution.look import look_at
-from harness.execution.work import attempt
+from harness.execution.worker.jobs import attempt
+from harness.execution.worker.look import look_at
 from harness.nets import classifiers
 from harness.nets.normalise import Normalise
 from harness.options import NoOptions
@@ -240,7 +240,7 @@ def test_the_look_costs_nothing_and_changes_nothing(jobs, tmp_path, monkeypatch,
     for looks in (True, False):
         home = tmp_path / str(looks)
         if not looks:
-            monkeypatch.setattr("harness.execution.work.look_at", lambda *args: {})
+            monkeypatch.setattr("harness.execution.worker.jobs.look_at", lambda *args: {})
         done = [run(job, home, size) for job in jobs()]
         found.append(
             [

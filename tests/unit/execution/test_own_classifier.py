@@ -19,12 +19,12 @@ from harness.core.cell import Shard
 from harness.core.contracts import Traits
 from harness.core.job import Craft, Evaluate, Terms, Train
 from harness.draws import Draws
-from harness.execution.work import Bench, dataset, do, networks
+from harness.execution.worker.jobs import Bench, dataset, do, networks
 from harness.options import Options, Recipe
 from harness.suite.load import read_suite
 from harness.testing import DefenseContract
 from harness.testing.nets import CARD
-from harness.training.beside import Learner
+from harness.training.context import Learner
 
 CNN = """
 name: cnn

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from harness.core.errors import Unreachable, UserError
-from harness.execution import patience
-from harness.execution.patience import Patience
+from harness.execution.driver import patience
+from harness.execution.driver.patience import Patience
 
 
 @dataclass

@@ -19,7 +19,7 @@ DRIVER = """
     from harness.core.job import Train
     from harness.core.result import Done
     from harness.core.spec import Spec
-    from harness.execution.devices import Seat
+    from harness.execution.executors.devices import Seat
     from harness.execution.executors.local import LocalExecutor
 
     print("began", flush=True)
@@ -86,7 +86,7 @@ IMPORTS = """
     for name in ("is_available", "device_count", "init", "_lazy_init", "current_device"):
         setattr(torch.cuda, name, asked)
     import harness.execution.executors.preload
-    from harness.execution import work
+    from harness.execution.worker import jobs as work
 """
 
 

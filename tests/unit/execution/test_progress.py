@@ -10,7 +10,7 @@ from rich.console import Console
 
 from harness.core.job import Train
 from harness.core.spec import Spec
-from harness.execution.progress import Lines, duration
+from harness.execution.driver.progress import Lines, duration
 
 SLOW, QUICK, SILENT = (Train(Spec.of("recipe", "cnn", 1, {}, label=name)) for name in ("slow", "quick", "silent"))
 
@@ -19,7 +19,7 @@ SLOW, QUICK, SILENT = (Train(Spec.of("recipe", "cnn", 1, {}, label=name)) for na
 def clock(monkeypatch):
     """A clock that a test sets."""
     time = SimpleNamespace(now=1000.0)
-    monkeypatch.setattr("harness.execution.progress.time", SimpleNamespace(monotonic=lambda: time.now))
+    monkeypatch.setattr("harness.execution.driver.progress.time", SimpleNamespace(monotonic=lambda: time.now))
     return time
 
 

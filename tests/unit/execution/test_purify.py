@@ -9,8 +9,8 @@ from harness.core.contracts import Traits
 from harness.core.errors import UserError
 from harness.core.threat import Knowledge
 from harness.draws import Draws
-from harness.execution.purify import purify
-from harness.execution.victim import DefendedVictim
+from harness.execution.worker.purify import purify
+from harness.execution.worker.victim import DefendedVictim
 
 X = torch.linspace(0.0, 1.0, 2 * 64).reshape(2, 1, 8, 8)
 DRAWS = Draws(("purify",), torch.arange(2))

@@ -20,8 +20,9 @@ from torch.overrides import TorchFunctionMode
 
 from harness.core.job import Train, plugins
 from harness.core.spec import Spec
-from harness.execution import evaluate, state
-from harness.execution.state import State, Watch, seed
+from harness.execution.worker import judge as evaluate
+from harness.execution.worker import state
+from harness.execution.worker.state import State, Watch, seed
 
 
 class _Mode(TorchFunctionMode):
@@ -65,8 +66,8 @@ EXCHANGES = {
     "torch.nn.functional.dropout": lambda: setattr(F.dropout, "__defaults__", (0.9, True, False)),
     "torch.Tensor.argmax": lambda: setattr(torch.Tensor, "argmax", lambda *_: None),
     "torch.nn.modules.conv.Conv2d.forward": lambda: setattr(torch.nn.Conv2d, "forward", lambda *_: None),
-    "harness.execution.evaluate.Judge.outcomes": lambda: setattr(evaluate.Judge, "outcomes", lambda *_: None),
-    "harness.execution.evaluate.len": lambda: setattr(evaluate, "len", lambda _: 0),
+    "harness.execution.worker.judge.Judge.outcomes": lambda: setattr(evaluate.Judge, "outcomes", lambda *_: None),
+    "harness.execution.worker.judge.len": lambda: setattr(evaluate, "len", lambda _: 0),
     "builtins.sum": lambda: setattr(builtins, "sum", lambda *_: 0),
     "numpy.mean": lambda: setattr(np, "mean", lambda *_: 1.0),
     "random.random": lambda: setattr(random, "random", lambda: 0.5),

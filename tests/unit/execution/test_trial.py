@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from harness.core.contracts import Traits
-from harness.execution.trial import trial
+from harness.execution.worker.trial import trial
 
 X = torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 IDS = torch.arange(5)

@@ -7,7 +7,7 @@ from torch import nn
 from harness.core.contracts import Traits
 from harness.core.threat import Knowledge
 from harness.draws import Draws
-from harness.execution.victim import DefendedVictim, known_draws
+from harness.execution.worker.victim import DefendedVictim, known_draws
 from harness.testing.nets import tiny_cnn
 
 DRAWS = Draws(("victim",), torch.arange(3))

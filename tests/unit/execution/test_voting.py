@@ -7,10 +7,10 @@ import torch
 from harness.core.contracts import Traits
 from harness.core.threat import Knowledge
 from harness.draws import Draws
-from harness.execution.evaluate import Batch, Judge
-from harness.execution.meter import Meter
-from harness.execution.victim import DefendedVictim
-from harness.execution.voting import ballot, copies
+from harness.execution.worker.cost import Meter
+from harness.execution.worker.judge import Batch, Judge
+from harness.execution.worker.victim import DefendedVictim
+from harness.execution.worker.voting import ballot, copies
 
 DRAWS = Draws(("voting",), torch.arange(3))
 

@@ -16,10 +16,10 @@ from defenses.diffpure import DiffPure
 from harness.core.contracts import DataCard, Split
 from harness.core.errors import UserError
 from harness.draws import Draws
-from harness.nets.foreign import refuse_file
 from harness.nets.published_unets import read_unet
 from harness.nets.sizes import DiffusersUNetSize, UNetSize
 from harness.nets.unet import bare, build, schedule
+from harness.nets.unsupported import refuse_file
 from harness.training.loop import train
 from harness.training.recipe import RecipeFile, TrainingPlan
 

@@ -12,9 +12,9 @@ from pydantic import ValidationError
 from safetensors.torch import save_file
 
 from harness.core.cell import Cell
+from harness.core.code_hashes import forget, judge_code
 from harness.core.contracts import DataCard
 from harness.core.errors import UserError
-from harness.core.sources import forget, judge_code
 from harness.core.spec import Spec
 from harness.nets.python import FromPython
 

@@ -11,11 +11,12 @@ import pytest
 
 from harness.core.cell import FROM, Cell, Labels, Shard
 from harness.core.contracts import Traits
+from harness.core.declaration import Declaration, Member
 from harness.core.job import Evaluate
 from harness.core.result import TOTALS, UNREPLACED, Artifact, Cost, Done, Outcome
 from harness.core.spec import Spec
 from harness.core.threat import Knowledge, Norm, ThreatModel
-from harness.store.store import Declaration, Member, Store
+from harness.store.write.store import Store
 
 THREATS = {
     "oblivious-0.2": ThreatModel(Norm.LINF, 0.2, Knowledge.OBLIVIOUS),
@@ -107,7 +108,7 @@ class Bench:
         )
         for cell, correct, cost, attack in self.measured:
             job = Evaluate(cell, Shard(0, 0, len(correct)), 0, len(correct[0]))
-            store.finish(store.board.claim(job), job, done(cell, correct, cost, attack))
+            store.finish(store.queue.claim(job), job, done(cell, correct, cost, attack))
         self.measured.clear()
         return str(self.path)
 
@@ -156,7 +157,7 @@ def bench(tmp_path: Path) -> Callable[..., Bench]:
 @pytest.fixture(autouse=True)
 def rank_few_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
     """Boards that are worked out by hand have few repeats and are ranked; what forbids that has tests of its own."""
-    monkeypatch.setattr("reports.evidence.ENOUGH", 1)
+    monkeypatch.setattr("reports.flags.evidence.ENOUGH", 1)
 
 
 @pytest.fixture
@@ -303,7 +304,7 @@ class Trial:
             places = {outcome.place for outcome in found.outcomes}
             repeats = {outcome.repeat for outcome in found.outcomes}
             job = Evaluate(cell, Shard(0, 0, len(places)), 0, len(repeats))
-            assert store.finish(store.board.claim(job), job, found)
+            assert store.finish(store.queue.claim(job), job, found)
         self.measured.clear()
         return str(self.path)
 

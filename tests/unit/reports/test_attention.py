@@ -9,23 +9,24 @@ import pytest
 from scipy import stats
 
 from harness.core.cell import Cell, Labels, Shard
+from harness.core.declaration import Declaration, Member
 from harness.core.job import Evaluate
 from harness.core.result import Cost, Done, Outcome
 from harness.core.spec import Spec
 from harness.core.threat import Knowledge, Norm, ThreatModel
-from harness.store.frames import results
-from harness.store.provenance import provenance
-from harness.store.store import Declaration, Member, Store
-from reports import probed
-from reports.attention import studies
-from reports.attention_csv import attention_csv
-from reports.attention_tables import tables
-from reports.attribution import verdicts
-from reports.html import html
-from reports.markdown import markdown
-from reports.parts import QUANTITIES
-from reports.probed import read_probed
-from reports.scatter import DOTS, scatters
+from harness.store.read.frames import results
+from harness.store.read.provenance import provenance
+from harness.store.write.store import Store
+from reports.attention.probe import read_probed
+from reports.attention.quantities import QUANTITIES
+from reports.attention.study import probe as probed
+from reports.attention.study import studies
+from reports.attention.tables import tables
+from reports.attention.verdicts import verdicts
+from reports.charts.attention import DOTS, scatters
+from reports.render.attention_csv import attention_csv
+from reports.render.html import html
+from reports.render.markdown import markdown
 from reports.write import write_report
 
 N = 20
@@ -111,7 +112,7 @@ class World:
         )
         for cell, times, rows in self.done:
             job = Evaluate(cell, Shard(0, 0, N), 0, times)
-            attempt = store.board.claim(job)
+            attempt = store.queue.claim(job)
             if attempt is not None:
                 assert store.finish(attempt, job, Done(outcomes=rows, defense_cost=Cost(len(rows), 1.0)))
         self.done.clear()
@@ -400,7 +401,7 @@ def test_ratios_stand_side_by_side_where_nothing_else_differs(tmp_path):
 
 
 def leaderboard_of(world):
-    from reports.leaderboard import read_leaderboard
+    from reports.model.leaderboard import read_leaderboard
 
     url = world.write()
     return replace(read_leaderboard(url), studies=tuple(read(url)))
@@ -457,7 +458,7 @@ def test_a_dot_stands_where_its_changes_are(toy):
 
 
 def test_too_many_dots_are_counted_instead(toy, monkeypatch):
-    monkeypatch.setattr("reports.scatter.DOTS", 5)
+    monkeypatch.setattr("reports.charts.attention.DOTS", 5)
     (study,) = read(toy.write())
     pure = next(iter(scatters(study)))
     assert (len(pure.dots), pure.left_out) == (5, N - 5)

@@ -9,19 +9,20 @@ from rich.console import Console
 
 from harness.artifacts import Folder
 from harness.core.cell import Cell, Labels, Shard
+from harness.core.declaration import Member
 from harness.core.job import Evaluate
 from harness.core.result import Artifact, Cost, Done, Outcome
 from harness.core.spec import Spec
-from harness.store.check import check
-from harness.store.frames import results
-from harness.store.store import Member, Store
-from reports.certified import certified, columns_up_to
-from reports.csv_file import csv_text
-from reports.html import html
-from reports.latex import latex
-from reports.leaderboard import read_leaderboard
-from reports.markdown import markdown
-from reports.terminal import leaderboard_tables
+from harness.store.read.frames import results
+from harness.store.tend.check import check
+from harness.store.write.store import Store
+from reports.model.certified import certified, columns_up_to
+from reports.model.leaderboard import read_leaderboard
+from reports.render.csv_file import csv_text
+from reports.render.html import html
+from reports.render.latex import latex
+from reports.render.markdown import markdown
+from reports.render.terminal import leaderboard_tables
 
 #: class and radius of each example; all are of class 3, and -1 abstains
 SEEN = [(3, 0.55), (3, 0.25), (-1, 0.0), (5, 0.0)]
@@ -44,7 +45,7 @@ def record(path, cell: Cell, seen, start=0):
         for place, (found, radius) in enumerate(seen, start)
     )
     weights = Artifact("d" * 64, "weights", "a" * 64, 1000, "cnn")
-    store.finish(store.board.claim(job), job, Done(artifacts=(weights,), outcomes=outcomes, defense_cost=COST))
+    store.finish(store.queue.claim(job), job, Done(artifacts=(weights,), outcomes=outcomes, defense_cost=COST))
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@ from rich.console import Console
 from harness.core.errors import UserError
 from harness.core.spec import Spec
 from harness.core.threat import Knowledge, Norm, ThreatModel
-from harness.store.provenance import Weights
-from reports import comparison
-from reports.comparison import compare
-from reports.comparison_text import as_json, markdown, terminal
-from reports.contestants import Contestants, split
-from reports.statistics import detectable, paired
+from harness.store.read.provenance import Weights
+from reports.compare import comparison
+from reports.compare.comparison import compare
+from reports.compare.sides import Contestants, split
+from reports.render.comparison import as_json, markdown, terminal
+from reports.stats.paired import detectable, paired
 
 N = 20
 

@@ -3,8 +3,8 @@
 import pytest
 
 from harness.core.result import Fault
-from reports.leaderboard import read_leaderboard
-from reports.trust import FLAGS
+from reports.flags.checks import FLAGS
+from reports.model.leaderboard import read_leaderboard
 
 PROPOSAL, LOGITS, PURIFIED, RANGE, BUDGET = Fault.PROPOSAL, Fault.LOGITS, Fault.PURIFIED, Fault.RANGE, Fault.BUDGET
 

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from reports.labels import LETTER, LINE, Box, Point, place
+from reports.charts.labels import LETTER, LINE, Box, Point, place
 
 FRAME = Box(0, 400, 0, 200)
 

@@ -5,12 +5,12 @@ import pytest
 from rich.console import Console
 
 from harness.core.errors import UserError
-from reports.html import html
-from reports.latex import latex
-from reports.leaderboard import read_leaderboard
-from reports.markdown import markdown
-from reports.statistics import detectable
-from reports.terminal import leaderboard_tables
+from reports.model.leaderboard import read_leaderboard
+from reports.render.html import html
+from reports.render.latex import latex
+from reports.render.markdown import markdown
+from reports.render.terminal import leaderboard_tables
+from reports.stats.paired import detectable
 
 
 def only(board):
@@ -224,14 +224,14 @@ def test_a_partial_cell_tells_whether_it_lacks_examples_or_repeats(bench):
 def test_a_failed_attempt_tells_why_its_cell_is_missing(bench):
     from harness.core.cell import Shard
     from harness.core.job import Evaluate
-    from harness.store.store import Store
+    from harness.store.write.store import Store
 
     one = bench()
     cell = one.add("dmae", "bpda-0.2")
     url = one.write()
     store = Store.open(url)
     job = Evaluate(cell, Shard(0, 0, 4), 0, 3)
-    store.board.end(store.board.claim(job), "failed", "out of memory")
+    store.queue.end(store.queue.claim(job), "failed", "out of memory")
     board = read_leaderboard(url)
     assert only(board).notes[0].reason == "out of memory"
     assert [failure.reason for failure in board.provenance.failures] == ["out of memory"]
@@ -304,7 +304,7 @@ def test_the_garbage_collector_is_left_as_it_was(toy, collected):
 
 @pytest.mark.parametrize(("repeats", "said"), [(1, "once"), (3, "by 3 repeats"), (5, "")])
 def test_a_random_defense_of_few_repeats_has_no_rank(bench, monkeypatch, repeats, said):
-    monkeypatch.setattr("reports.evidence.ENOUGH", 5)
+    monkeypatch.setattr("reports.flags.evidence.ENOUGH", 5)
     one = bench(repeats=repeats, n_examples=8)
     for threat in (None, "bpda-0.2"):
         one.add("mae-pure", threat, *["1" * repeats] * 8)

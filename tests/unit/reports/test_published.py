@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from harness.core.threat import Norm
-from harness.store.published import Reference
-from harness.store.store import Store
 from harness.store.tables import ReferenceRow
-from reports.csv_file import csv_text
-from reports.html import html
-from reports.leaderboard import read_leaderboard
-from reports.markdown import markdown
+from harness.store.tend.published import Reference
+from harness.store.write.store import Store
+from reports.model.leaderboard import read_leaderboard
+from reports.render.csv_file import csv_text
+from reports.render.html import html
+from reports.render.markdown import markdown
 
 HOSTILE = "<script>alert('x')</script> | [co](javascript:x)"
 

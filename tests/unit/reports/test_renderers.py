@@ -10,16 +10,16 @@ import pytest
 from rich.console import Console
 
 from harness.core.errors import UserError
-from reports.csv_file import csv_text
-from reports.html import html
-from reports.latex import escaped as latex_escaped
-from reports.latex import latex
-from reports.leaderboard import read_leaderboard
-from reports.markdown import markdown
-from reports.meanings import MEANINGS
-from reports.robustbench_json import model_info
-from reports.terminal import leaderboard_tables
-from reports.trust import FLAGS
+from reports.flags.checks import FLAGS
+from reports.flags.glossary import MEANINGS
+from reports.model.leaderboard import read_leaderboard
+from reports.render.csv_file import csv_text
+from reports.render.html import html
+from reports.render.latex import escaped as latex_escaped
+from reports.render.latex import latex
+from reports.render.markdown import markdown
+from reports.render.robustbench import model_info
+from reports.render.terminal import leaderboard_tables
 from reports.write import write_report
 
 HOSTILE = "<script>alert('x')</script> & \"co\""
@@ -227,7 +227,7 @@ def test_attacks_that_do_not_fit_side_by_side_stand_below_each_other(bench):
 
 
 def test_a_database_without_a_suite_has_a_page(tmp_path):
-    from harness.store.store import Store
+    from harness.store.write.store import Store
 
     Store.open(str(tmp_path / "empty.db"), create=True)
     paths = write_report(str(tmp_path / "empty.db"), tmp_path / "out")
@@ -244,7 +244,8 @@ def test_a_declared_suite_without_results_has_a_page(bench, tmp_path):
 
 def test_a_report_needs_no_torch():
     code = (
-        "import reports.write, reports.terminal, sys; sys.exit(bool({'torch', 'harness.execution'} & set(sys.modules)))"
+        "import reports.write, reports.render.terminal, sys; "
+        "sys.exit(bool({'torch', 'harness.execution'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

@@ -11,8 +11,8 @@ import pytest
 from harness.core.spec import Spec
 from harness.core.threat import Knowledge, Norm, ThreatModel
 from harness.nets.robustbench import zoo
-from reports.leaderboard import read_leaderboard
-from reports.robustbench_json import model_info, safe
+from reports.model.leaderboard import read_leaderboard
+from reports.render.robustbench import model_info, safe
 from reports.write import write_model_info
 
 #: the fields of their cards, as the docstring of their leaderboard lists them, and those that some cards have

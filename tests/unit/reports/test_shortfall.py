@@ -12,17 +12,17 @@ from rich.console import Console
 
 from harness.core.errors import UserError
 from harness.core.threat import Norm
-from reports import comparison_text
-from reports.comparison import compare
-from reports.csv_file import csv_text
-from reports.html import html
-from reports.latex import latex
-from reports.leaderboard import read_leaderboard
-from reports.markdown import markdown
-from reports.robustbench_json import model_info
-from reports.row import Group
-from reports.shortfall import _word
-from reports.terminal import leaderboard_tables
+from reports.compare.comparison import compare
+from reports.model.leaderboard import read_leaderboard
+from reports.model.row import Group
+from reports.model.shortfall import _word
+from reports.render import comparison as render
+from reports.render.csv_file import csv_text
+from reports.render.html import html
+from reports.render.latex import latex
+from reports.render.markdown import markdown
+from reports.render.robustbench import model_info
+from reports.render.terminal import leaderboard_tables
 
 GRADIENT = {"steps": 10, "eot": 4, "queries": 0}
 SEARCH = {"steps": 0, "eot": 1, "queries": 100}
@@ -342,7 +342,7 @@ def test_names_that_yaml_takes_for_something_else_are_quoted(trial, name):
     made.clean(name)
     made.attack(name, right=20, threat="bpda")
     made.write()
-    from harness.suite.source import parse
+    from harness.suite.document import parse
 
     (line,) = parse(board_of(made).additions.text, "lines").data["matrix"]
     assert line["defenses"] == [name]
@@ -437,12 +437,12 @@ def test_a_comparison_sets_the_worst_cases_apart_that_rank_nowhere(unequal, tria
     again.attack("pure", right=None, attack="square", threat="bpda", effort=SEARCH)
     again.write()
     found = compare("toy", "again", db=str(unequal.path))
-    text = comparison_text.markdown(found)
+    text = render.markdown(found)
     ranked, _, below = text.partition("## Worst cases that rank nowhere: attacked less than their suite asks")
     assert ("cnn/pure, Linf 0.2 |" in ranked, "cnn/easy, Linf 0.2 |" in ranked) == (True, False)
     assert "cnn/easy, Linf 0.2 |" in below[: below.index("## Cells")]
     assert "cnn/easy, Linf 0.2: the second was attacked less than purifier-1 asks: it lacks a gradient attack" in text
-    told = {pair["name"]: pair.get("below") for pair in json.loads(comparison_text.as_json(found))["worst_cases"]}
+    told = {pair["name"]: pair.get("below") for pair in json.loads(render.as_json(found))["worst_cases"]}
     assert {name.split("/")[-1]: bool(lacks) for name, lacks in told.items()} == {
         "pure, Linf 0.2": False,
         "easy, Linf 0.2": True,

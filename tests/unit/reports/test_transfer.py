@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from reports.html import html
-from reports.leaderboard import read_leaderboard
-from reports.markdown import markdown
-from reports.transfer import matrices
+from reports.model.leaderboard import read_leaderboard
+from reports.render.html import html
+from reports.render.markdown import markdown
+from reports.tables.transfer import matrices
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from reports.worst_case import ENOUGH, worst_case
+from reports.stats.worst_case import ENOUGH, worst_case
 
 
 def drawn(right, repeats, seed=0):

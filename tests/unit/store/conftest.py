@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from harness.core.cell import Cell, Labels, Shard
+from harness.core.declaration import Declaration, Member
 from harness.core.job import Evaluate, Train
 from harness.core.result import Artifact, Cost, Done, Outcome
 from harness.core.spec import Spec
 from harness.core.threat import Knowledge, Norm, ThreatModel
-from harness.store.store import Declaration, Member, Store
+from harness.store.write.store import Store
 
 NET = Spec.of("recipe", "cnn", 1, {"width": 8}, label="toy-cnn")
 
@@ -98,16 +99,16 @@ class Machine:
             code=self.code,
             seconds=1.0,
         )
-        self.store.board.post([job], self.store.board.seen())
-        assert self.store.finish(self.store.board.claim(job), job, done)
+        self.store.queue.post([job], self.store.queue.seen())
+        assert self.store.finish(self.store.queue.claim(job), job, done)
 
     def fail(self, start: int, stop: int) -> None:
         job = Evaluate(cell(), Shard(start // 4, start, stop), 0, 2)
-        assert self.store.board.end(self.store.board.claim(job), "failed", "a bad day")
+        assert self.store.queue.end(self.store.queue.claim(job), "failed", "a bad day")
 
     def train(self) -> int:
         """Begin to train the network; return the attempt, which stays open."""
-        attempt = self.store.board.claim(Train(NET))
+        attempt = self.store.queue.claim(Train(NET))
         assert attempt is not None
         return attempt
 

@@ -12,13 +12,13 @@ import pytest
 from typer.testing import CliRunner
 
 from harness.artifacts import Folder
-from harness.cli import app
+from harness.cli.commands import app
 from harness.core.errors import UserError
 from harness.core.spec import Spec
-from harness.store.check import MOST, check
 from harness.store.database import connect
-from harness.store.merge import merge
-from harness.store.recording import set_digest
+from harness.store.tend.check import MOST, check
+from harness.store.tend.merge import merge
+from harness.store.write.record import set_digest
 
 NET = Spec.of("recipe", "cnn", 1, {"width": 8}).digest
 
@@ -33,7 +33,7 @@ def lab(machine):
     """Two cells, one with two results of two shards; a failed attempt, a job under way."""
     made = machine("runs")
     made.fail(0, 4)
-    made.store.board.reclaim()
+    made.store.queue.reclaim()
     made.measure(4, 8)
     made.measure(8, 12)
     made.measure(0, 12, attacked=False)

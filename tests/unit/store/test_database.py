@@ -11,12 +11,12 @@ from sqlalchemy.exc import DataError
 from typer.testing import CliRunner
 
 from harness.artifacts import Folder
-from harness.cli import app
+from harness.cli.commands import app
 from harness.core.errors import UserError
 from harness.folders import check_writable
 from harness.store.database import OURS, _speak, connect, database_url, upgrade
-from harness.store.store import Store
 from harness.store.tables import Table
+from harness.store.write.store import Store
 
 IN_MEMORY = [
     ":memory:",
@@ -179,7 +179,7 @@ def test_out_is_looked_at_before_anything_is_read(unfit, command, tmp_path, monk
         raise AssertionError("the database was read")
 
     monkeypatch.setattr("reports.write.results", never)
-    monkeypatch.setattr("harness.store.export.results", never)
+    monkeypatch.setattr("harness.store.tend.export.results", never)
     Store.open(str(tmp_path / "runs.db"), create=True).engine.dispose()
     said = told(COMMANDS[command](str(tmp_path / "runs.db"), unfit(tmp_path)))
     assert "; choose another --out" in said

@@ -9,16 +9,17 @@ import pytest
 from typer.testing import CliRunner
 
 from harness.artifacts import Folder
-from harness.cli import app
+from harness.cli.commands import app
 from harness.core.cell import Cell, Labels, Shard
+from harness.core.declaration import Declaration, Member
 from harness.core.job import Evaluate
 from harness.core.registry import TABLES
 from harness.core.result import Cost, Done, Outcome
 from harness.core.spec import Spec, digest_of, short
 from harness.core.threat import Knowledge, Norm, ThreatModel
-from harness.store.check import check
-from harness.store.doubts import FAULTS, LOST, LOST_GRADIENTS, OURS, SMALL_GRADIENTS, UNLIKE_CODE
-from harness.store.store import Declaration, Member, Store
+from harness.store.tend.check import check
+from harness.store.tend.doubts import FAULTS, LOST, LOST_GRADIENTS, OURS, SMALL_GRADIENTS, UNLIKE_CODE
+from harness.store.write.store import Store
 
 DATA = Spec.of("dataset", "digits", 1, {})
 
@@ -55,7 +56,7 @@ class Lab:
         seen = [Outcome(n, n, 0, 1, 1 if correct else 2, correct, linf=linf, l2=linf) for n in range(start, stop)]
         job = Evaluate(what, Shard(start // 4, start, stop), 0, 1)
         done = Done((), tuple(seen), Cost(stop - start), Cost(stop - start), code=code or {}, notes=notes)
-        assert self.store.finish(self.store.board.claim(job), job, done)
+        assert self.store.finish(self.store.queue.claim(job), job, done)
         return what.digest
 
     def doubts(self, folder):

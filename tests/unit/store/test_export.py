@@ -9,10 +9,10 @@ import pytest
 from pandas.testing import assert_frame_equal
 from typer.testing import CliRunner
 
-from harness.cli import app
+from harness.cli.commands import app
 from harness.core.errors import UserError
-from harness.store.export import FRAMES, export
-from harness.store.frames import results
+from harness.store.read.frames import results
+from harness.store.tend.export import FRAMES, export
 
 READ = {"parquet": pd.read_parquet, "csv": pd.read_csv}
 

@@ -8,14 +8,15 @@ import pandas as pd
 import pytest
 
 from harness.core.cell import Cell, Labels, Shard
+from harness.core.declaration import Declaration, Member
 from harness.core.errors import UserError
 from harness.core.job import Evaluate
 from harness.core.result import Cost, Done, Outcome
 from harness.core.spec import Spec
 from harness.core.threat import Knowledge, Norm, ThreatModel
-from harness.store.frames import results, wilson
-from harness.store.store import Declaration, Member, Store
-from harness.store.tallies import decide
+from harness.store.read.frames import results, wilson
+from harness.store.read.summaries import decide
+from harness.store.write.store import Store
 
 
 @pytest.mark.parametrize(
@@ -84,7 +85,7 @@ def measure(store: Store, what: Cell, shard: Shard, first: int, words: list[str]
     cost = Cost(images, 1.0 * images, 2 * images, 3 * images, 4 * images)
     crafted = Cost(shard.size, 10.0 * shard.size, 20 * shard.size, 20 * shard.size, 0, 5_000_000, 2)
     done = Done(outcomes=outcomes, defense_cost=cost, attack_cost=crafted if what.attack else None)
-    assert store.finish(store.board.claim(job), job, done)
+    assert store.finish(store.queue.claim(job), job, done)
 
 
 @pytest.fixture
@@ -143,7 +144,7 @@ def test_a_vote_over_the_repeats_wants_more_for_the_label_than_for_any_other_cla
             for place, every in enumerate(votes)
             for repeat, vote in enumerate(every)
         )
-        assert store.finish(store.board.claim(job), job, Done(outcomes=outcomes, defense_cost=Cost(4 * size)))
+        assert store.finish(store.queue.claim(job), job, Done(outcomes=outcomes, defense_cost=Cost(4 * size)))
     (found,) = results(path_of(store)).plurality("toy").items()
     assert found[0][:4] == ("toy", "digits", "cnn", "voted")
     assert found[1].tolist() == [1.0, 1.0, 0.0, 0.0]
@@ -217,7 +218,7 @@ def test_the_variation_of_every_layer_and_head_is_a_row(tmp_path):
     values = np.arange(2 * 24, dtype="<f4").reshape(2, 2, 2, 3, 2)  # place, image, matrix norm, layer, head
     outcomes = tuple(Outcome(9, place, 0, 3, 3, True, amv_by_head=values[place].tobytes()) for place in range(2))
     job = Evaluate(looked_at, Shard(0, 0, 2), 0, 1)
-    assert store.finish(store.board.claim(job), job, Done((), outcomes, Cost(images=2)))
+    assert store.finish(store.queue.claim(job), job, Done((), outcomes, Cost(images=2)))
     measure(store, cell("blur"), Shard(0, 0, 2), 0, ["1", "1"])
     heads = results(str(tmp_path / "runs.db")).heads
     assert len(heads) == values.size

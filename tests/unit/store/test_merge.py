@@ -11,15 +11,15 @@ from sqlalchemy import func, select
 from typer.testing import CliRunner
 
 from harness.artifacts import Folder
-from harness.cli import app
+from harness.cli.commands import app
+from harness.core.code_hashes import read_groups
 from harness.core.errors import UserError
-from harness.core.sources import read_groups
-from harness.store.check import check
-from harness.store.frames import results
-from harness.store.latest import latest_suites
-from harness.store.merge import merge
-from harness.store.store import Store
+from harness.store.read.frames import results
+from harness.store.read.latest import latest_suites
 from harness.store.tables import AttemptRow, JobRow, OutcomeRow, ReferenceRow, ResultRow, SuiteRow, Table, WeightsRow
+from harness.store.tend.check import check
+from harness.store.tend.merge import merge
+from harness.store.write.store import Store
 
 
 @pytest.fixture
@@ -323,7 +323,7 @@ def test_a_merge_reads_of_a_cell_what_its_source_read(machine, into, sound):
 
 
 def test_hashes_that_were_shown_to_give_the_same_results_count_once(machine, into, sound, monkeypatch):
-    monkeypatch.setattr("harness.core.sources.equal_groups", lambda: read_groups("tree:1 tree:2"))
+    monkeypatch.setattr("harness.core.code_hashes.equal_groups", lambda: read_groups("tree:1 tree:2"))
     here, there = machine("a"), machine("b", code={"attack": "tree:2"})
     here.measure(0, 4)
     there.measure(0, 8)

@@ -15,9 +15,9 @@ from harness.core.cell import SPECIAL, Cell
 from harness.core.errors import UserError
 from harness.core.spec import Spec, digest_of
 from harness.core.threat import Knowledge, Norm, ThreatModel
-from harness.store.check import check
 from harness.store.database import MIGRATIONS, connect, head, upgrade
-from harness.store.frames import results
+from harness.store.read.frames import results
+from harness.store.tend.check import check
 
 NET = Spec.of("recipe", "cnn", 1, {"width": 8})
 MAE = Spec.of("recipe", "mae", 1, {"depth": 2}, {"dataset": Spec.of("dataset", "digits", 1, {})})

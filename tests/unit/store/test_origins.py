@@ -12,19 +12,19 @@ from sqlalchemy import select
 from typer.testing import CliRunner
 
 from harness.artifacts import Folder
-from harness.cli import app
+from harness.cli.commands import app
 from harness.core.contracts import Traits
 from harness.core.errors import UserError
-from harness.store.check import check
-from harness.store.frames import results
-from harness.store.latest import latest_suites
-from harness.store.merge import merge
-from harness.store.origins import Kind, confirm, find_origin, forget, identity, origins
-from harness.store.provenance import provenance
-from harness.store.standing import standing
-from harness.store.store import Store
+from harness.store.read.frames import results
+from harness.store.read.latest import latest_suites
+from harness.store.read.origins import Kind, confirm, find_origin, forget, identity, origins
+from harness.store.read.provenance import provenance
+from harness.store.read.status import status
 from harness.store.tables import ArtifactRow, CellRow, JobRow, ResultRow, Table
-from reports.leaderboard import read_leaderboard
+from harness.store.tend.check import check
+from harness.store.tend.merge import merge
+from harness.store.write.store import Store
+from reports.model.leaderboard import read_leaderboard
 from reports.write import write_report
 
 
@@ -153,7 +153,7 @@ def test_what_nobody_measured_here_is_shown_in_its_own_suite_marked_and_unranked
     assert mae.worst is not None
     cells = results(str(tmp_path / "ours.db")).cells
     assert list(cells["origin"]) == [str(origin), str(origin), None]
-    assert standing(str(tmp_path / "ours.db")).suites[0].origin == str(origin)
+    assert status(str(tmp_path / "ours.db")).suites[0].origin == str(origin)
     assert results(str(tmp_path / "ours.db"), own=True).cells.empty
 
 

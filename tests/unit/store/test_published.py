@@ -9,11 +9,11 @@ import pytest
 from sqlalchemy import func, select
 from typer.testing import CliRunner
 
-from harness.cli import app
+from harness.cli.commands import app
 from harness.core.errors import UserError
-from harness.store.published import import_published, published
-from harness.store.store import Store
 from harness.store.tables import ReferenceRow
+from harness.store.tend.published import import_published, published
+from harness.store.write.store import Store
 
 ROW = {
     "dataset": "digits",

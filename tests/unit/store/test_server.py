@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import text
 
 from harness.core.errors import Unreachable
-from harness.execution import patience
-from harness.execution.patience import Patience
+from harness.execution.driver import patience
+from harness.execution.driver.patience import Patience
 from harness.store.database import connect
 from harness.store.deadline import LIMIT, answering_within, deadline
 

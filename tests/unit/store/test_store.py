@@ -16,9 +16,9 @@ from harness.core.errors import UserError
 from harness.core.job import Train
 from harness.core.result import Done
 from harness.core.spec import Spec
-from harness.store.store import Store
 from harness.store.tables import JobRow, Table
 from harness.store.types import Moment, Real
+from harness.store.write.store import Store
 
 JOB = Train(Spec.of("recipe", "cnn", 1, {}, label="toy"))
 OTHER = Train(Spec.of("recipe", "mae", 1, {}, label="other"))
@@ -97,33 +97,33 @@ def test_a_wrong_url_is_a_sentence():
 
 def test_an_attempt_ends_once(path):
     store = Store.open(str(path), create=True)
-    attempt = store.board.claim(JOB)
+    attempt = store.queue.claim(JOB)
     assert store.finish(attempt, JOB, Done(environment={"torch": "1"}))
     assert not store.finish(attempt, JOB, Done())
-    assert not store.board.end(attempt, "failed", "too late")
-    assert store.board.troubles() == []
+    assert not store.queue.end(attempt, "failed", "too late")
+    assert store.queue.troubles() == []
 
 
 def test_a_success_forgets_the_failure_before_it(path):
     store = Store.open(str(path), create=True)
-    store.board.end(store.board.claim(JOB), "failed", "a bad day")
-    assert store.board.failures() == {JOB.digest: ("failed", "a bad day", "toy")}
-    assert store.board.claim(JOB) is None
-    store.board.post([JOB], store.board.seen())
-    store.finish(store.board.claim(JOB), JOB, Done())
-    assert store.board.failures() == {}
+    store.queue.end(store.queue.claim(JOB), "failed", "a bad day")
+    assert store.queue.failures() == {JOB.digest: ("failed", "a bad day", "toy")}
+    assert store.queue.claim(JOB) is None
+    store.queue.post([JOB], store.queue.seen())
+    store.finish(store.queue.claim(JOB), JOB, Done())
+    assert store.queue.failures() == {}
 
 
 def test_what_a_dead_driver_left_running_is_ended(path):
     store = Store.open(str(path), create=True)
-    mine, dead = store.board.claim(JOB), store.board.claim(OTHER)
+    mine, dead = store.queue.claim(JOB), store.queue.claim(OTHER)
     with store.engine.begin() as connection:
-        gone = f"{store.board.driver.partition(':')[0]}:{_free_pid()}:1"
+        gone = f"{store.queue.driver.partition(':')[0]}:{_free_pid()}:1"
         connection.execute(update(JobRow).where(JobRow.digest == OTHER.digest).values(driver=gone))
-    assert store.board.reclaim() == 1
-    assert not store.board.end(dead, "failed", "too late: it has been ended")
-    assert store.board.claim(OTHER) is not None
-    assert store.board.end(mine, "failed", "still mine to end")
+    assert store.queue.reclaim() == 1
+    assert not store.queue.end(dead, "failed", "too late: it has been ended")
+    assert store.queue.claim(OTHER) is not None
+    assert store.queue.end(mine, "failed", "still mine to end")
 
 
 def _free_pid():

@@ -8,10 +8,10 @@ import pytest
 
 from harness.artifacts import Folder
 from harness.core.cell import Cell
+from harness.core.code_hashes import code_of
 from harness.core.result import Artifact, Cost, Done, Outcome
-from harness.core.sources import code_of
 from harness.core.spec import differences
-from harness.store.store import Store
+from harness.store.write.store import Store
 from harness.suite.plan import Verdict, make_plan
 
 SUITE = """
@@ -59,7 +59,7 @@ class Desk:
                 for repeat in range(job.first_repeat, job.stop_repeat)
             )
             self.store.finish(
-                self.store.board.claim(job), job, Done(weights, seen, Cost(images=1), code=code_of(job.cell))
+                self.store.queue.claim(job), job, Done(weights, seen, Cost(images=1), code=code_of(job.cell))
             )
 
     def change(self, old, new, file=None):

@@ -8,8 +8,8 @@ from harness.core.errors import UserError
 from harness.core.threat import Norm
 from harness.nets.sizes import NetSize
 from harness.suite import shipped
+from harness.suite.document import parse
 from harness.suite.load import load_suite, read_suite
-from harness.suite.source import parse
 
 NETS = [get_args(size.model_fields["use"].annotation)[0] for size in get_args(NetSize)]
 

@@ -9,12 +9,13 @@ import torch
 
 from harness.artifacts import Folder
 from harness.core.cell import Cell, Labels, Shard
+from harness.core.code_hashes import code_of, craft_code
+from harness.core.declaration import Member
 from harness.core.errors import UserError
 from harness.core.result import Artifact, Cost, Done, Outcome
-from harness.core.sources import code_of, craft_code
 from harness.core.spec import Spec
 from harness.core.threat import Knowledge, Norm, ThreatModel
-from harness.store.store import Member, Store
+from harness.store.write.store import Store
 from harness.suite.plan import Verdict, make_plan, selection
 from harness.suite.schema import Evaluation, Execution, Metrics
 from harness.suite.suite import Suite
@@ -62,13 +63,13 @@ def folder(tmp_path):
 def measure(store, made, *jobs, sha256="a" * 64):
     store.declare(made.declaration())
     weights = Artifact(RECIPE.digest, "weights", sha256, 1)
-    store.board.post(jobs, store.board.seen())
+    store.queue.post(jobs, store.queue.seen())
     for job in jobs:
         places = range(job.shard.start, job.shard.stop)
         repeats = range(job.first_repeat, job.stop_repeat)
         seen = tuple(Outcome(place, place, repeat, 1, 1, True) for place in places for repeat in repeats)
         done = Done((weights,), seen, Cost(images=1), code=code_of(job.cell))
-        assert store.finish(store.board.claim(job), job, done)
+        assert store.finish(store.queue.claim(job), job, done)
 
 
 def left(plan):
@@ -175,7 +176,7 @@ def test_a_failure_is_told_in_the_next_plan(store, folder):
     made = suite(cell())
     store.declare(made.declaration())
     job = make_plan(made, store, folder).jobs_of("evaluate")[0]
-    assert store.board.end(store.board.claim(job), "failed", "the moon was full")
+    assert store.queue.end(store.queue.claim(job), "failed", "the moon was full")
     assert make_plan(made, store, folder).cells[0].reason == "failed before: the moon was full"
 
 
@@ -262,7 +263,7 @@ def test_weights_that_stand_on_weights_that_have_changed_are_trained_again(folde
         seen = tuple(Outcome(place, place, 0, 1, 1, True) for place in range(job.shard.start, job.shard.stop))
         weights = (Artifact(TUNED.digest, "weights", sha256, 1),)
         done = Done(weights, seen, Cost(images=1), code=code_of(job.cell))
-        assert store.finish(store.board.claim(job), job, done)
+        assert store.finish(store.queue.claim(job), job, done)
     assert make_plan(made, store, folder).cells[0].verdict is Verdict.DONE
     keep(folder, ASIDE, 2.0)
     plan = make_plan(made, store, folder)

@@ -3,7 +3,7 @@
 import pytest
 from typer.testing import CliRunner
 
-from harness.cli import app
+from harness.cli.commands import app
 
 #: norm -> how far two of the 1 x 4 x 4 images can be apart
 DIAMETERS = {"Linf": 1, "L2": 4, "L1": 16}

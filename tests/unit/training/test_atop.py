@@ -9,7 +9,7 @@ from harness.core.threat import Knowledge, Norm, ThreatModel
 from harness.draws import Draws
 from harness.nets.transforms import completed
 from harness.testing.nets import tiny_cnn, tiny_mae, tiny_unet
-from harness.training.beside import Batch, Beside
+from harness.training.context import Batch, Beside
 from harness.training.recipe import AToPObjective
 from harness.training.robust import atop
 

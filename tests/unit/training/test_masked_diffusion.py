@@ -12,9 +12,9 @@ from attacks.pgd import PGD
 from harness.core.threat import Knowledge, Norm, ThreatModel
 from harness.draws import Draws
 from harness.testing.nets import tiny_cnn, tiny_mae, tiny_maskdit
-from harness.training.beside import Batch, Beside
+from harness.training.context import Batch, Beside
+from harness.training.forward import one_pass, own_loss
 from harness.training.masked_diffusion import masked_diffusion, noise_levels
-from harness.training.passes import one_pass, own_loss
 from harness.training.recipe import MaskedDiffusionObjective, PurifyClassifyObjective
 from harness.training.robust import purify_classify
 

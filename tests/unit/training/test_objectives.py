@@ -16,10 +16,10 @@ from harness.core.errors import UserError
 from harness.core.threat import BALLS, Knowledge, Norm, ThreatModel
 from harness.draws import Draws
 from harness.testing.nets import CARD, tiny_cnn, tiny_mae
-from harness.training.beside import Batch, Beside, Learner, held, kl
+from harness.training.context import Batch, Beside, Learner, held, kl
+from harness.training.forward import denoised, halves, one_pass
 from harness.training.loop import train
 from harness.training.objectives import LOSSES, gamma
-from harness.training.passes import denoised, halves, one_pass
 from harness.training.recipe import (
     NEEDS,
     TAKES,

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from harness.core.contracts import Split
-from harness.execution.work import build, dataset
+from harness.execution.worker.jobs import build, dataset
 from harness.nets import build_net
 from harness.suite import shipped
 from harness.suite.components import Resolver
-from harness.suite.source import Document
+from harness.suite.document import Document
 from harness.training.loop import train
 from harness.training.recipe import TrainingPlan
 

@@ -1,0 +1,1 @@
+"""Certificates: what is proven of an example, rather than attacked."""

@@ -1,0 +1,1 @@
+"""A worker: computes one job, from its networks to its outcomes."""

@@ -1,0 +1,394 @@
+"""What a worker does with a job: train, craft, evaluate. Everything comes in and goes out as plain values."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from harness.core import local
+from harness.core.code_hashes import craft_code, judge_code, training_code, with_craft
+from harness.core.contracts import own_classifier
+from harness.core.errors import UserError
+from harness.core.job import Craft, Evaluate, Job, Terms, Train
+from harness.core.printable import printable
+from harness.core.result import Artifact, Cost, Done, Failed, Outcome
+from harness.core.threat import Knowledge
+from harness.data.order import order
+from harness.draws import Draws
+from harness.execution.worker.cost import Meter
+from harness.execution.worker.environment import environment
+from harness.execution.worker.gradient_stats import Gauge
+from harness.execution.worker.judge import Batch, Judge
+from harness.execution.worker.look import MORE, images, load, look_at
+from harness.execution.worker.state import Watch, seed
+from harness.execution.worker.trial import trial
+from harness.execution.worker.victim import DefendedVictim, known_draws
+from harness.metrics.attention import Probe
+from harness.nets import build_net
+from harness.nets.joint import parts_of
+from harness.nets.mae import MAE
+from harness.suite.components import build
+from harness.training.loop import train
+from harness.training.recipe import TrainingPlan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness.artifacts import Folder
+    from harness.core.cell import Cell, Shard
+    from harness.core.contracts import Attack, Certificate, Classifier, Dataset, Defense
+    from harness.core.spec import Spec
+
+    Progress = Callable[[float], None]
+
+#: characters of an error's message that are kept
+LONGEST = 2000
+
+
+def attempt(job: Job, folder: Folder, terms: Terms, progress: Progress) -> Done | Failed:
+    """Do a job; return what it brought, or the reason why it failed. Raises what interrupts a person's own process."""
+    watch = Watch()
+    try:
+        found: Done | Failed = do(job, folder, terms, progress, watch)
+    except UserError as error:
+        found = Failed(printable(_said(error)))
+    except (
+        Exception,
+        SystemExit,
+        GeneratorExit,
+    ) as error:  # a library that wants to quit ends its own job, not the run
+        found = failed(error)
+    finally:
+        left = watch.end()
+    return replace(found, left=left)
+
+
+def failed(error: BaseException) -> Failed:
+    """Return the reason why a job failed: what kind of error came, what it says, and where."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" (at {Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return Failed(printable(f"{type(error).__name__}: {_said(error)}{place}"), out_of_memory=_out_of_memory(error))
+
+
+def _said(error: BaseException) -> str:
+    """Return an error's message, as far as it can be had; a plug-in may raise what cannot be printed."""
+    try:
+        said = str(error)
+    except BaseException:
+        return "(its message cannot be printed)"
+    return said if len(said) <= LONGEST else f"{said[:LONGEST]} ... ({len(said)} characters)"
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there was no memory left; on a CPU torch says so in words only."""
+    words, said = ("out of memory", "can't allocate memory", "not enough memory"), _said(error)
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(word in said for word in words)
+
+
+def do(job: Job, folder: Folder, terms: Terms, progress: Progress, watch: Watch | None = None) -> Done:
+    """Do a job and return what it made or measured; ``watch`` sees what it changes besides.
+
+    The number of threads is one whatever the machine has: it changes the order of additions (law 2).
+    """
+    torch.set_num_threads(1)
+    local.know(terms.code)
+    device = device_of(terms.device)
+    watch = watch or Watch()
+    watch.begin()
+    seed(job.digest)
+    start = time.perf_counter()
+    match job:
+        case Train():
+            done = _train(job.recipe, folder, device, progress)
+        case Craft():
+            done = _craft(job, folder, terms, progress, watch)
+        case Evaluate():
+            done = _evaluate(job, folder, terms, progress, watch)
+    seconds = time.perf_counter() - start
+    return replace(done, environment=environment(str(device), terms.precision), seconds=seconds)
+
+
+def device_of(name: str) -> torch.device:
+    """Return the device of a name; on a GPU, ask for algorithms that give the same sums every time.
+
+    Raises:
+        UserError: if there is no such device.
+    """
+    if name == "auto":
+        name = "cuda:0" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda"):
+        if not torch.cuda.is_available():
+            raise UserError(
+                "expected a GPU that torch can use, found none; see `purebench doctor`, or use --devices cpu"
+            )
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.backends.cudnn.benchmark = False
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.enable_mem_efficient_sdp(False)  # its backward pass adds up in any order
+        torch.backends.cuda.enable_flash_sdp(False)
+    return torch.device(name)
+
+
+# ---------------------------------------------------------------------- building from specs
+
+
+def dataset(spec: Spec) -> Dataset:
+    """Build a dataset from its spec.
+
+    Raises:
+        UserError: if its content is not the one that was planned with, as on another machine with other files.
+    """
+    built: Dataset = build(spec)
+    planned, found = spec.params["content"], built.card.sha256
+    if planned != found:
+        raise UserError(
+            f"expected {spec.use} with content hash {planned[:12]}, as it was planned, got {found[:12]}; "
+            "put the same files on every machine"
+        )
+    return built
+
+
+def networks(spec: Spec, folder: Folder, used: dict[str, Artifact]) -> dict[str, nn.Module]:
+    """Return the trained networks that a component or a recipe names, by role; ``used`` gets their description.
+
+    They are in eval mode, and their weights ask for no gradients.
+    """
+    found = {}
+    for role, recipe in spec.parts:
+        if recipe.kind == "recipe":
+            tensors, _, used[recipe.digest] = folder.load("weights", recipe.digest, recipe.label)
+            net = build_net(TrainingPlan.model_validate(recipe.params).net, dataset(recipe.part("dataset")).card)
+            net.load_state_dict(tensors)
+            found[role] = net.eval().requires_grad_(False)
+    return found
+
+
+class Bench:
+    """The data and networks of one job, loaded once and looked at, with a meter on each network and their hashes.
+
+    Attributes:
+        seen: what the look at the classifiers says of them, by name: in what share of how many images; mostly nothing.
+    """
+
+    def __init__(self, cell: Cell, folder: Folder, terms: Terms) -> None:
+        self.cell, self.folder, self.at_a_time = cell, folder, terms.batch_size
+        self.place = {"device": device_of(terms.device), "dtype": getattr(torch, terms.precision)}
+        self.meter = Meter(self.place["device"])
+        self.data = dataset(cell.dataset)
+        self.split = load(self.data, "test")
+        self.order = order(cell.subset_seed, len(self.split.labels))
+        self.used: dict[str, Artifact] = {}
+        self.seen: dict[str, tuple[float, int]] = {}
+        self.classifier = self._classifier()
+        self.meter.attach(self.classifier, purifier=False)
+
+    def _nets(self, spec: Spec) -> dict[str, nn.Module]:
+        return {role: net.to(**self.place) for role, net in networks(spec, self.folder, self.used).items()}
+
+    def _classifier(self) -> nn.Module:
+        source: Classifier = build(self.cell.classifier)
+        name = f"classifier {self.cell.labels.classifier}"
+        loaded: object = source.load(self._nets(self.cell.classifier), self.data.card)
+        if not isinstance(loaded, nn.Module):
+            raise UserError(f"{name}: expected a torch.nn.Module from its `load`, got {type(loaded).__name__}")
+        net = loaded.eval().requires_grad_(False).to(**self.place)
+        self._look(net, name)
+        return net
+
+    def _look(self, net: nn.Module, name: str) -> None:
+        """Look at a classifier before anything is computed with it.
+
+        Raises:
+            UserError: if it does not keep its word.
+        """
+        rows = self.order[:MORE]
+        x = torch.from_numpy(images(self.data, self.split, rows)).to(**self.place)
+        y = torch.from_numpy(self.split.labels[rows]).to(self.place["device"])
+        try:
+            self.seen |= look_at(net, x, y, self.data.card.n_classes, self.at_a_time)
+        except UserError as error:
+            raise UserError(f"{name}: {error}") from error
+        except Exception as error:
+            if _out_of_memory(error):
+                raise
+            said = f"on images {tuple(x.shape)} it failed with {type(error).__name__}: {error}"
+            raise UserError(f"{name}: expected logits of the dataset's images, but {said}") from error
+
+    def defense(self, *, attacker: bool = False) -> tuple[Defense, dict[str, nn.Module], nn.Module]:
+        """Build the defense with its networks, each under the meter, and say which classifier stands behind it.
+
+        That is the cell's, unless the defense brings its own, whose passes count as a classifier's. An ``attacker`` may
+        run another version of the defense: a cheaper one, or one with smooth signs.
+        """
+        cell = self.cell
+        spec = cell.surrogate if attacker and cell.surrogate is not None else cell.defense
+        built: Defense = build(spec)
+        if attacker and cell.threat is not None and cell.threat.smoothing is not None:
+            built = built.smoothed(cell.threat.smoothing)  # type: ignore[attr-defined]
+        nets = self._nets(spec)
+        own = own_classifier(built, nets)
+        for part in {part for net in nets.values() for part in parts_of(net)} - {own}:
+            self.meter.attach(part, purifier=True)
+        if own is None:
+            return built, nets, self.classifier
+        self._look(own, f"the classifier of defense {cell.labels.defense}")
+        self.meter.attach(own, purifier=False)
+        return built, nets, own
+
+    def probe(self) -> tuple[Probe | None, frozenset[str]]:
+        """Build the probe, outside the meter: measuring is not part of anyone's cost."""
+        spec = self.cell.probe
+        if spec is None:
+            return None, frozenset()
+        names = frozenset(spec.params["names"])
+        nets = self._nets(spec)
+        if not nets:
+            return None, names
+        mae = nets["recipe"]
+        if not isinstance(mae, MAE):
+            raise UserError(f"expected a masked autoencoder as probe, got a {spec.part('recipe').use} network")
+        return Probe(mae, spec.params["mask_ratio"], spec.params["masks"]), names
+
+    def batch(self, shard: Shard) -> Batch:
+        """Return a shard's examples: a slice of the test part in its order."""
+        rows = self.order[shard.start : shard.stop]
+        device = self.place["device"]
+        return Batch(
+            x=torch.from_numpy(images(self.data, self.split, rows)).to(**self.place),
+            y=torch.from_numpy(self.split.labels[rows]).to(device),
+            ids=torch.from_numpy(self.split.ids[rows]).to(device),
+            places=torch.arange(shard.start, shard.stop),
+        )
+
+    @property
+    def weights(self) -> tuple[Artifact, ...]:
+        """The weights that were used."""
+        return tuple(self.used.values())
+
+
+# ---------------------------------------------------------------------- the three kinds of job
+
+
+def _train(recipe: Spec, folder: Folder, device: torch.device, progress: Progress) -> Done:
+    code = training_code(recipe)
+    plan = TrainingPlan.model_validate(recipe.params)
+    data = dataset(recipe.part("dataset"))
+    used: dict[str, Artifact] = {}
+    nets = networks(recipe, folder, used)
+    opponent = dict(recipe.parts).get("attack")
+    attack: Attack | None = None if opponent is None else build(opponent)
+    split = load(data, "train")
+    images(data, split)
+    trained = train(plan, data.card, split, progress, device, nets, attack)
+    about = {
+        "recipe": recipe.as_dict(),
+        "curve": trained.curve,
+        "environment": environment(str(device)),
+        "weights": {item.digest: item.sha256 for item in used.values()},
+        "code": code,
+    }
+    artifact = folder.save("weights", recipe.digest, _state(trained.net), about, recipe.label)
+    return Done(artifacts=(*used.values(), artifact))
+
+
+def _state(net: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().clone() for name, tensor in net.state_dict().items()}
+
+
+def _craft(job: Craft, folder: Folder, terms: Terms, progress: Progress, watch: Watch) -> Done:
+    cell = job.cell
+    if cell.attack is None or cell.threat is None:
+        raise ValueError("expected a cell with an attack to craft for")
+    code = craft_code(cell)
+    bench = Bench(cell, folder, terms)
+    attack: Attack = build(cell.attack)
+    oblivious = cell.threat.knowledge is Knowledge.OBLIVIOUS
+    defense, nets, classifier = (None, {}, bench.classifier) if oblivious else bench.defense(attacker=True)
+    whole = bench.batch(job.shard)
+    size = _at_a_time(whole, terms, defense)
+    # an attack that looks at a batch as a whole gets the shard; its victim then works through it in parts
+    parts = whole.split(size) if getattr(attack, "by_example", False) else [whole]
+    proposed: list[Tensor] = []
+    gauge, cost = Gauge(), Cost()
+    known = cell.seed if cell.threat.fixed else None
+    for done, part in enumerate(parts):
+
+        def share(fraction: float, done: int = done) -> None:
+            progress((done + fraction) / len(parts))
+
+        knowledge, n_classes = cell.threat.knowledge, bench.data.card.n_classes
+        victim = DefendedVictim(classifier, defense, nets, knowledge, n_classes, share, size, gauge, known)
+        with bench.meter.measure(len(part), min(size, len(part))) as spent:
+            found = attack.propose(victim, part.x, part.y, cell.threat, Draws(("craft", job.stream), part.ids))
+        proposed.append(found.to("cpu", part.x.dtype))
+        cost = cost + spent.cost
+    weights = {item.digest: item.sha256 for item in bench.weights}
+    about = {"cost": asdict(cost), "weights": weights, "notes": gauge.notes() | watch.notes(), "code": code}
+    artifact = folder.save("adversarial", job.digest, {"proposed": torch.cat(proposed)}, about, str(job))
+    return Done(artifacts=(*bench.weights, artifact), attack_cost=cost)
+
+
+def _evaluate(job: Evaluate, folder: Folder, terms: Terms, progress: Progress, watch: Watch) -> Done:
+    code = judge_code(job.cell)
+    bench = Bench(job.cell, folder, terms)
+    defense, nets, classifier = bench.defense()
+    probe, metrics = bench.probe()
+    whole = bench.batch(job.shard)
+    proposed, attack_cost, notes = None, None, None
+    made: tuple[Artifact, ...] = ()
+    if job.craft is not None:
+        tensors, about, artifact = folder.load("adversarial", job.craft.digest, str(job.craft))
+        proposed, attack_cost, made = tensors["proposed"].to(**bench.place), Cost(**about["cost"]), (artifact,)
+        noted = about.get("notes")
+        notes = None if noted is None else {name: tuple(pair) for name, pair in noted.items()}
+        code = with_craft(code, about.get("code", {}))
+    first = job.craft is None and job.cell.certificate is None and job.shard.start == job.first_repeat == 0
+    size = _at_a_time(whole, terms, defense)
+    # no more images than there is memory for
+    tried = trial(partial(build, job.cell.defense), nets, whole.x[:size], whole.ids[:size]) if first else {}
+    judge = Judge(classifier, defense, nets, probe, metrics, bench.meter)
+    certificate: Certificate | None = None if job.cell.certificate is None else build(job.cell.certificate)
+    repeats = range(job.first_repeat, job.stop_repeat)
+    parts = whole.split(size)
+    proposals = [None] * len(parts) if proposed is None else torch.split(proposed, [len(part) for part in parts])
+    outcomes: list[Outcome] = []
+    cost = Cost()
+    for done, (part, proposal) in enumerate(zip(parts, proposals, strict=True)):
+        fixed = job.cell.threat is not None and job.cell.threat.fixed
+        draws = known_draws(job.cell.seed, part.ids) if fixed else Draws(("evaluate", job.cell.stream), part.ids)
+        masks = Draws(("masks", job.cell.seed), part.ids)
+
+        def share(fraction: float, done: int = done) -> None:
+            progress((done + fraction) / len(parts))
+
+        if certificate is None:
+            rows, spent = judge.outcomes(part, proposal, job.cell.threat, repeats, draws, masks, share)
+        else:
+            # what a batch has room for beyond the shard is filled with copies
+            several = max(1, size // len(whole))
+            n_classes = bench.data.card.n_classes
+            rows, spent = judge.certified(part, certificate, n_classes, repeats, draws, share, several)
+        outcomes += rows
+        cost = cost + spent
+    seen = bench.seen | tried | watch.notes()
+    return Done(
+        artifacts=(*bench.weights, *made),
+        outcomes=tuple(outcomes),
+        defense_cost=cost,
+        attack_cost=attack_cost,
+        code=code,
+        notes=(notes or {}) | seen if seen else notes,
+    )
+
+
+def _at_a_time(whole: Batch, terms: Terms, defense: Defense | None) -> int:
+    """Return how many images go through the networks at a time: all, where a defense looks across its batch."""
+    together = defense is not None and defense.traits.batchwise
+    return len(whole) if together else terms.batch_size or len(whole)

@@ -1,0 +1,1 @@
+"""Reading: what is recorded, as frames, summaries and lists."""

@@ -1,0 +1,232 @@
+"""Recorded: results as they were recorded, with all that it takes to do them again; reads only."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from dataclasses import dataclass
+from itertools import islice, product
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select
+
+from harness.core.cell import Labels, Shard
+from harness.core.errors import UserError, nearest
+from harness.core.job import Evaluate
+from harness.core.rectangle import Rectangle
+from harness.core.result import TOTALS
+from harness.core.spec import digest_of
+from harness.store.read.latest import latest_suites, read_results
+from harness.store.read.origins import Kind
+from harness.store.tables import (
+    LABELS,
+    ArrivalRow,
+    ArtifactRow,
+    AttemptRow,
+    CellRow,
+    EnvironmentRow,
+    MemberRow,
+    OriginRow,
+    OutcomeRow,
+    ResultRow,
+    SuiteRow,
+    WeightsRow,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from sqlalchemy import Row
+
+    from harness.core.cell import Cell
+    from harness.store.read.origins import Origin
+    from harness.store.write.store import Store
+
+#: jobs that are tried for the one that measured a part of what it did
+MOST_TRIED = 100_000
+
+#: what a cost counts, and a clock does not
+COUNTS = tuple(name for name in TOTALS if name != "seconds")
+
+
+@dataclass(frozen=True)
+class Attempted:
+    """How a job was done: images at a time, and where; what is not known is None."""
+
+    batch_size: int | None = None
+    environment: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A result.
+
+    Attributes:
+        id: its number in the database.
+        cell: the digest of its cell.
+        labels: what the suite calls the cell.
+        spec: what the cell's digest is made of.
+        rectangle: its places and repeats.
+        weights: content hash by recipe digest.
+        job: the digest of the job that measured it; a result may be a part of what its job measured.
+        attempted: how that was done.
+        code: hashes of the source of attack and defense.
+        counts: images and passes, by the names of the columns.
+    """
+
+    id: int
+    cell: str
+    labels: Labels
+    spec: dict[str, Any]
+    rectangle: Rectangle
+    weights: Mapping[str, str]
+    job: str
+    attempted: Attempted
+    code: Mapping[str, str]
+    counts: Mapping[str, int | None]
+
+    def __str__(self) -> str:
+        """Name cell, places and repeats."""
+        start, stop, first, end = self.rectangle
+        return f"{self.labels}, places {start} to {stop - 1}, repeats {first} to {end - 1}"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Some of the results of a database, and how many there are."""
+
+    results: tuple[Recorded, ...]
+    total: int
+
+
+def sample(
+    store: Store, fraction: float, seed: int = 0, suite: str | None = None, origin: Origin | None = None
+) -> Sample:
+    """Return a random part of the results that reports read, at least one if there are any.
+
+    Which ones follows from the seed and from what the results are of: the same database gives the same sample, and
+    one that has grown keeps most of it.
+
+    Of another origin come results of each cell that was not measured here, so many of each arrival, and at least one.
+
+    Args:
+        store: the database.
+        fraction: of the results, above 0 and up to 1.
+        seed: another one takes others.
+        suite: only this suite's; every suite's if None.
+        origin: what came from this one, whether it is read or not, instead of what is read.
+
+    Raises:
+        UserError: if there is no such suite, or the fraction is none.
+    """
+    if not 0 < fraction <= 1:
+        raise UserError(f"expected --fraction above 0 and up to 1, got {fraction:g}")
+    known = latest_suites(store)
+    if suite is not None and suite not in known:
+        raise UserError(f"expected a suite of the database, got {suite!r}; {nearest(suite, known)}")
+    suites = [row.id for row in known.values() if suite in (None, row.name)]
+    columns = [getattr(ResultRow, name) for name in ("cell", "weights", *Rectangle._fields)]
+    query = select(ResultRow.id, ResultRow.arrival, *columns)
+    query = query.where(read_results(suites) if origin is None else _of(origin, suites))
+    with store.engine.connect() as connection:
+        rows: Any = connection.execute(query).all()
+    apart: dict[Any, list[Row[Any]]] = defaultdict(list)
+    for row in sorted(rows, key=lambda row: digest_of([seed, *row[2:]])):
+        apart[None if origin is None else (row.cell, row.arrival)].append(row)
+    drawn = [row for some in apart.values() for row in some[: math.ceil(fraction * len(some) - 1e-9)]]
+    return Sample(tuple(_recorded(store, suites, [row.id for row in drawn])), len(rows))
+
+
+def _of(origin: Origin, suites: Sequence[int]) -> Any:
+    """Return the condition that a result came from an origin, and that there is none of ours of its cell."""
+    current = select(CellRow.digest).join(WeightsRow, WeightsRow.digest == CellRow.current)
+    current = current.where(WeightsRow.origin == origin.id, CellRow.current == ResultRow.weights)
+    mine = select(MemberRow.cell).where(MemberRow.suite_id.in_(suites), MemberRow.cell.is_not(None))
+    return ResultRow.cell.in_(current.correlate(ResultRow)) & ResultRow.cell.in_(mine)
+
+
+def _recorded(store: Store, suites: Sequence[int], ids: Sequence[int]) -> Iterator[Recorded]:
+    with store.engine.connect() as connection:
+        for number in ids:
+            columns = (*ResultRow.__table__.columns, WeightsRow.hashes, AttemptRow.job, AttemptRow.batch_size)
+            row = connection.execute(
+                select(*columns, EnvironmentRow.facts)
+                .join(WeightsRow, WeightsRow.digest == ResultRow.weights)
+                .join(AttemptRow, AttemptRow.id == ResultRow.attempt)
+                .outerjoin(EnvironmentRow, EnvironmentRow.digest == AttemptRow.environment)
+                .where(ResultRow.id == number)
+            ).one()
+            member = select(*LABELS).where(MemberRow.cell == row.cell, MemberRow.suite_id.in_(suites))
+            labels = Labels(*connection.execute(member.order_by(MemberRow.id).limit(1)).one())
+            yield Recorded(
+                id=row.id,
+                cell=row.cell,
+                labels=labels,
+                spec=store.spec_of(row.cell),
+                rectangle=Rectangle(*(getattr(row, name) for name in Rectangle._fields)),
+                weights=row.hashes,
+                job=row.job,
+                attempted=Attempted(row.batch_size, row.facts),
+                code=row.code,
+                counts={key: getattr(row, key) for key in map("_".join, product(("defense", "attack"), COUNTS))},
+            )
+
+
+def outcomes(store: Store, result: Recorded) -> Sequence[Row[Any]]:
+    """Return what was seen, by place and repeat."""
+    query = select(*OutcomeRow.__table__.columns).where(OutcomeRow.result == result.id)
+    with store.engine.connect() as connection:
+        return connection.execute(query.order_by(OutcomeRow.place, OutcomeRow.repeat)).all()
+
+
+def attempted(store: Store, job: str, origin: Origin | None = None) -> Attempted:
+    """Return how a job was last done well; here, or where an origin is."""
+    theirs = select(ArrivalRow.id).join(OriginRow, OriginRow.id == ArrivalRow.origin)
+    theirs = theirs.where(OriginRow.kind == Kind.FOREIGN if origin is None else OriginRow.id == origin.id)
+    mine = AttemptRow.arrival.is_(None) | AttemptRow.arrival.not_in(theirs)
+    query = (
+        select(AttemptRow.batch_size, EnvironmentRow.facts)
+        .outerjoin(EnvironmentRow, EnvironmentRow.digest == AttemptRow.environment)
+        .where(AttemptRow.job == job, AttemptRow.status == "done")
+        .where(mine if origin is None else AttemptRow.arrival.in_(theirs))
+        .order_by(AttemptRow.id.desc())
+        .limit(1)
+    )
+    with store.engine.connect() as connection:
+        row = connection.execute(query).one_or_none()
+    return Attempted(*row) if row else Attempted()
+
+
+def seen(store: Store, kind: str, digest: str) -> dict[str, str]:
+    """Return the content hashes under which an artifact has been seen, with what it was called."""
+    query = select(ArtifactRow.sha256, ArtifactRow.label).where(ArtifactRow.kind == kind, ArtifactRow.digest == digest)
+    with store.engine.connect() as connection:
+        return dict(connection.execute(query).all())
+
+
+def job_of(store: Store, result: Recorded, cell: Cell) -> Evaluate | None:
+    """Return the job that measured a result, of which it may be a part; None where that cannot be found out."""
+    asked = select(SuiteRow.n_examples, SuiteRow.shard_size, SuiteRow.repeats)
+    asked = asked.join(MemberRow, MemberRow.suite_id == SuiteRow.id).where(MemberRow.cell == cell.digest).distinct()
+    with store.engine.connect() as connection:
+        grids: Any = connection.execute(asked).all()
+    for job in islice(_candidates(cell, result.rectangle, grids), MOST_TRIED):
+        if job.digest == result.job:
+            return job
+    return None
+
+
+def _candidates(cell: Cell, part: Rectangle, grids: Sequence[tuple[int, int, int]]) -> Iterator[Evaluate]:
+    """Yield jobs that measure a rectangle: itself first, then all in the same shard that hold it."""
+    start, stop, first, end = part
+    for examples, size, repeats in grids:
+        index = start // size
+        yield Evaluate(cell, Shard(index, start, stop), first, end)
+        spans = (
+            range(index * size, start + 1),
+            range(stop, min(examples, (index + 1) * size) + 1),
+            range(first + 1),
+            range(end, repeats + 1),
+        )
+        for begin, until, low, high in product(*spans):
+            yield Evaluate(cell, Shard(index, begin, until), low, high)

@@ -1,0 +1,1 @@
+"""Looking after a database: checking, merging, exporting."""

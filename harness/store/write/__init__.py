@@ -1,0 +1,1 @@
+"""Writing: the job queue, and results as they come."""

@@ -1,0 +1,1 @@
+"""The attention study: whether a lower reconstruction loss is restored attention."""

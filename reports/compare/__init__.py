@@ -1,0 +1,1 @@
+"""Two recorded rows side by side, or one before and after."""

@@ -1,0 +1,1 @@
+"""Flags: what a reader must know of a row before believing it."""

@@ -1,0 +1,1 @@
+"""What a leaderboard is made of: rows, columns, order and grouping."""

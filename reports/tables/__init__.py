@@ -1,0 +1,1 @@
+"""Tables beside the leaderboard: cost, decisions, transfer, defenses."""

@@ -1,0 +1,75 @@
+"""Judging: a board's figures under every rule that makes one verdict of several repeats, side by side."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.store.read.frames import wilson
+from harness.store.read.summaries import DECISIONS
+from reports.cell import Accuracy
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from harness.store.read.summaries import Shares
+    from reports.model.leaderboard import Board
+
+
+#: a vote of all repeats, which needs the predictions and not only how many were right
+PLURALITY = "plurality"
+
+#: what one verdict can be made of several repeats by
+RULES = (*DECISIONS, PLURALITY)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A random defense under each rule: accuracy on clean input, and in the worst case.
+
+    Attributes:
+        repeats: how many fresh evaluations each example had, at most.
+        clean: on clean input, by rule; under ``plurality`` the label has the most votes of all repeats.
+        worst: in the worst case, by rule; under ``plurality`` the smallest of the votes on the attacks. None
+            where votes were not counted.
+        smallest: the smallest verdicts that were seen in the worst case, under each rule: lower bounds.
+    """
+
+    defense: str
+    repeats: int
+    clean: Mapping[str, Accuracy | None]
+    worst: Mapping[str, Accuracy | None]
+    smallest: Mapping[str, float]
+
+    def title(self, decision: str) -> str:
+        """Name a rule with the number of repeats, as in ``any of 10``."""
+        return decision if decision == "mean" else f"{decision} of {self.repeats}"
+
+
+def judged(board: Board) -> list[Judged]:
+    """Return a line for each row with a worst case whose examples were judged more than once."""
+    found = []
+    for row in board.rows:
+        evidence = row.evidence
+        repeats = max((entry.repeats for entry in evidence.counted), default=0)
+        if row.worst and evidence.clean and repeats > 1:
+            clean: dict[str, Accuracy | None] = {
+                rule: _accuracy(evidence.verdicts(evidence.clean, rule)) for rule in DECISIONS
+            }
+            worst = {rule: evidence.worst_case(rule) for rule in DECISIONS}
+            figures: dict[str, Accuracy | None] = {rule: case.accuracy for rule, case in worst.items()}
+            smallest = {rule: float(case.smallest.mean()) for rule, case in worst.items()}
+            votes = [evidence.plurality.get(entry.key) for entry in (evidence.clean, *evidence.counted)]
+            clean[PLURALITY] = None if votes[0] is None else _accuracy(votes[0])
+            known = [one for one in votes if one is not None]
+            figures[PLURALITY] = _accuracy(np.min(known, axis=0)) if len(known) == len(votes) else None
+            found.append(Judged(row.defense, repeats, clean, figures, smallest))
+    return found
+
+
+def _accuracy(verdicts: Shares) -> Accuracy:
+    n = len(verdicts)
+    share, low, high = (float(bound) for bound in wilson(round(float(verdicts.sum()), 9), n))
+    return Accuracy(share, low, high, n)

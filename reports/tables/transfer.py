@@ -1,0 +1,60 @@
+"""Transfer: what examples that were crafted on one defense do to the others, as a matrix."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.core.cell import FROM
+
+if TYPE_CHECKING:
+    from reports.cell import Entry
+    from reports.model.leaderboard import Board
+
+
+@dataclass(frozen=True)
+class Line:
+    """Examples that were crafted on ``source``, judged on each column; None where the suite has no such cell."""
+
+    source: str
+    entries: tuple[Entry | None, ...]
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """One attack under one threat model, crafted on (lines) and judged on (columns).
+
+    Where the two are the same, the direct attack stands.
+    """
+
+    attack: str
+    threat_model: str
+    columns: tuple[str, ...]
+    lines: tuple[Line, ...]
+
+    @property
+    def title(self) -> str:
+        """Name the attack."""
+        return f"{self.attack} {self.threat_model}"
+
+
+def matrices(board: Board) -> list[Matrix]:
+    """Return a matrix for each attack of which the suite has judged examples on another defense, in its order."""
+    crafted = [entry for row in board.rows for entry in row.transferred]
+    parts = {(*entry.attack.split(FROM, 1), entry.threat_model) for entry in crafted}
+    order = list(dict.fromkeys((entry.attack.split(FROM, 1)[0], entry.threat_model) for entry in crafted))
+    found = {(entry.defense, entry.attack, entry.threat_model): entry for row in board.rows for entry in row.entries}
+    made = []
+    for attack, threat_model in order:
+        sources = {source for base, source, threat in parts if (base, threat) == (attack, threat_model)}
+
+        def cell(source: str, judged: str, attack: str = attack, threat_model: str = threat_model) -> Entry | None:
+            name = attack if source == judged else f"{attack}{FROM}{source}"
+            return found.get((judged, name, threat_model))
+
+        defenses = [row.defense for row in board.rows]
+        columns = tuple(one for one in defenses if one in sources or any(cell(source, one) for source in sources))
+        names = [*(one for one in columns if one in sources or cell(one, one)), *sorted(sources - set(columns))]
+        lines = tuple(Line(name, tuple(cell(name, one) for one in columns)) for name in names)
+        made.append(Matrix(attack, threat_model, columns, lines))
+    return made
