@@ -17,9 +17,9 @@ from harness.core.threat import Knowledge, Norm, ThreatModel
 from harness.store.read.frames import results
 from harness.store.read.provenance import provenance
 from harness.store.write.store import Store
+from reports.attention import probe as probed
 from reports.attention.probe import read_probed
 from reports.attention.quantities import QUANTITIES
-from reports.attention.study import probe as probed
 from reports.attention.study import studies
 from reports.attention.tables import tables
 from reports.attention.verdicts import verdicts
