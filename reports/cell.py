@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
-from harness.core.cell import FROM
+from harness.core.cell import Labels
 from harness.core.minimum import Effort
 from harness.core.result import MEASURES, REPAIRED, REPLACED, UNREPLACED
 from harness.core.roles import Role, role_of
@@ -47,6 +47,9 @@ class Price:
     batch_size: float | None
 
 
+#: what a suite calls the parts of a cell
+_NAMES = tuple(one.name for one in fields(Labels))
+
 #: the names of the prices, in their order
 PRICES = tuple(one.name for one in fields(Price))
 
@@ -58,6 +61,7 @@ class Entry:
     Attributes:
         anchor: the fragment of its row on the page; unique there.
         id: the first twelve digits of the cell's digest; None where the cell was refused.
+        labels: what the suite calls its parts.
         undefended: whether the defense does nothing.
         oracle: whether the defense is shown the clean image, which makes it an analysis.
         own_classifier: whether the defense brings a classifier in place of the board's.
@@ -83,11 +87,7 @@ class Entry:
     anchor: str
     id: str | None
     suite: str
-    dataset: str
-    classifier: str
-    defense: str
-    attack: str
-    threat_model: str
+    labels: Labels
     undefended: bool
     oracle: bool
     own_classifier: bool
@@ -115,6 +115,31 @@ class Entry:
     broken: Mapping[str, Numbers] = field(default_factory=dict, compare=False, repr=False)
 
     @property
+    def dataset(self) -> str:
+        """The suite's name for it."""
+        return self.labels.dataset
+
+    @property
+    def classifier(self) -> str:
+        """The suite's name for it."""
+        return self.labels.classifier
+
+    @property
+    def defense(self) -> str:
+        """The suite's name for it."""
+        return self.labels.defense
+
+    @property
+    def attack(self) -> str:
+        """What stands in the attack's place as people read it."""
+        return self.labels.attack_title
+
+    @property
+    def threat_model(self) -> str:
+        """The suite's name for it; ``-`` where there is no attack."""
+        return self.labels.threat_model
+
+    @property
     def computed_in(self) -> str:
         """The database that it was computed in, where that is another; empty otherwise."""
         return self.facts.origin if self.facts else ""
@@ -127,12 +152,12 @@ class Entry:
     @property
     def clean(self) -> bool:
         """Whether the cell was measured on clean input."""
-        return self.attack == "clean"
+        return self.labels.clean
 
     @property
     def certified(self) -> bool:
         """Whether a certificate says what is right, in place of an attack."""
-        return not self.clean and self.threat_model == "-"
+        return bool(self.labels.certificate)
 
     @property
     def done(self) -> bool:
@@ -147,7 +172,7 @@ class Entry:
     @property
     def transferred(self) -> bool:
         """Whether its examples were crafted on another defense or classifier."""
-        return FROM in self.attack
+        return bool(self.labels.source_defense)
 
     @property
     def unbounded(self) -> bool:
@@ -320,11 +345,7 @@ def entry_of(
         anchor=anchor,
         id=record["id"],
         suite=record["suite"],
-        dataset=record["dataset"],
-        classifier=record["classifier"],
-        defense=record["defense"],
-        attack=record["attack"],
-        threat_model=record["threat_model"],
+        labels=Labels(**{**{name: record[name] or "" for name in _NAMES}, "attack": record["attack_name"]}),
         undefended=undefended,
         oracle=oracle,
         own_classifier=own_classifier,

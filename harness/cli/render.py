@@ -45,7 +45,7 @@ def plan_table(plan: Plan) -> Table:
         table.add_row(
             short(cell.digest) if cell else "-",
             escape(f"{labels.defense} + {labels.classifier} on {labels.dataset}"),
-            escape(labels.attack),
+            escape(labels.attack_title),
             escape(labels.threat_model),
             f"[{COLOURS[planned.verdict]}]{planned.verdict}",
             escape(planned.reason),
@@ -58,6 +58,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
     cells = [
         {
             **one.member.labels.as_dict(),
+            "attack": one.member.labels.attack_title,
             "id": one.member.cell.digest if one.member.cell else None,
             "verdict": str(one.verdict),
             "reason": one.reason,

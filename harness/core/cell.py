@@ -12,10 +12,7 @@ from harness.core.threat import Knowledge, ThreatModel
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-#: between an attack's name and that of the defense its examples were crafted on, in a label, and before a classifier's
-FROM, ON = " from ", " on "
-
-#: the label of clean input, in place of an attack's name, and what stands for a threat model where there is none
+#: the name in an attack's place where there is none, and what stands for a threat model
 CLEAN, NO_THREAT = "clean", "-"
 
 #: parts of a cell that only some cells have; where there is none they take no part in the identity
@@ -26,7 +23,12 @@ SPECIAL = ("surrogate", "source_classifier", "source_defense", "certificate")
 class Labels:
     """The names that a suite gave to a cell's parts; titles only, no part of any identity.
 
-    A certificate's name stands in the attack's place, without a threat model.
+    Attributes:
+        attack: ``clean`` where there is none, also where there is a certificate.
+        threat_model: ``-`` where there is no attack.
+        certificate: empty where there is none.
+        source_defense: what the examples were crafted on, with ``source_classifier``; both are empty where that is what
+            is judged.
     """
 
     dataset: str
@@ -34,19 +36,41 @@ class Labels:
     defense: str
     attack: str = CLEAN
     threat_model: str = NO_THREAT
+    certificate: str = ""
+    source_defense: str = ""
+    source_classifier: str = ""
 
     @property
-    def certificate(self) -> str | None:
-        """The certificate's name; None where there is none."""
-        return self.attack if self.threat_model == NO_THREAT and self.attack != CLEAN else None
+    def clean(self) -> bool:
+        """Whether they name clean input, which no certificate judges."""
+        return self.attack == CLEAN and not self.certificate
+
+    @property
+    def source(self) -> str:
+        """What the examples were crafted on, as people read it: a classifier is named where another is judged."""
+        if self.source_classifier in ("", self.classifier):
+            return self.source_defense
+        return f"{self.source_defense} on {self.source_classifier}"
+
+    @property
+    def attack_title(self) -> str:
+        """What stands in the attack's place as people read it: the certificate, or the attack with its source."""
+        if self.certificate:
+            return self.certificate
+        return f"{self.attack} from {self.source}" if self.source_defense else self.attack
+
+    @property
+    def path(self) -> tuple[str, str, str, str, str]:
+        """What people tell a suite's cells apart by: dataset, classifier, defense, attack's title, threat model."""
+        return (self.dataset, self.classifier, self.defense, self.attack_title, self.threat_model)
 
     def as_dict(self) -> dict[str, str]:
-        """Return the labels by axis."""
+        """Return the names by part."""
         return dict(vars(self))
 
     def __str__(self) -> str:
         """Read as a path: dataset/classifier/defense/attack/threat model."""
-        return "/".join(vars(self).values())
+        return "/".join(self.path)
 
 
 @dataclass(frozen=True)
@@ -126,11 +150,21 @@ class Cell:
         """Return the cell whose adversarial examples this one judges: itself, unless they were transferred."""
         if self.source_classifier is None or self.source_defense is None:
             return self
-        classifier, defense = self.source_classifier, self.source_defense
-        attack = self.labels.attack.split(FROM)[0]
-        labels = replace(self.labels, attack=attack, classifier=classifier.label, defense=defense.label)
+        named = self.labels
+        labels = replace(
+            named,
+            classifier=named.source_classifier,
+            defense=named.source_defense,
+            source_classifier="",
+            source_defense="",
+        )
         return replace(
-            self, classifier=classifier, defense=defense, source_classifier=None, source_defense=None, labels=labels
+            self,
+            classifier=self.source_classifier,
+            defense=self.source_defense,
+            source_classifier=None,
+            source_defense=None,
+            labels=labels,
         )
 
     @classmethod

@@ -57,7 +57,7 @@ class Declaration:
         """Names this version: the text and its rules, and the cells, which may change through recipes that it names."""
         rules = {name: getattr(self, name) for name in RULES}
         return suite_digest(
-            rules, [(*vars(one.labels).values(), one.cell.digest if one.cell else one.reason) for one in self.members]
+            rules, [(*one.labels.path, one.cell.digest if one.cell else one.reason) for one in self.members]
         )
 
 

@@ -6,12 +6,14 @@ while work is done is the row of its job.
 
 from __future__ import annotations
 
+from dataclasses import fields
 from datetime import datetime
 from typing import Any, ClassVar
 
 from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, MetaData, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from harness.core.cell import Labels
 from harness.store.types import Moment, Real
 
 #: an integer below 2^63; SQLite's are so wide anyway
@@ -152,14 +154,18 @@ class SuiteRow(Table):
 
 
 class MemberRow(Table):
-    """A cell's place in a suite: the suite's names for its parts, and whether it can be run at all.
+    """A cell's place in a suite: the suite's names for its parts, as ``Labels`` has them, and whether it can be run.
 
     ``cell`` is None where the cell was refused; ``reason`` then says why.
     """
 
     __tablename__ = "members"
     __table_args__ = (
-        UniqueConstraint("suite_id", "dataset", "classifier", "defense", "attack", "threat_model", name="uq_members"),
+        UniqueConstraint(
+            *("suite_id", "dataset", "classifier", "defense", "attack", "threat_model"),
+            *("certificate", "source_defense", "source_classifier"),
+            name="uq_members",
+        ),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -172,11 +178,14 @@ class MemberRow(Table):
     defense: Mapped[str]
     attack: Mapped[str]
     threat_model: Mapped[str]
+    certificate: Mapped[str]
+    source_defense: Mapped[str]
+    source_classifier: Mapped[str]
     reason: Mapped[str | None]
 
 
 #: what a suite calls the parts of a cell, in the order of ``Labels``
-LABELS = (MemberRow.dataset, MemberRow.classifier, MemberRow.defense, MemberRow.attack, MemberRow.threat_model)
+LABELS = tuple(getattr(MemberRow, one.name) for one in fields(Labels))
 
 
 class ReferenceRow(Table):

@@ -43,13 +43,11 @@ class Shelf:
 
     def has(self, labels: Labels) -> bool:
         """Answer whether all that a point names is there."""
-        attack, classifier, defense = source_of(labels)
-        if labels.certificate is None:
-            met = attack == CLEAN or (attack in self.attacks and labels.threat_model in self.threat_models)
-        else:
-            met = labels.certificate in self.certificates
+        classifier, defense = source_of(labels)
+        attacked = labels.attack in self.attacks and labels.threat_model in self.threat_models
         return (
-            met
+            (attacked or labels.attack == CLEAN)
+            and (not labels.certificate or labels.certificate in self.certificates)
             and labels.dataset in self.datasets
             and {labels.classifier, classifier} <= self.classifiers.keys()
             and {labels.defense, defense} <= self.defenses.keys()
@@ -95,9 +93,9 @@ class Grid:
 
     def _member(self, labels: Labels, position: int, block: Block) -> Member:
         defense = self.shelf.defenses[labels.defense]
-        attacked = labels.attack != CLEAN and labels.certificate is None
+        attacked = labels.attack != CLEAN
         threat = self.shelf.threat_models[labels.threat_model] if attacked else None
-        random = _random(defense.built, labels.certificate, threat)
+        random = _random(defense.built, threat, certified=bool(labels.certificate))
         reason = self._refusal(labels)
         if reason is not None:
             if block.impossible == "error":
@@ -107,20 +105,20 @@ class Grid:
             return Member(labels, None, random, reason, threat)
         cell = self._cell(labels, threat)
         self.problems += self._other_data(cell)
-        attack = self.shelf.attacks[source_of(labels)[0]] if attacked else None
+        attack = self.shelf.attacks[labels.attack] if attacked else None
         tried = () if attack is None else (attack.built, attack.spec.params)
         return Member(labels, cell, random, traits=_traits(defense.built, self._card(labels.dataset), *tried))
 
     def _cell(self, labels: Labels, threat: ThreatModel | None) -> Cell:
         shelf = self.shelf
-        name, classifier, defense = source_of(labels)
+        classifier, defense = source_of(labels)
         knowing = threat is not None and threat.knowledge is Knowledge.SURROGATE
         elsewhere = (classifier, defense) != (labels.classifier, labels.defense)
         return Cell(
             dataset=shelf.datasets[labels.dataset].spec,
             classifier=shelf.classifiers[labels.classifier].spec,
             defense=shelf.defenses[labels.defense].spec,
-            attack=None if threat is None else shelf.attacks[name].spec,
+            attack=None if threat is None else shelf.attacks[labels.attack].spec,
             threat=threat,
             surrogate=shelf.surrogates[defense].spec if knowing else None,
             source_classifier=shelf.classifiers[classifier].spec if elsewhere else None,
@@ -128,8 +126,8 @@ class Grid:
             seed=self.evaluation.seed if self.evaluation else 0,
             subset_seed=self.evaluation.subset_seed if self.evaluation else 0,
             # a certificate judges no image that could be measured: what is measured elsewhere is no part of it
-            probe=self.probe if labels.certificate is None else None,
-            certificate=None if labels.certificate is None else shelf.certificates[labels.certificate].spec,
+            probe=None if labels.certificate else self.probe,
+            certificate=shelf.certificates[labels.certificate].spec if labels.certificate else None,
             labels=labels,
         )
 
@@ -139,17 +137,17 @@ class Grid:
                 f"{labels.defense} keeps state by its own account, so what it does to an image would depend on which "
                 "images share its job; let it begin anew in each call of purify"
             )
-        for name in dict.fromkeys((labels.classifier, source_of(labels)[1])):
+        for name in dict.fromkeys((labels.classifier, source_of(labels)[0])):
             refuses = getattr(self.shelf.classifiers[name].built, "refuses", None)
             unfit: str | None = None if refuses is None else refuses(self._card(labels.dataset))
             if unfit is not None:
                 return unfit
-        if labels.attack == CLEAN:
+        if labels.clean:
             return None
-        if labels.certificate is not None:
-            return self._uncertifiable(labels, labels.certificate)
+        if labels.certificate:
+            return self._uncertifiable(labels)
         # what is attacked is what the examples are crafted on, in the version that the attacker runs
-        name, _, victim = source_of(labels)
+        _, victim = source_of(labels)
         threat = self.shelf.threat_models[labels.threat_model]
         if threat.knowledge is Knowledge.SURROGATE and victim not in self.shelf.surrogates:
             best = _strongest(self.shelf.defenses[victim].built)
@@ -158,13 +156,13 @@ class Grid:
                 f"version's options there, or use knowledge: {best}"
             )
         shelf = self.shelf.surrogates if threat.knowledge is Knowledge.SURROGATE else self.shelf.defenses
-        attack, defense = self.shelf.attacks[name].built, shelf[victim].built
+        attack, defense = self.shelf.attacks[labels.attack].built, shelf[victim].built
         inner = tuple(getattr(defense, "inner", ())) if threat.adaptive else ()
         setting = Setting(self._card(labels.dataset), threat, defense.traits, inner)
         reason: str | None = refusal(attack, setting) or defense.refuses(setting)
         return reason or _mode_refusal(victim, defense, setting, attack)
 
-    def _uncertifiable(self, labels: Labels, certificate: str) -> str | None:
+    def _uncertifiable(self, labels: Labels) -> str | None:
         """Return why nothing can be certified of a defense, or None."""
         traits = self.shelf.defenses[labels.defense].built.traits
         if traits.oracle:
@@ -172,7 +170,8 @@ class Grid:
                 f"{labels.defense} is shown the clean image, which nobody has of an image that was tampered with, so "
                 "there is no classifier to certify"
             )
-        reason: str | None = self.shelf.certificates[certificate].built.refuses(self._card(labels.dataset), traits)
+        certificate = self.shelf.certificates[labels.certificate].built
+        reason: str | None = certificate.refuses(self._card(labels.dataset), traits)
         return reason
 
     def _card(self, dataset: str) -> DataCard:
@@ -182,7 +181,7 @@ class Grid:
     def _other_data(self, cell: Cell) -> Iterator[Problem]:
         """Say which recipes of a cell trained on other data than the cell's."""
         labels = cell.labels
-        attack, classifier, defense = source_of(labels)
+        classifier, defense = source_of(labels)
         standing: list[tuple[Path, Spec | None]] = [
             (self.shelf.classifiers[labels.classifier].path, cell.classifier),
             (self.shelf.classifiers[classifier].path, cell.source_classifier),
@@ -191,8 +190,8 @@ class Grid:
             (self.shelf.defenses[defense].path, cell.surrogate),
         ]
         if cell.attack is not None:
-            standing.append((self.shelf.attacks[attack].path, cell.attack))
-        if labels.certificate is not None:
+            standing.append((self.shelf.attacks[labels.attack].path, cell.attack))
+        if labels.certificate:
             standing.append((self.shelf.certificates[labels.certificate].path, cell.certificate))
         named = [((*path, "params", role), part) for path, spec in standing if spec for role, part in spec.parts]
         if cell.probe is not None:
@@ -224,13 +223,13 @@ def member_of(cell: Cell) -> Member:
     """
     defense, dataset = build(cell.defense), build(cell.dataset)
     tried = () if cell.attack is None else (build(cell.attack), cell.attack.params)
-    random = _random(defense, cell.certificate, cell.threat)
+    random = _random(defense, cell.threat, certified=cell.certificate is not None)
     return Member(cell.labels, cell, random, traits=_traits(defense, dataset.card, *tried))
 
 
-def _random(defense: Any, certificate: object, threat: ThreatModel | None) -> bool:
+def _random(defense: Any, threat: ThreatModel | None, *, certified: bool) -> bool:
     """Whether a defense is judged by several repeats: a certificate has one, and so has randomness that is known."""
-    return bool(defense.traits.random) and certificate is None and not (threat is not None and threat.fixed)
+    return bool(defense.traits.random) and not certified and not (threat is not None and threat.fixed)
 
 
 def _traits(

@@ -14,7 +14,7 @@ from harness.suite.components import Resolver, read_file
 from harness.suite.document import Document, Path, parse
 from harness.suite.expand import is_family, members, spelled_out, tied
 from harness.suite.grid import Grid, Shelf, probe_spec
-from harness.suite.matrix import MOST_POINTS, label_problems, points, size, source_of
+from harness.suite.matrix import MOST_POINTS, label_problems, points, size
 from harness.suite.ranges import budget, lengths
 from harness.suite.schema import AXES, THREAT_PARAMS, Block, Evaluation, Metrics, SuiteFile, ThreatParams
 from harness.suite.suite import Suite
@@ -136,7 +136,7 @@ class _Draft:
                 continue
             shape = data.built.card.shape
             sound = remarks.note(budget(threat.eps, threat.norm, shape), self.document, paths[labels.threat_model])
-            attack = shelf.attacks.get(source_of(labels)[0])
+            attack = shelf.attacks.get(labels.attack)
             if attack is not None and sound:
                 steps = lengths(attack.options, threat.norm, shape, threat.eps)
                 remarks.note(steps, self.document, (*attack.path, "params"))

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from harness.core.cell import CLEAN, FROM, NO_THREAT, ON, Labels
+from harness.core.cell import Labels
 from harness.core.errors import Problem, nearest
 from harness.suite.schema import ATTACKING, AXES, Block, Condition
 
@@ -54,24 +54,21 @@ def _clean(labels: Labels) -> Labels:
 
 
 def _crafted(labels: Labels, block: Block) -> Iterator[Labels]:
-    """Yield a point, or one for each source of its examples, told in the attack's name."""
-    if not block.crafted_on or labels.attack == CLEAN:
+    """Yield a point, or one for each source of its examples."""
+    if not block.crafted_on or labels.clean:
         yield labels
         return
     for source in block.crafted_on:
         classifier = source.classifier or labels.classifier
         if (source.defense, classifier) == (labels.defense, labels.classifier):
             yield labels
-            continue
-        where = source.defense if classifier == labels.classifier else f"{source.defense}{ON}{classifier}"
-        yield replace(labels, attack=f"{labels.attack}{FROM}{where}")
+        else:
+            yield replace(labels, source_defense=source.defense, source_classifier=classifier)
 
 
-def source_of(labels: Labels) -> tuple[str, str, str]:
-    """Return the names of attack, classifier and defense that the examples of a point are crafted with and on."""
-    attack, _, where = labels.attack.partition(FROM)
-    defense, _, classifier = where.partition(ON)
-    return attack, classifier or labels.classifier, defense or labels.defense
+def source_of(labels: Labels) -> tuple[str, str]:
+    """Return the names of the classifier and the defense that the examples of a point are crafted on."""
+    return labels.source_classifier or labels.classifier, labels.source_defense or labels.defense
 
 
 def _crossed(block: Block, names: Names) -> Iterator[Labels]:
@@ -92,7 +89,7 @@ def _certified(block: Block, names: Names) -> Iterator[Labels]:
     for rows in itertools.product(*_dimensions(block, names, axes)):
         at = {axis: name for row in rows for axis, name in row.items()}
         if "certificate" in at:
-            labels = Labels(attack=at.pop("certificate"), threat_model=NO_THREAT, **at)
+            labels = Labels(**at)
             if not any(_matches(condition, labels) for condition in block.exclude):
                 yield labels
 

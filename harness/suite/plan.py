@@ -101,12 +101,13 @@ class Plan:
 def selection(text: str | None) -> Callable[[Labels], bool]:
     """Read ``--only``: conditions such as ``defense=mae-*,attack=pgd``, all of which must hold.
 
-    A value is a shell pattern over the suite's names; ``|`` separates alternatives.
+    A value is a shell pattern over the suite's names; ``|`` separates alternatives. An attack is named as people read
+    it, by its title.
 
     Raises:
         UserError: if a condition is not ``key=pattern`` or the key is no axis.
     """
-    keys = (*vars(Labels("", "", "")), "certificate")
+    keys = tuple(Labels("", "", "").as_dict())
     wanted: list[tuple[str, list[str]]] = []
     for condition in (text or "").split(","):
         if not condition.strip():
@@ -119,7 +120,8 @@ def selection(text: str | None) -> Callable[[Labels], bool]:
         wanted.append((key, [one.strip() for one in pattern.split("|")]))
 
     def chosen(labels: Labels) -> bool:
-        return all(any(fnmatch.fnmatchcase(getattr(labels, key) or "", one) for one in some) for key, some in wanted)
+        names = {**labels.as_dict(), "attack": labels.attack_title}
+        return all(any(fnmatch.fnmatchcase(names[key], one) for one in some) for key, some in wanted)
 
     return chosen
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.core.cell import FROM
-
 if TYPE_CHECKING:
     from reports.cell import Entry
     from reports.model.leaderboard import Board
@@ -40,17 +38,19 @@ class Matrix:
 
 def matrices(board: Board) -> list[Matrix]:
     """Return a matrix for each attack of which the suite has judged examples on another defense, in its order."""
-    crafted = [entry for row in board.rows for entry in row.transferred]
-    parts = {(*entry.attack.split(FROM, 1), entry.threat_model) for entry in crafted}
-    order = list(dict.fromkeys((entry.attack.split(FROM, 1)[0], entry.threat_model) for entry in crafted))
-    found = {(entry.defense, entry.attack, entry.threat_model): entry for row in board.rows for entry in row.entries}
+    crafted = [entry.labels for row in board.rows for entry in row.transferred]
+    order = list(dict.fromkeys((one.attack, one.threat_model) for one in crafted))
+    found = {
+        (entry.defense, entry.labels.attack, entry.labels.source, entry.threat_model): entry
+        for row in board.rows
+        for entry in row.entries
+    }
     made = []
     for attack, threat_model in order:
-        sources = {source for base, source, threat in parts if (base, threat) == (attack, threat_model)}
+        sources = {one.source for one in crafted if (one.attack, one.threat_model) == (attack, threat_model)}
 
         def cell(source: str, judged: str, attack: str = attack, threat_model: str = threat_model) -> Entry | None:
-            name = attack if source == judged else f"{attack}{FROM}{source}"
-            return found.get((judged, name, threat_model))
+            return found.get((judged, attack, "" if source == judged else source, threat_model))
 
         defenses = [row.defense for row in board.rows]
         columns = tuple(one for one in defenses if one in sources or any(cell(source, one) for source in sources))

@@ -14,6 +14,7 @@ import pandas as pd
 from sqlalchemy import Select, func, select
 from statsmodels.stats.proportion import proportion_confint
 
+from harness.core.cell import Labels
 from harness.core.errors import UserError, nearest
 from harness.core.result import AMV_AXES, MEASURES
 from harness.core.spec import short
@@ -21,7 +22,16 @@ from harness.store.read.latest import latest_suites, read_results
 from harness.store.read.origins import origin_names
 from harness.store.read.other_suites import related_members
 from harness.store.read.summaries import DECISIONS, tallies
-from harness.store.tables import CellRow, ComponentRow, MemberRow, OutcomeRow, ResultRow, SuiteRow, WeightsRow
+from harness.store.tables import (
+    LABELS,
+    CellRow,
+    ComponentRow,
+    MemberRow,
+    OutcomeRow,
+    ResultRow,
+    SuiteRow,
+    WeightsRow,
+)
 from harness.store.write.store import Store
 
 if TYPE_CHECKING:
@@ -64,7 +74,9 @@ class Results:
     Attributes:
         cells: a row per cell of a suite, refused and unfinished ones included: accuracy with its 95 % Wilson
             interval under the suite's decision rule, means of the metrics, costs per image; ``origin`` names the
-            database that it was computed in, where that is another, else None.
+            database that it was computed in, where that is another, else None. ``attack`` is what stands in its place
+            as people read it; ``attack_name``, ``certificate``, ``source_defense`` and ``source_classifier`` are the
+            parts of that, the last three None where there is none.
         verdicts: of each finished cell, by suite and the suite's names for its parts: the verdict per place.
         related: a row per attack on one of the suites' rows that is measured and no member: what other suites have, and
             earlier versions. As ``cells``, under what the suite asks for, with the suite that has it as ``elsewhere``.
@@ -303,7 +315,7 @@ def _members(store: Store, suites: Sequence[int]) -> pd.DataFrame:
         select(
             SuiteRow.name.label("suite"),
             MemberRow.cell,
-            *(getattr(MemberRow, name) for name in _NAMES),
+            *LABELS,
             MemberRow.reason,
             MemberRow.threat,
             SuiteRow.decision,
@@ -321,7 +333,7 @@ def _members(store: Store, suites: Sequence[int]) -> pd.DataFrame:
 
 
 def _told(store: Store, members: pd.DataFrame) -> pd.DataFrame:
-    """Say in words what components of members are: the defense's registered name, the parts of the threat model."""
+    """Say in words what components of members are: the attack's title, the defense's registered name, the budget."""
     with store.engine.connect() as connection:
         defenses = dict(
             connection.execute(
@@ -333,6 +345,11 @@ def _told(store: Store, members: pd.DataFrame) -> pd.DataFrame:
                 select(ComponentRow.digest, ComponentRow.spec).where(ComponentRow.kind == "threat_model")
             ).all()
         )
+    names = members[[one.key for one in LABELS]].itertuples(index=False, name=None)
+    members["attack_name"] = members["attack"]
+    members["attack"] = pd.Series([Labels(*row).attack_title for row in names], members.index, object)
+    for part in ("certificate", "source_defense", "source_classifier"):
+        members[part] = pd.Series([name or None for name in members[part]], members.index, object)
     members["defense_use"] = members["defense_use"].map(defenses)
     members["id"] = [short(cell) if isinstance(cell, str) else None for cell in members["cell"]]
     for key in ("norm", "eps", "knowledge"):

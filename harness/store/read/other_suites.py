@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from sqlalchemy import select
 
-from harness.store.tables import CellRow, MemberRow, ResultRow, SuiteRow
+from harness.core.cell import Labels
+from harness.store.tables import LABELS, CellRow, MemberRow, ResultRow, SuiteRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -26,7 +28,7 @@ NAMES = ("dataset", "classifier", "defense")
 
 #: what is known of a related attack; see ``related_members``
 _COLUMNS = [
-    *("suite", "cell", *NAMES, "attack", "threat_model", "threat", "decision", "wanted_examples", "wanted_repeats"),
+    *("suite", "cell", *(one.key for one in LABELS), "threat", "decision", "wanted_examples", "wanted_repeats"),
     *("random", "defense_use", "elsewhere"),
 ]
 
@@ -46,16 +48,17 @@ def related_members(store: Store, suites: Sequence[int]) -> pd.DataFrame:
     titles = _titles(store, digests)
     rows = [
         (
-            *(suite.name, other.digest, *names, *titles[other.digest][:2], other.threat),
-            *(suite.decision, suite.n_examples, suite.repeats, other.random, other.defense, titles[other.digest][2]),
+            *(suite.name, other.digest, *_renamed(labels, *names).as_dict().values(), other.threat),
+            *(suite.decision, suite.n_examples, suite.repeats, other.random, other.defense, elsewhere),
         )
         for suite, names, other in found
         if (other.digest,) in measured
+        for labels, elsewhere in [titles[other.digest]]
     ]
     return pd.DataFrame(rows, columns=_COLUMNS)
 
 
-def _related(store: Store, suites: Sequence[int]) -> Iterator[tuple[Any, tuple[str, ...], Row[Any]]]:
+def _related(store: Store, suites: Sequence[int]) -> Iterator[tuple[Any, tuple[str, str, str], Row[Any]]]:
     """Yield a suite, its names for a row and a cell whose attack meets that row, in an order that stays."""
     with store.engine.connect() as connection:
         theirs = select(CellRow.digest).where(CellRow.attack.is_not(None), CellRow.digest.not_in(_of(suites)))
@@ -78,7 +81,9 @@ def _related(store: Store, suites: Sequence[int]) -> Iterator[tuple[Any, tuple[s
         if row.attack is not None:
             attacks[_identity(row)].append(row)
     own = {(row.suite_id, row.cell) for row in members}
-    rows = dict.fromkeys((row.suite_id, tuple(row[2:]), _identity(known[row.cell])) for row in members)
+    rows = dict.fromkeys(
+        (row.suite_id, (row.dataset, row.classifier, row.defense), _identity(known[row.cell])) for row in members
+    )
     for suite, names, identity in rows:
         for other in attacks[identity]:
             if (suite, other.digest) not in own:
@@ -100,9 +105,15 @@ def _asked(store: Store, query: Any, column: InstrumentedAttribute[Any], cells: 
             yield from connection.execute(query.where(column.in_(cells[start : start + _BATCH])))
 
 
-def _titles(store: Store, cells: Sequence[str]) -> dict[str, tuple[str, str, str]]:
-    """Return by cell what the suite that was run last, of those that have it, calls its attack and threat model."""
-    columns = (SuiteRow.declared_at, MemberRow.cell, MemberRow.attack, MemberRow.threat_model, SuiteRow.name)
-    query = select(*columns).join(SuiteRow, SuiteRow.id == MemberRow.suite_id)
+def _titles(store: Store, cells: Sequence[str]) -> dict[str, tuple[Labels, str]]:
+    """Return by cell what the suite that was run last, of those that have it, calls its parts, and that suite."""
+    query = select(SuiteRow.declared_at, SuiteRow.name, MemberRow.cell, *LABELS)
+    query = query.join(SuiteRow, SuiteRow.id == MemberRow.suite_id)
     rows: Iterable[Any] = _asked(store, query, MemberRow.cell, cells)
-    return {row.cell: (row.attack, row.threat_model, row.name) for row in sorted(rows, key=lambda row: row.declared_at)}
+    return {cell: (Labels(*names), suite) for _, suite, cell, *names in sorted(rows, key=lambda row: row.declared_at)}
+
+
+def _renamed(labels: Labels, dataset: str, classifier: str, defense: str) -> Labels:
+    """Return a cell's labels with a suite's names for its row."""
+    source = classifier if labels.source_classifier == labels.classifier else labels.source_classifier
+    return replace(labels, dataset=dataset, classifier=classifier, defense=defense, source_classifier=source)

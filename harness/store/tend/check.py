@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sqlalchemy import func, select
 
-from harness.core.cell import Shard
+from harness.core.cell import Labels, Shard
 from harness.core.contracts import Traits
 from harness.core.declaration import RULES, suite_digest
 from harness.core.errors import UserError
@@ -275,7 +275,10 @@ def _known(traits: Mapping[str, Any]) -> bool:
 def _suites(connection: Connection) -> Iterator[str]:
     listed = select(MemberRow.suite_id, *LABELS, func.coalesce(MemberRow.cell, MemberRow.reason))
     ordered = connection.execute(listed.order_by(MemberRow.suite_id, MemberRow.position)).all()
-    members = {suite: [tuple(row[1:]) for row in rows] for suite, rows in groupby(ordered, lambda row: row.suite_id)}
+    members = {
+        suite: [(*Labels(*names).path, cell) for _, *names, cell in rows]
+        for suite, rows in groupby(ordered, lambda row: row.suite_id)
+    }
     for row in _stream(connection, select(*SuiteRow.__table__.columns)):
         rules = {name: getattr(row, name) for name in RULES}
         if suite_digest(rules, members.get(row.id, [])) != row.digest:

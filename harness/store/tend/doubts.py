@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select
 
+from harness.core.cell import Labels
 from harness.core.code_hashes import CRAFTED, unlike
 from harness.core.spec import short
 from harness.store.tables import LABELS, CellRow, ComponentRow, MemberRow, OutcomeRow, ResultRow, SuiteRow
@@ -92,7 +93,7 @@ class _Cells:
         query = select(*CellRow.__table__.columns).where(CellRow.digest.in_(there)).order_by(CellRow.digest)
         self.rows = {row.digest: row for row in connection.execute(query)}
         named = select(MemberRow.cell, SuiteRow.name, *LABELS).join(SuiteRow, SuiteRow.id == MemberRow.suite_id)
-        self.names = {cell: f"{suite}: {'/'.join(labels)}" for cell, suite, *labels in connection.execute(named)}
+        self.names = {cell: f"{suite}: {Labels(*labels)}" for cell, suite, *labels in connection.execute(named)}
 
     def told(self, said: str, found: Mapping[str, str]) -> Iterator[str]:
         """Yield a sentence per cell, in the order of their names."""

@@ -18,6 +18,7 @@ from harness.core.rectangle import Covered, Rectangle, Version
 from harness.core.spec import Spec, digest_of
 from harness.store.database import connect, database_url, file_of, insert_new, lock_of
 from harness.store.tables import (
+    LABELS,
     ArtifactRow,
     CellRow,
     CodeRow,
@@ -139,17 +140,14 @@ class Store:
     def earlier_members(self, suite: str) -> dict[Labels, str]:
         """Return the cells that a suite's names stood for when it was last run and that have results."""
         query = (
-            select(MemberRow)
+            select(MemberRow.cell, *LABELS)
             .join(SuiteRow, SuiteRow.id == MemberRow.suite_id)
             .where(SuiteRow.name == suite, SuiteRow.arrival.is_(None), MemberRow.cell.in_(select(ResultRow.cell)))
             .order_by(SuiteRow.declared_at)
         )
         with self.session() as session:
-            return {
-                Labels(row.dataset, row.classifier, row.defense, row.attack, row.threat_model): row.cell
-                for row in session.scalars(query)
-                if row.cell is not None
-            }
+            rows: Any = session.execute(query).all()
+        return {Labels(*names): cell for cell, *names in rows}
 
     def spec_of(self, digest: str) -> dict[str, Any]:
         """Return what a cell's digest is made of."""

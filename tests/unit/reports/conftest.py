@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from harness.core.cell import FROM, Cell, Labels, Shard
+from harness.core.cell import Cell, Labels, Shard
 from harness.core.contracts import Traits
 from harness.core.declaration import Declaration, Member
 from harness.core.job import Evaluate
@@ -234,7 +234,9 @@ class Trial:
         a digit for each repeat. None if it was not run. ``effort`` is what was recorded of what it spends.
         """
         title = "-".join([threat, *([f"{eps:g}"] if eps != 0.2 else []), *(["fixed"] if fixed else [])])
-        labels = ((f"{attack}{FROM}{source}" if source else attack), title)
+        source_defense, _, classifier = (source or "").partition(" on ")
+        crafted_on = {"source_defense": source_defense, "source_classifier": classifier or "cnn"} if source else {}
+        labels = {"attack": attack, "threat_model": title, **crafted_on}
         other = Spec.of("defense", "pure", 1, {"name": source})
         parts: dict[str, Any] = {
             "attack": Spec.of("attack", attack.split("-")[0], 1, params or {"steps": 20}),
@@ -244,7 +246,7 @@ class Trial:
         }
         cost = replace(CRAFT, backwards=backwards)
         told = {"crafted": cost, "notes": notes, "fixed": fixed, "effort": effort}
-        return self._add(defense, right, USUAL, *labels, **told, **parts, **options)
+        return self._add(defense, right, USUAL, labels, **told, **parts, **options)
 
     @staticmethod
     def follows(*knowledge: str) -> dict[str, Any]:
@@ -253,14 +255,17 @@ class Trial:
 
     def certify(self, defense: str = "pure", right: int = 20) -> Cell:
         """Add a certificate."""
-        return self._add(defense, right, USUAL, "smoothing", certificate=Spec.of("certificate", "smoothing", 1, {}))
+        return self._add(
+            defense, right, USUAL, {"certificate": "smoothing"}, certificate=Spec.of("certificate", "smoothing", 1, {})
+        )
 
     def _add(
         self,
         defense: str,
         right: int | str | None,
         cost: Cost,
-        *labels: str,
+        labels: dict[str, str] | None = None,
+        *,
         crafted: Cost | None = None,
         notes: dict[str, Any] | None = None,
         random: bool = True,
@@ -282,7 +287,7 @@ class Trial:
             defense=made,
             seed=0,
             subset_seed=0,
-            labels=Labels("digits", "cnn", defense, *labels),
+            labels=Labels("digits", "cnn", defense, **(labels or {})),
         )
         random = random and not fixed
         told = {**traits, "effort": effort} if traits and effort else traits

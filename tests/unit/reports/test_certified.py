@@ -33,7 +33,7 @@ def certificate(bench, defense, name="vote", **options):
     """Return a cell with a certificate as a member of a suite."""
     clean = bench.cell(defense, None)
     spec = Spec.of("certificate", "smoothing", 1, {"sigma": 0.25, "n": 1000, **options})
-    cell = replace(clean, certificate=spec, labels=Labels("digits", "cnn", defense, name, "-"))
+    cell = replace(clean, certificate=spec, labels=Labels("digits", "cnn", defense, certificate=name))
     return Member(cell.labels, cell, random=False)
 
 
@@ -52,8 +52,9 @@ def record(path, cell: Cell, seen, start=0):
 def path(toy):
     """The toy suite with certificates: one finished, one partial, one missing, one refused."""
     members = [certificate(toy, defense) for defense in ("mae-pure", "dmae", "none")]
-    refused = Member(Labels("digits", "cnn", "amv-oracle", "vote"), None, False, "It is <shown> the clean image.")
-    toy.members += [*members, replace(refused, labels=replace(refused.labels, threat_model="-"))]
+    told = "It is <shown> the clean image."
+    refused = Member(Labels("digits", "cnn", "amv-oracle", certificate="vote"), None, False, told)
+    toy.members += [*members, refused]
     found = toy.write()
     record(found, members[0].cell, SEEN)
     record(found, members[1].cell, SEEN[:2])

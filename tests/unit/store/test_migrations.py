@@ -12,6 +12,7 @@ from sqlalchemy import create_engine, inspect, text
 
 from harness.artifacts import Folder
 from harness.core.cell import SPECIAL, Cell
+from harness.core.declaration import RULES, suite_digest
 from harness.core.errors import UserError
 from harness.core.spec import Spec, digest_of
 from harness.core.threat import Knowledge, Norm, ThreatModel
@@ -118,6 +119,9 @@ def fill(connection):
     lost = {"job": "e" * 64, "kind": "train", "label": "cnn", "driver": "host:1:1"}
     put(connection, "attempts", id=30, status="running", started_at=AT, **lost)
 
+
+#: of members; before, the attack's name told them
+LATER_NAMES = ("certificate", "source_defense", "source_classifier")
 
 AT = "2026-01-31 12:00:00.000000"
 
@@ -232,6 +236,7 @@ def test_what_was_measured_before_peaks_were_has_none_and_all_else(kind, request
     assert [after.pop(table) for table in ("arrivals", "confirmations", "code")] == [[], [], []]
     read = {row["digest"]: row.pop("current") for row in after["cells"]}
     assert read == {row["cell"]: row["weights"] for row in after["results"]}
+    assert {row.pop(name) for row in after["members"] for name in LATER_NAMES} == {""}
     for table, names in later.items():
         assert {row.pop(name) for row in after[table] for name in names} == {None}
     digests = [[row.pop("digest") for row in tables["suites"]] for tables in (before, after)]
@@ -242,4 +247,39 @@ def test_what_was_measured_before_peaks_were_has_none_and_all_else(kind, request
         assert cells[name].isna().all()
         assert costs[name].isna().all()
     assert cells.loc[1, "attack_forwards"] == 1.0
+    assert check(url, Folder(tmp_path / "artifacts")).findings == ()
+
+
+#: what members were called, with what they are called now: attack, certificate, what its examples were crafted on
+NAMED = {
+    ("pgd from odd", "bpda"): ("pgd", "", "odd", "cnn"),
+    ("pgd from odd on deep", "bpda"): ("pgd", "", "odd", "deep"),
+    ("smoothing", "-"): ("clean", "smoothing", "", ""),
+    ("pgd from odd on cnn", "bpda"): ("pgd from odd on cnn", "", "", ""),  # which no suite has ever given
+    ("pgd from ", "bpda"): ("pgd from ", "", "", ""),
+}
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_what_an_attack_s_name_told_is_in_columns_after_an_upgrade(kind, request, tmp_path):
+    on_file = kind == "sqlite"
+    url = older(f"sqlite:///{tmp_path}/runs.db" if on_file else request.getfixturevalue("postgresql")(), "0009")
+    engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
+    with engine.begin() as connection:
+        titles = {"dataset": "digits", "classifier": "cnn", "defense": "mae"}
+        for number, (attack, threat) in enumerate(NAMED, 10):
+            names = {"attack": attack, "threat_model": threat, "reason": "it cannot be"}
+            put(connection, "members", id=number, suite_id=7, cell=None, position=number, **titles, **names)
+        columns = "dataset, classifier, defense, attack, threat_model, COALESCE(cell, reason)"
+        members = connection.execute(text(f"SELECT {columns} FROM members ORDER BY position")).all()
+        rules = connection.execute(text(f"SELECT {', '.join(RULES)} FROM suites")).mappings().one()
+        now = {"now": suite_digest(rules, list(map(tuple, members)))}
+        connection.execute(text("UPDATE suites SET digest = :now"), now)
+    engine.dispose()
+    upgrade(url)
+    rows = [row for row in dump(url)["members"] if row["id"] >= 10]
+    told = [(row["attack"], *(row[name] for name in LATER_NAMES)) for row in sorted(rows, key=lambda row: row["id"])]
+    assert told == list(NAMED.values())
+    cells, _, _ = results(url)
+    assert list(cells["attack"][3:]) == [attack for attack, _ in NAMED]  # as people have read it
     assert check(url, Folder(tmp_path / "artifacts")).findings == ()
