@@ -84,13 +84,8 @@ class Evaluate:
     @cached_property
     def digest(self) -> str:
         """The identity of the shard's measurement, and which repeats."""
-        return digest_of(
-            {
-                "cell": self.cell.digest,
-                "start": self.shard.start,
-                "stop": self.shard.stop,
-                "repeats": [self.first_repeat, self.stop_repeat],
-            }
+        return evaluation_digest(
+            self.cell.digest, self.shard.start, self.shard.stop, self.first_repeat, self.stop_repeat
         )
 
     @property
@@ -107,6 +102,11 @@ class Evaluate:
     def __str__(self) -> str:
         """Name the cell and the shard."""
         return f"{self.cell.labels} #{self.shard.index}"
+
+
+def evaluation_digest(cell: str, start: int, stop: int, first_repeat: int, stop_repeat: int) -> str:
+    """Return the digest of an evaluation of places ``start`` to ``stop - 1`` of a cell, in some repeats."""
+    return digest_of({"cell": cell, "start": start, "stop": stop, "repeats": [first_repeat, stop_repeat]})
 
 
 Job = Train | Craft | Evaluate

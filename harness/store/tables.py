@@ -225,6 +225,10 @@ class EnvironmentRow(Table):
 class JobRow(Table):
     """A job and how it stands: queued, running, done, failed, timeout, interrupted or skipped.
 
+    What it does: a training has its ``recipe``; an evaluation its ``cell``, with places ``start`` to ``stop - 1`` and
+    repeats ``first_repeat`` to ``stop_repeat - 1``; a craft its places, since several cells share it. Of a job that was
+    recorded before these were, they may be unknown.
+
     ``attempt`` is the try under way or the last one, ``driver`` who made it. A driver owns a running job until
     ``lease``, in seconds of the database's own clock; after that another one may claim it.
     """
@@ -235,7 +239,12 @@ class JobRow(Table):
     digest: Mapped[str] = mapped_column(primary_key=True)
     kind: Mapped[str]
     label: Mapped[str]
+    recipe: Mapped[str | None] = mapped_column(ForeignKey("components.digest"))
     cell: Mapped[str | None] = mapped_column(ForeignKey("cells.digest"))
+    start: Mapped[int | None]
+    stop: Mapped[int | None]
+    first_repeat: Mapped[int | None]
+    stop_repeat: Mapped[int | None]
     status: Mapped[str]
     tries: Mapped[int]
     attempt: Mapped[int | None]

@@ -30,7 +30,7 @@ from harness.execution.executors.local import LocalExecutor
 from harness.execution.recheck.result_comparison import Tolerance, beyond_tolerance, changes, first_difference, passes
 from harness.store.database import connect
 from harness.store.read.origins import confirm, find_origin
-from harness.store.read.results import Recorded, attempted, job_of, outcomes, sample, seen
+from harness.store.read.results import Recorded, attempted, outcomes, sample, seen
 from harness.store.write.store import Store
 from harness.suite.components import BESIDE_OPTIONS
 from harness.suite.grid import member_of
@@ -233,7 +233,7 @@ class _Desk:
                     self._installed(spec)
             for recipe in cell.networks():
                 self._at_hand(recipe, result)
-            job = job_of(self.store, result, cell)
+            job = result.evaluation(cell)
             if job is None:
                 raise UserError("it is a part of what its job measured, and of which shard that was is not recorded")
         except UserError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from dataclasses import dataclass
-from itertools import islice, product
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
@@ -25,6 +25,7 @@ from harness.store.tables import (
     AttemptRow,
     CellRow,
     EnvironmentRow,
+    JobRow,
     MemberRow,
     OriginRow,
     OutcomeRow,
@@ -41,9 +42,6 @@ if TYPE_CHECKING:
     from harness.core.cell import Cell
     from harness.store.read.origins import Origin
     from harness.store.write.store import Store
-
-#: jobs that are tried for the one that measured a part of what it did
-MOST_TRIED = 100_000
 
 #: what a cost counts, and a clock does not
 COUNTS = tuple(name for name in TOTALS if name != "seconds")
@@ -68,7 +66,9 @@ class Recorded:
         spec: what the cell's digest is made of.
         rectangle: its places and repeats.
         weights: content hash by recipe digest.
-        job: the digest of the job that measured it; a result may be a part of what its job measured.
+        job: the digest of the job that measured it.
+        asked: the places and repeats that the job was to measure, of which a result may be a part; None if unknown.
+        shard_size: by which the suite cuts the cell.
         attempted: how that was done.
         code: hashes of the source of attack and defense.
         counts: images and passes, by the names of the columns.
@@ -81,6 +81,8 @@ class Recorded:
     rectangle: Rectangle
     weights: Mapping[str, str]
     job: str
+    asked: Rectangle | None
+    shard_size: int
     attempted: Attempted
     code: Mapping[str, str]
     counts: Mapping[str, int | None]
@@ -89,6 +91,14 @@ class Recorded:
         """Name cell, places and repeats."""
         start, stop, first, end = self.rectangle
         return f"{self.labels}, places {start} to {stop - 1}, repeats {first} to {end - 1}"
+
+    def evaluation(self, cell: Cell) -> Evaluate | None:
+        """Return the job that measured it, of its cell; None where that is not known."""
+        if self.asked is None:
+            return None
+        start, stop, first, end = self.asked
+        job = Evaluate(cell, Shard(start // self.shard_size, start, stop), first, end)
+        return job if job.digest == self.job else None
 
 
 @dataclass(frozen=True)
@@ -149,23 +159,29 @@ def _recorded(store: Store, suites: Sequence[int], ids: Sequence[int]) -> Iterat
     with store.engine.connect() as connection:
         for number in ids:
             columns = (*ResultRow.__table__.columns, WeightsRow.hashes, AttemptRow.job, AttemptRow.batch_size)
+            places = [getattr(JobRow, name).label(f"asked_{name}") for name in Rectangle._fields]
             row = connection.execute(
-                select(*columns, EnvironmentRow.facts)
+                select(*columns, EnvironmentRow.facts, *places)
                 .join(WeightsRow, WeightsRow.digest == ResultRow.weights)
                 .join(AttemptRow, AttemptRow.id == ResultRow.attempt)
+                .join(JobRow, JobRow.digest == AttemptRow.job)
                 .outerjoin(EnvironmentRow, EnvironmentRow.digest == AttemptRow.environment)
                 .where(ResultRow.id == number)
             ).one()
-            member = select(*LABELS).where(MemberRow.cell == row.cell, MemberRow.suite_id.in_(suites))
-            labels = Labels(*connection.execute(member.order_by(MemberRow.id).limit(1)).one())
+            asked = [getattr(row, f"asked_{name}") for name in Rectangle._fields]
+            member = select(SuiteRow.shard_size, *LABELS).join(SuiteRow, SuiteRow.id == MemberRow.suite_id)
+            member = member.where(MemberRow.cell == row.cell, MemberRow.suite_id.in_(suites))
+            shard_size, *names = connection.execute(member.order_by(MemberRow.id).limit(1)).one()
             yield Recorded(
                 id=row.id,
                 cell=row.cell,
-                labels=labels,
+                labels=Labels(*names),
                 spec=store.spec_of(row.cell),
                 rectangle=Rectangle(*(getattr(row, name) for name in Rectangle._fields)),
                 weights=row.hashes,
                 job=row.job,
+                asked=None if None in asked else Rectangle(*asked),
+                shard_size=shard_size,
                 attempted=Attempted(row.batch_size, row.facts),
                 code=row.code,
                 counts={key: getattr(row, key) for key in map("_".join, product(("defense", "attack"), COUNTS))},
@@ -202,31 +218,3 @@ def seen(store: Store, kind: str, digest: str) -> dict[str, str]:
     query = select(ArtifactRow.sha256, ArtifactRow.label).where(ArtifactRow.kind == kind, ArtifactRow.digest == digest)
     with store.engine.connect() as connection:
         return dict(connection.execute(query).all())
-
-
-def job_of(store: Store, result: Recorded, cell: Cell) -> Evaluate | None:
-    """Return the job that measured a result, of which it may be a part; None where that cannot be found out."""
-    asked = select(SuiteRow.n_examples, SuiteRow.shard_size, SuiteRow.repeats)
-    asked = asked.join(MemberRow, MemberRow.suite_id == SuiteRow.id).where(MemberRow.cell == cell.digest).distinct()
-    with store.engine.connect() as connection:
-        grids: Any = connection.execute(asked).all()
-    for job in islice(_candidates(cell, result.rectangle, grids), MOST_TRIED):
-        if job.digest == result.job:
-            return job
-    return None
-
-
-def _candidates(cell: Cell, part: Rectangle, grids: Sequence[tuple[int, int, int]]) -> Iterator[Evaluate]:
-    """Yield jobs that measure a rectangle: itself first, then all in the same shard that hold it."""
-    start, stop, first, end = part
-    for examples, size, repeats in grids:
-        index = start // size
-        yield Evaluate(cell, Shard(index, start, stop), first, end)
-        spans = (
-            range(index * size, start + 1),
-            range(stop, min(examples, (index + 1) * size) + 1),
-            range(first + 1),
-            range(end, repeats + 1),
-        )
-        for begin, until, low, high in product(*spans):
-            yield Evaluate(cell, Shard(index, begin, until), low, high)

@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 from functools import partial
-from itertools import combinations, groupby
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sqlalchemy import func, select
 
-from harness.core.cell import Labels, Shard
+from harness.core.cell import Labels
 from harness.core.contracts import Traits
 from harness.core.declaration import RULES, suite_digest
 from harness.core.errors import UserError
+from harness.core.job import evaluation_digest
 from harness.core.local import is_code
 from harness.core.minimum import Effort
 from harness.core.rectangle import Rectangle, unmeasured
@@ -58,9 +59,6 @@ if TYPE_CHECKING:
 
 #: findings of a kind that are told one by one
 MOST = 20
-
-#: slices of a suite that are tried for one that a job may have been
-MOST_TRIED = 100_000
 
 #: figures of a result besides its outcomes
 SECONDS = ("defense_seconds", "attack_seconds")
@@ -286,12 +284,17 @@ def _suites(connection: Connection) -> Iterator[str]:
 
 
 def _jobs(connection: Connection) -> Iterator[str]:
+    for row in _stream(connection, select(*JobRow.__table__.columns)):
+        places = _places(row)
+        if places is not None and evaluation_digest(row.cell, *places) != row.digest:
+            yield f"jobs: what {row.label} evaluates is not what its digest says"
+        if row.kind == "train" and row.recipe not in (None, row.digest):
+            yield f"jobs: the recipe of {row.label} is not what its digest says"
     with_result = select(AttemptRow.job).join(ResultRow, ResultRow.attempt == AttemptRow.id)
     done = (JobRow.kind == "evaluate") & (JobRow.status == "done") & JobRow.digest.not_in(with_result)
-    query = select(JobRow.digest, JobRow.label, JobRow.cell).where(done).order_by(JobRow.label)
-    for job, label, cell in connection.execute(query).all():
-        if not _accounted(connection, job, cell):
-            yield f"jobs: {label} is done, but what it measured is not among the results"
+    for row in connection.execute(select(*JobRow.__table__.columns).where(done).order_by(JobRow.label)).all():
+        if not _accounted(connection, row):
+            yield f"jobs: {row.label} is done, but what it measured is not among the results"
     join = select(ResultRow.id, AttemptRow.id, AttemptRow.status).join(AttemptRow, AttemptRow.id == ResultRow.attempt)
     for result, attempt, status in connection.execute(join.where(AttemptRow.status != "done").order_by(ResultRow.id)):
         yield f"results: {result} is of attempt {attempt}, which ended as {status}"
@@ -302,23 +305,18 @@ def _jobs(connection: Connection) -> Iterator[str]:
         yield f"results: {row.id} is of cell {short(row.cell)}, but its attempt was at {asked}"
 
 
-def _accounted(connection: Connection, job: str, cell: str | None) -> bool:
+def _places(job: Row[Any]) -> Rectangle | None:
+    """Return what an evaluation was to measure; None where that is not known, and of other jobs."""
+    places = [getattr(job, name) for name in Rectangle._fields]
+    return None if job.kind != "evaluate" or None in places else Rectangle(*places)
+
+
+def _accounted(connection: Connection, job: Row[Any]) -> bool:
     """Whether a job without a result of its own came second: all that it measured is there from others."""
-    columns = (ResultRow.start, ResultRow.stop, ResultRow.first_repeat, ResultRow.stop_repeat)
-    there = [Rectangle(*row) for row in connection.execute(select(*columns).where(ResultRow.cell == cell))]
-    asked = select(SuiteRow.n_examples, SuiteRow.shard_size, SuiteRow.repeats)
-    asked = asked.join(MemberRow, MemberRow.suite_id == SuiteRow.id).where(MemberRow.cell == cell).distinct()
-    tried = 0
-    for examples, size, repeats in connection.execute(asked).all():
-        for shard in Shard.slices(examples, size):
-            for first, end in combinations(range(repeats + 1), 2):
-                tried += 1
-                if tried > MOST_TRIED:
-                    return bool(there)
-                asked_for = {"cell": cell, "start": shard.start, "stop": shard.stop, "repeats": [first, end]}
-                if job == digest_of(asked_for):  # as an evaluation makes its own
-                    return not list(unmeasured(Rectangle(shard.start, shard.stop, first, end), there))
-    return bool(there)
+    columns = [getattr(ResultRow, name) for name in Rectangle._fields]
+    there = [Rectangle(*row) for row in connection.execute(select(*columns).where(ResultRow.cell == job.cell))]
+    asked = _places(job)
+    return bool(there) if asked is None else not list(unmeasured(asked, there))
 
 
 def _weights(connection: Connection) -> Iterator[str]:

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import psutil
 from sqlalchemy import Connection, Engine, and_, bindparam, func, insert, or_, select, update
 
-from harness.core.job import Evaluate
+from harness.core.job import Craft, Train
+from harness.core.rectangle import Rectangle
 from harness.core.spec import digest_of
 from harness.store.database import Clock, insert_new
 from harness.store.tables import AttemptRow, JobRow
@@ -315,14 +316,18 @@ def _in_one_order(jobs: Iterable[Job]) -> list[Job]:
 
 
 def _row(job: Job) -> dict[str, Any]:
-    return {
-        "digest": job.digest,
-        "kind": job.kind,
-        "label": str(job),
-        "cell": job.cell.digest if isinstance(job, Evaluate) else None,
-        "status": "queued",
-        "tries": 0,
-    }
+    row = {"digest": job.digest, "kind": job.kind, "label": str(job), "status": "queued", "tries": 0}
+    return {**row, **dict.fromkeys(("recipe", "cell", *Rectangle._fields)), **_coordinates(job)}
+
+
+def _coordinates(job: Job) -> dict[str, Any]:
+    """Return what a job does, as far as it applies; see ``JobRow``."""
+    if isinstance(job, Train):
+        return {"recipe": job.recipe.digest}
+    places = {"start": job.shard.start, "stop": job.shard.stop}
+    if isinstance(job, Craft):
+        return places
+    return {"cell": job.cell.digest, **places, "first_repeat": job.first_repeat, "stop_repeat": job.stop_repeat}
 
 
 def _me() -> str:

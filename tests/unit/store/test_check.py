@@ -120,6 +120,14 @@ DAMAGES = {
     "jobs without their attempt": ("UPDATE jobs SET attempt = 99 WHERE kind = 'train'", "jobs: 1 of attempt 99"),
     "results of a failed attempt": ("UPDATE attempts SET status = 'failed' WHERE id = 2", "1 is of attempt 2.*failed"),
     # digests
+    "a job's places": (
+        "UPDATE jobs SET stop = 5 WHERE stop = 4",
+        "jobs: what .* evaluates is not what its digest",
+    ),
+    "a job's recipe": (
+        "UPDATE jobs SET recipe = (SELECT digest FROM components WHERE kind = 'defense') WHERE kind = 'train'",
+        "jobs: the recipe of toy-cnn is not what its digest says",
+    ),
     "a component": (
         "UPDATE components SET spec = replace(spec, '10', '11') WHERE kind = 'defense'",
         "components: the content of .* is not what its digest says",

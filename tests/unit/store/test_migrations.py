@@ -227,6 +227,7 @@ def test_what_was_measured_before_peaks_were_has_none_and_all_else(kind, request
     later = {
         "results": (*new, "notes", "arrival"),
         "cells": (*SPECIAL, "traits", "adopted"),
+        "jobs": ("recipe", "start", "stop", "first_repeat", "stop_repeat"),  # their digests are none of this suite
         "outcomes": ("radius",),
         "weights": ("code", "origin"),
         **dict.fromkeys(("suites", "attempts", "artifacts"), ("arrival",)),
@@ -283,3 +284,56 @@ def test_what_an_attack_s_name_told_is_in_columns_after_an_upgrade(kind, request
     cells, _, _ = results(url)
     assert list(cells["attack"][3:]) == [attack for attack, _ in NAMED]  # as people have read it
     assert check(url, Folder(tmp_path / "artifacts")).findings == ()
+
+
+PLACES = ("start", "stop", "first_repeat", "stop_repeat")
+COPIED = "cell, weights, correct, faults, sums, code, " + ", ".join(
+    f"defense_{name}" for name in ("images", "seconds", "forwards", "backwards", "evaluations")
+)
+
+
+def evaluation(one, start, stop, first, end):
+    """The digest of an evaluation, with what it measures."""
+    what = {"cell": one.digest, "start": start, "stop": stop, "repeats": [first, end]}
+    return digest_of(what), (start, stop, first, end)
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_jobs_say_what_they_do_after_an_upgrade_where_that_can_be_found(kind, request, tmp_path):
+    on_file = kind == "sqlite"
+    url = older(f"sqlite:///{tmp_path}/runs.db" if on_file else request.getfixturevalue("postgresql")(), "0010")
+    engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
+    jobs = {
+        "measured": evaluation(ATTACKED, 0, 3, 0, 2),
+        "cut": evaluation(CLEAN, 0, 3, 0, 1),  # what it measured was there but for its first place
+        "part of a slice": evaluation(CLEAN, 1, 3, 0, 2),  # cut likewise
+        "failed": evaluation(ATTACKED, 0, 3, 1, 2),
+        "of no suite": evaluation(ATTACKED, 0, 64, 0, 2),
+    }
+    parts = {"cut": (0, 1, 0, 1), "part of a slice": (2, 3, 0, 2)}
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE jobs SET cell = NULL WHERE kind = 'evaluate'"))  # of the first release
+        connection.execute(text("DELETE FROM outcomes"))
+        connection.execute(text("UPDATE results SET start = 100 + id, stop = 101 + id"))
+        for number, (name, (digest, where)) in enumerate(jobs.items(), 100):
+            its = CLEAN if name in parts else ATTACKED
+            put(connection, "jobs", digest=digest, kind="evaluate", label=name, cell=its.digest, status="done", tries=1)
+            put(connection, "attempts", id=number, job=digest, status="done", started_at=AT, driver="x")
+            if name not in ("failed", "of no suite"):
+                start, stop, first, end = parts.get(name, where)
+                copied = "cell, weights, correct, faults, sums, code, defense_images, defense_seconds, "
+                copied += "defense_forwards, defense_backwards, defense_evaluations"
+                statement = f"INSERT INTO results (attempt, start, stop, first_repeat, stop_repeat, {copied}) "
+                statement += (
+                    f"SELECT {number}, {start}, {stop}, {first}, {end}, {copied} FROM results WHERE cell = :cell "
+                )
+                connection.execute(text(statement + "ORDER BY id LIMIT 1"), {"cell": its.digest})
+        put(connection, "jobs", digest=NET.digest, kind="train", label="cnn", status="queued", tries=0)
+    engine.dispose()
+    upgrade(url)
+    listed = dump(url)["jobs"]
+    rows = {row["label"]: row for row in listed}
+    told = {name: tuple(rows[name][key] for key in PLACES) for name in jobs}
+    assert told == {name: where for name, (_, where) in jobs.items()} | {"of no suite": (None,) * 4}
+    recipes = {row["digest"]: row["recipe"] for row in listed if row["kind"] == "train"}
+    assert recipes == {NET.digest: NET.digest, "e" * 64: None}  # the other's recipe is not there

@@ -1,10 +1,11 @@
 import math
+from dataclasses import replace
 
 import pytest
 
 from harness.core.cell import Cell
 from harness.core.spec import digest_of
-from harness.store.read.results import attempted, job_of, outcomes, sample, seen
+from harness.store.read.results import attempted, outcomes, sample, seen
 
 
 @pytest.fixture
@@ -49,8 +50,11 @@ def test_a_drawn_result_knows_what_made_it(grown):
     assert [(row.place, row.repeat) for row in outcomes(grown.store, one)] == [
         (place, 0) for place in range(one.rectangle.start, one.rectangle.stop)
     ]
-    job = job_of(grown.store, one, cell)
+    job = one.evaluation(cell)
     assert (job.digest, job.shard.start, job.shard.stop) == (one.job, *one.rectangle[:2])
+    assert job.shard.index == job.shard.start // 4
+    assert replace(one, asked=None).evaluation(cell) is None  # as of a job that was recorded before that was
+    assert replace(one, asked=one.asked._replace(stop=99)).evaluation(cell) is None
     assert attempted(grown.store, job.digest).environment == one.attempted.environment
     assert attempted(grown.store, digest_of("nobody")).environment is None
 
@@ -63,7 +67,7 @@ def test_what_was_cut_is_traced_to_its_job(machine):
     assert len(results) == 4
     spans = {}
     for result in results:
-        job = job_of(one.store, result, Cell.from_dict(result.spec, result.labels))
+        job = result.evaluation(Cell.from_dict(result.spec, result.labels))
         spans[result.rectangle] = (job.shard.start, job.shard.stop, job.first_repeat, job.stop_repeat)
     assert set(spans.values()) == {(1, 3, 0, 1), (0, 4, 0, 2)}
     assert spans[1, 3, 0, 1] == (1, 3, 0, 1)
