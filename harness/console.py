@@ -34,3 +34,8 @@ def out() -> Screen:
 def err() -> Screen:
     """Return the standard error as it is now."""
     return Screen(stderr=True) if sys.stderr.isatty() else Screen(stderr=True, width=PIPE)
+
+
+def warn(console: Console, sentence: object) -> None:
+    """Say what a person should look at, though nothing stops for it."""
+    console.print(f"warning: {sentence}", style="yellow", markup=False, highlight=False, soft_wrap=True)

@@ -21,6 +21,7 @@ from harness.cli.databases import FAILED, reads
 from harness.cli.databases import app as db_app
 from harness.console import err as _err
 from harness.console import out as _out
+from harness.console import warn
 from harness.core.errors import UserError
 from harness.core.printable import printable
 
@@ -445,8 +446,6 @@ def _print_json(value: object) -> None:
 
 def _doubts(suite: Suite) -> None:
     """Say what is odd about a suite."""
-    from harness.execution.driver.progress import warn
-
     for doubt in suite.doubts:
         warn(_err(), doubt)
 

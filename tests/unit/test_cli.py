@@ -148,6 +148,18 @@ def test_ls_shows_components_with_options_and_the_schema_is_json():
     assert json.loads(purebench("ls", "--schema").stdout)["title"] == "purebench suite"
 
 
+def test_a_suite_is_checked_without_a_database_torch_or_pandas(tmp_path):
+    heavy = ("sqlalchemy", "alembic", "torch", "pandas", "scipy", "sklearn", "harness.store", "harness.execution")
+    odd = tmp_path / "odd.yaml"
+    odd.write_text(MINE.replace("eps: 8/255", "eps: 0.9"))
+    for suite, doubt in (("quickstart", False), (str(odd), True)):
+        told = f"import atexit; atexit.register(lambda: print('HEAVY', sorted(set({heavy}) & sys.modules.keys())))"
+        done = purebench("validate", suite, before=told)
+        assert done.returncode == 0, done.stderr
+        assert ("warning: " in done.stderr) is doubt
+        assert "HEAVY []" in done.stdout
+
+
 def test_the_doctor_is_content_here():
     done = purebench("doctor")
     assert done.returncode == 0, done.stdout

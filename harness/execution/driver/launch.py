@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from harness.artifacts import Folder
+from harness.console import warn
 from harness.core.errors import UserError
-from harness.execution.driver.progress import warn, watcher
+from harness.execution.driver.progress import watcher
 from harness.execution.driver.scheduler import Limits, Tally, run
 from harness.execution.driver.signals import Stop
 from harness.execution.executors.devices import seats

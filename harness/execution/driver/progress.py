@@ -30,11 +30,6 @@ MEANWHILE = 60.0
 VERBS = {"train": "training", "craft": "crafting", "evaluate": "evaluating"}
 
 
-def warn(console: Console, sentence: object) -> None:
-    """Say what a person should look at, though nothing stops for it."""
-    console.print(f"warning: {sentence}", style="yellow", markup=False, highlight=False, soft_wrap=True)
-
-
 def watcher(console: Console) -> Watcher:
     """Return what suits the console."""
     return Bars(console) if console.is_terminal else Lines(console)
