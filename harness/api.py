@@ -254,7 +254,8 @@ def report(db: str | Path, out: str | Path, suite: str | None = None) -> Path:
     """
     from reports.write import write_report
 
-    return next(path for path in write_report(str(db), Path(out), suite) if path.suffix == ".html")
+    _, written = write_report(str(db), Path(out), suite)
+    return next(path for path in written if path.suffix == ".html")
 
 
 # ---------------------------------------------------------------------- components of a session

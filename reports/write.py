@@ -26,6 +26,8 @@ from reports.render.robustbench import model_info
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from reports.model.leaderboard import Leaderboard
+
 RENDERERS = {
     "index.html": html,
     "leaderboard.md": markdown,
@@ -36,8 +38,8 @@ RENDERERS = {
 
 def write_report(
     url: str, out: Path, suite: str | None = None, decision: str | None = None, *, own: bool = False
-) -> list[Path]:
-    """Write the page and the tables, ``attention.csv`` where a probe has seen it; return their paths, the page first.
+) -> tuple[Leaderboard, list[Path]]:
+    """Write the page and the tables, ``attention.csv`` where a probe has seen it.
 
     The same database gives the same bytes. Each file appears whole or not at all.
 
@@ -47,6 +49,9 @@ def write_report(
         suite: only this suite; every suite if None.
         decision: how repeats are judged, in place of each suite's own rule.
         own: only what was run and computed here.
+
+    Returns:
+        What was written, and the paths, the page first.
 
     Raises:
         UserError: if there is no such database, suite or decision, or the folder cannot be written.
@@ -59,7 +64,7 @@ def write_report(
     texts = {name: render(board) for name, render in RENDERERS.items()}
     if board.studies:
         texts["attention.csv"] = attention_csv(board.studies)
-    return _write(out, texts)
+    return board, _write(out, texts)
 
 
 def write_model_info(url: str, out: Path, suite: str | None = None) -> list[Path]:

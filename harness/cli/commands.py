@@ -246,14 +246,12 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Write index.html, leaderboard.md, leaderboard.csv, .tex and what a probe saw; print the leaderboard."""
-    from reports.model.leaderboard import read_leaderboard
     from reports.render.json_file import boards_json
     from reports.render.terminal import leaderboard_tables
     from reports.tables.describe import elsewhere
     from reports.write import write_report
 
-    written = write_report(db, out, suite, decision, own=own)
-    found = read_leaderboard(db, suite, decision, own=own)
+    found, written = write_report(db, out, suite, decision, own=own)
     if as_json:
         _print_json(boards_json(found))
         return

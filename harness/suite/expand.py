@@ -7,12 +7,13 @@ behind knows them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from harness.core.errors import Problem
     from harness.suite.document import Document, Path
+    from harness.suite.schema import Block, Condition, Point
 
 #: family -> names of its members
 Families = Mapping[str, Sequence[str]]
@@ -39,18 +40,15 @@ def is_family(entry: Mapping[str, Any]) -> bool:
     return members(entry) != [entry]
 
 
-def spelled_out(block: Any, families: Families) -> Any:
-    """Return a block of a matrix, as it is written, with its families replaced by their members, but for ties."""
-    if not isinstance(block, dict):
-        return block
-    found = dict(block)
-    if isinstance(found.get("threat_models"), list):
-        found["threat_models"] = list(_names(found["threat_models"], families))
-    if isinstance(found.get("exclude"), list):
-        found["exclude"] = [_condition(one, families) for one in found["exclude"]]
-    if isinstance(found.get("include"), list):
-        found["include"] = [point for one in found["include"] for point in _points(one, families)]
-    return found
+def spelled_out(block: Block, families: Families) -> Block:
+    """Return a block of a matrix with its families replaced by their members, but for ties."""
+    listed = None if block.threat_models is None else tuple(_names(block.threat_models, families))
+    found = {
+        "threat_models": listed,
+        "exclude": tuple(_condition(one, families) for one in block.exclude),
+        "include": tuple(point for one in block.include for point in _points(one, families)),
+    }
+    return block.model_copy(update=found) if families else block
 
 
 def tied(blocks: Any, families: Families, document: Document) -> Iterator[Problem]:
@@ -66,23 +64,20 @@ def tied(blocks: Any, families: Families, document: Document) -> Iterator[Proble
                     yield document.problem(path, sentence, f"name one of {', '.join(families[name])}")
 
 
-def _names(listed: Sequence[Any], families: Families) -> Iterator[Any]:
+def _names(listed: Iterable[str], families: Families) -> Iterator[str]:
     for name in listed:
-        yield from families.get(name, [name]) if isinstance(name, str) else [name]
+        yield from families.get(name, [name])
 
 
-def _condition(condition: Any, families: Families) -> Any:
-    if not isinstance(condition, dict) or "threat_model" not in condition:
+def _condition(condition: Condition, families: Families) -> Condition:
+    if condition.threat_model is None:
         return condition
-    told = condition["threat_model"]
-    return {**condition, "threat_model": list(_names(told if isinstance(told, list) else [told], families))}
+    return condition.model_copy(update={"threat_model": tuple(_names(condition.threat_model, families))})
 
 
-def _points(point: Any, families: Families) -> list[Any]:
-    told = point.get("threat_model") if isinstance(point, dict) else None
-    if not isinstance(told, str) or told not in families:
-        return [point]
-    return [{**point, "threat_model": name} for name in families[told]]
+def _points(point: Point, families: Families) -> Iterator[Point]:
+    for name in _names([point.threat_model], families):
+        yield point.model_copy(update={"threat_model": name})
 
 
 def _written(eps: Any) -> str:

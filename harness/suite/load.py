@@ -53,7 +53,7 @@ def read_suite(text: str, source: str, folder: FilePath) -> Suite:
     """
     document = parse(text, source)
     file, problems = check(SuiteFile, document.data, document)
-    draft = _Draft(document, Resolver(folder))
+    draft = _Draft(document, file, Resolver(folder))
     members = draft.members()
     problems = [*document.problems, *problems, *draft.problems]
     if problems or file is None:
@@ -71,10 +71,14 @@ def _place(problem: Problem) -> tuple[str, int]:
 
 
 class _Draft:
-    """What can be made of a file that may have mistakes, so that one does not hide another."""
+    """What can be made of a file that may have mistakes, so that one does not hide another.
 
-    def __init__(self, document: Document, resolver: Resolver) -> None:
+    Where it has none by the schema, its parts are read from ``file``; else they are read one by one, as far as they go.
+    """
+
+    def __init__(self, document: Document, file: SuiteFile | None, resolver: Resolver) -> None:
         self.document = document
+        self.file = file
         self.resolver = resolver
         self.data: dict[str, Any] = document.data if isinstance(document.data, dict) else {}
         self.own: list[Problem] = []
@@ -103,7 +107,7 @@ class _Draft:
         self._check_names()
         shelf = self._shelf()
         probe = self._probe()
-        evaluation = salvage(Evaluation, self.data.get("evaluation", {}))
+        evaluation = self.file.evaluation if self.file else salvage(Evaluation, self.data.get("evaluation", {}))
         blocks = self._blocks()
         names = {axis: self.names.get(axis, []) for axis in AXES}
         grid = Grid(shelf, evaluation, probe, self.document)
@@ -223,7 +227,7 @@ class _Draft:
         return threat
 
     def _probe(self) -> Spec | None:
-        metrics = salvage(Metrics, self.data.get("metrics", {}))
+        metrics = self.file.metrics if self.file else salvage(Metrics, self.data.get("metrics", {}))
         if metrics is None:
             return None
         recipe = None
@@ -241,9 +245,14 @@ class _Draft:
         threats = {"threat_models": [*self.names["threat_models"], *self.families]} if self.families else {}
         self.own += label_problems(listed, {**self.names, **threats}, self.document)
         self.own += tied(listed, self.families, self.document)
-        blocks: dict[int, Block] = {}
+        return {position: spelled_out(block, self.families) for position, block in self._sound(listed)}
+
+    def _sound(self, listed: Any) -> Iterator[tuple[int, Block]]:
+        """Yield the blocks without mistakes, with their positions."""
+        if self.file is not None:
+            yield from enumerate(self.file.matrix)
+            return
         for position, data in enumerate(listed if isinstance(listed, list) else []):
-            block, _ = check(Block, spelled_out(data, self.families), self.document)
+            block, _ = check(Block, data, self.document)
             if block is not None:
-                blocks[position] = block
-        return blocks
+                yield position, block

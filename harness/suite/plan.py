@@ -126,6 +126,20 @@ def selection(text: str | None) -> Callable[[Labels], bool]:
     return chosen
 
 
+def part_of(suite: Suite, only: str | None, limit: int | None) -> tuple[Callable[[Labels], bool], list[Shard]]:
+    """Return which cells of a suite are asked for, and which slices of their examples; see ``make_plan``.
+
+    Raises:
+        UserError: if that is none.
+    """
+    chosen = selection(only)
+    if only and not any(chosen(member.labels) for member in suite.members):
+        raise UserError(f"expected --only to name a cell of {suite.name}, but {only!r} matches none")
+    if limit is not None and limit < 1:
+        raise UserError(f"expected --limit of at least 1 example, got {limit}")
+    return chosen, [shard for shard in suite.shards if limit is None or shard.start < limit]
+
+
 def make_plan(
     suite: Suite,
     store: Record | None,
@@ -144,15 +158,11 @@ def make_plan(
         only: see ``selection``.
         limit: evaluate only the first so many examples, rounded up to whole shards.
         keep_old_code: take what other code made for what the code at hand would make: results, batches, networks.
+
+    Raises:
+        UserError: as ``part_of``.
     """
-    chosen = selection(only)
-    if only and not any(chosen(member.labels) for member in suite.members):
-        raise UserError(f"expected --only to name a cell of {suite.name}, but {only!r} matches none")
-    if limit is not None and limit < 1:
-        raise UserError(f"expected --limit of at least 1 example, got {limit}")
-    slices = suite.shards
-    if limit is not None:
-        slices = [shard for shard in slices if shard.start < limit]
+    chosen, slices = part_of(suite, only, limit)
     here = _State(store, folder, suite, keep_old_code)
     cells = tuple(here.judge(member, chosen(member.labels), slices, suite.repeats(member)) for member in suite.members)
     return Plan(cells, *_jobs(cells, here), tuple(sorted(here.unreadable)))

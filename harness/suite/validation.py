@@ -129,6 +129,10 @@ def _child(data: Any, step: str | int) -> Any:
 
 
 def _errors(model: type[M], data: Any) -> tuple[M | None, list[ErrorDetails]]:
+    try:
+        return model.model_validate_json(json.dumps(data), strict=True), []
+    except ValidationError as error:
+        strict = error.errors(include_url=False)
     value: M | None = None
     errors: list[ErrorDetails] = []
     try:
@@ -136,15 +140,12 @@ def _errors(model: type[M], data: Any) -> tuple[M | None, list[ErrorDetails]]:
     except ValidationError as error:
         errors = [item for item in error.errors(include_url=False) if not _only_seems_short(item)]
     seen = {_path(data, error) for error in errors}
-    try:
-        model.model_validate_json(json.dumps(data), strict=True)
-    except ValidationError as error:
-        errors += [
-            item
-            for item in error.errors(include_url=False)
-            if _path(data, item) not in seen
-            and (item["type"] == "bool_type" or (item["type"] in _COERCED and isinstance(item["input"], bool | str)))
-        ]
+    errors += [
+        item
+        for item in strict
+        if _path(data, item) not in seen
+        and (item["type"] == "bool_type" or (item["type"] in _COERCED and isinstance(item["input"], bool | str)))
+    ]
     return (None if errors else value), errors
 
 

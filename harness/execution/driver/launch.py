@@ -15,7 +15,7 @@ from harness.execution.executors.devices import seats
 from harness.store.database import file_of, networked
 from harness.store.write.store import Store
 from harness.suite.load import load_suite
-from harness.suite.plan import Plan, make_plan
+from harness.suite.plan import Plan, make_plan, part_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -99,7 +99,7 @@ def launch(
     for doubt in checked.doubts:
         warn(console, doubt)
     folder = Folder.default()
-    make_plan(checked, None, folder, only=only, limit=limit)  # a mistake in the arguments writes nothing
+    part_of(checked, only, limit)  # a mistake in the arguments writes nothing
     store = Store.open(db, create=True)
     _warn_of_network(store, console)
     with store.hold() as alone:

@@ -106,8 +106,8 @@ def test_weights_environment_and_parameters_stand_on_the_page(toy):
 
 def test_a_second_report_has_the_same_bytes(toy, tmp_path):
     url = toy.write()
-    first = write_report(url, tmp_path / "a")
-    second = write_report(url, tmp_path / "b")
+    _, first = write_report(url, tmp_path / "a")
+    _, second = write_report(url, tmp_path / "b")
     assert [path.name for path in first] == ["index.html", "leaderboard.md", "leaderboard.csv", "leaderboard.tex"]
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == sorted(path.name for path in first)
@@ -230,7 +230,7 @@ def test_a_database_without_a_suite_has_a_page(tmp_path):
     from harness.store.write.store import Store
 
     Store.open(str(tmp_path / "empty.db"), create=True)
-    paths = write_report(str(tmp_path / "empty.db"), tmp_path / "out")
+    _, paths = write_report(str(tmp_path / "empty.db"), tmp_path / "out")
     assert "holds no suite yet" in paths[0].read_text()
 
 
@@ -238,7 +238,7 @@ def test_a_declared_suite_without_results_has_a_page(bench, tmp_path):
     one = bench()
     one.add("mae-pure", None)
     one.add("mae-pure", "bpda-0.2")
-    paths = write_report(one.write(), tmp_path / "out")
+    _, paths = write_report(one.write(), tmp_path / "out")
     assert "Unfinished: 2 of 2 cells" in paths[0].read_text()
 
 
