@@ -239,7 +239,7 @@ class JobRow(Table):
     digest: Mapped[str] = mapped_column(primary_key=True)
     kind: Mapped[str]
     label: Mapped[str]
-    recipe: Mapped[str | None] = mapped_column(ForeignKey("components.digest"))
+    recipe: Mapped[str | None]
     cell: Mapped[str | None] = mapped_column(ForeignKey("cells.digest"))
     start: Mapped[int | None]
     stop: Mapped[int | None]

@@ -123,6 +123,9 @@ def fill(connection):
 #: of members; before, the attack's name told them
 LATER_NAMES = ("certificate", "source_defense", "source_classifier")
 
+#: of jobs
+PLACES = ("start", "stop", "first_repeat", "stop_repeat")
+
 AT = "2026-01-31 12:00:00.000000"
 
 
@@ -227,7 +230,7 @@ def test_what_was_measured_before_peaks_were_has_none_and_all_else(kind, request
     later = {
         "results": (*new, "notes", "arrival"),
         "cells": (*SPECIAL, "traits", "adopted"),
-        "jobs": ("recipe", "start", "stop", "first_repeat", "stop_repeat"),  # their digests are none of this suite
+        "jobs": PLACES,  # their digests are none of this suite
         "outcomes": ("radius",),
         "weights": ("code", "origin"),
         **dict.fromkeys(("suites", "attempts", "artifacts"), ("arrival",)),
@@ -238,6 +241,7 @@ def test_what_was_measured_before_peaks_were_has_none_and_all_else(kind, request
     read = {row["digest"]: row.pop("current") for row in after["cells"]}
     assert read == {row["cell"]: row["weights"] for row in after["results"]}
     assert {row.pop(name) for row in after["members"] for name in LATER_NAMES} == {""}
+    assert {row.pop("recipe") for row in after["jobs"]} == {None, "e" * 64}
     for table, names in later.items():
         assert {row.pop(name) for row in after[table] for name in names} == {None}
     digests = [[row.pop("digest") for row in tables["suites"]] for tables in (before, after)]
@@ -286,7 +290,6 @@ def test_what_an_attack_s_name_told_is_in_columns_after_an_upgrade(kind, request
     assert check(url, Folder(tmp_path / "artifacts")).findings == ()
 
 
-PLACES = ("start", "stop", "first_repeat", "stop_repeat")
 COPIED = "cell, weights, correct, faults, sums, code, " + ", ".join(
     f"defense_{name}" for name in ("images", "seconds", "forwards", "backwards", "evaluations")
 )
@@ -336,4 +339,4 @@ def test_jobs_say_what_they_do_after_an_upgrade_where_that_can_be_found(kind, re
     told = {name: tuple(rows[name][key] for key in PLACES) for name in jobs}
     assert told == {name: where for name, (_, where) in jobs.items()} | {"of no suite": (None,) * 4}
     recipes = {row["digest"]: row["recipe"] for row in listed if row["kind"] == "train"}
-    assert recipes == {NET.digest: NET.digest, "e" * 64: None}  # the other's recipe is not there
+    assert recipes == {digest: digest for digest in (NET.digest, "e" * 64)}
