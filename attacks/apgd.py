@@ -10,6 +10,7 @@ from pydantic import Field
 from attacks.candidates import REEVALUATE, Candidates
 from attacks.library import PACKAGE, Calls, quiet, seeded, unit_free
 from attacks.losses import MEANING, few_targets, log_ce, margin, too_few
+from harness.components import Attack
 from harness.core.threat import Norm
 from harness.options import Number
 from harness.options import Options as BaseOptions
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from harness.draws import Draws
 
 
-class APGD:
+class APGD(Attack):
     """PGD with momentum, whose step size is halved where it makes no progress; on one of four losses.
 
     Where each gradient is of one draw, cross-entropy is climbed by its logarithm: the same points in the same order, of
@@ -46,8 +47,7 @@ class APGD:
         shrink: bool = Field(True, description="in L1 only: begin with budgets of 3 eps and 2 eps")
         reevaluate: int = Field(20, ge=1, description=REEVALUATE)
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
+    options: Options
 
     def refuses(self, setting: Setting) -> str | None:
         """Refuse too few classes for the loss."""

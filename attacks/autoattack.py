@@ -12,6 +12,7 @@ from attacks.fab import approach, common_unit
 from attacks.library import PACKAGE, Calls, in_units, quiet, sealed, seeded, unit_free
 from attacks.losses import too_few
 from attacks.square import search, too_small
+from harness.components import Attack
 from harness.core.minimum import Effort
 from harness.options import Options as BaseOptions
 
@@ -35,7 +36,7 @@ MEMBERS: dict[str, tuple[Member, ...]] = {
 TARGETS = 9
 
 
-class AutoAttack:
+class AutoAttack(Attack):
     """The ensemble as its authors fixed it; on random defenses its candidates are compared over fresh draws.
 
     The library narrows its batch by its own claims: a single draw decides that an image is broken. Against a random
@@ -77,8 +78,7 @@ class AutoAttack:
                 raise ValueError(f"expected each attack once, got {', '.join(self.attacks)}")
             return self
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
+    options: Options
 
     @property
     def members(self) -> tuple[Member, ...]:
@@ -119,9 +119,7 @@ class AutoAttack:
         with seeded(draws.at("library")):  # the library seeds torch's global generator besides
             # it calls .view on gradients: contiguous NCHW, or it is slow and then crashes
             proposed, predicted = library.run_standard_evaluation(x.contiguous(), y, batch_size=len(x))
-        note = getattr(victim, "note", None)
-        if note is not None:
-            note("claimed_robust", predicted == y)
+        victim.note("claimed_robust", predicted == y)
         result: Tensor = proposed.detach()
         if not (victim.random and self.options.reevaluate):
             return result

@@ -17,6 +17,7 @@ from PIL import Image
 from pydantic import Field, model_validator
 
 from attacks.candidates import REEVALUATE, Candidates
+from harness.components import Attack
 from harness.core.minimum import Effort
 from harness.core.threat import Norm
 from harness.options import Options as BaseOptions
@@ -60,7 +61,7 @@ LARGEST = 64
 COLOURED = ("saturate",)
 
 
-class Corruption:
+class Corruption(Attack):
     """Proposes for each image the corruption, of some kinds, that the victim is furthest from getting right.
 
     Each kind is drawn once and the victim is asked about each, a random one several times, so this is no search:
@@ -87,8 +88,7 @@ class Corruption:
                 raise ValueError(f"expected each kind once, got {', '.join(self.kinds)}")
             return self
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
+    options: Options
 
     @property
     def effort(self) -> Effort:

@@ -9,6 +9,7 @@ from pydantic import Field
 from attacks.candidates import REEVALUATE, Candidates
 from attacks.library import PACKAGE, Calls, in_units, sealed, seeded
 from attacks.losses import few_targets, unit
+from harness.components import Attack
 from harness.options import Number
 from harness.options import Options as BaseOptions
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from harness.draws import Draws
 
 
-class FAB:
+class FAB(Attack):
     """Projections onto the linearised decision boundary, of which the smallest perturbation that fools is kept.
 
     The library leaves slopes below 1e-8 out, so it is shown logits in a unit of their own.
@@ -48,8 +49,7 @@ class FAB:
         beta: Number = Field(0.9, gt=0, lt=1, description="how far a point that fools is drawn back to the clean image")
         reevaluate: int = Field(20, ge=1, description=REEVALUATE)
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
+    options: Options
 
     def refuses(self, setting: Setting) -> str | None:
         """Refuse too few classes for the targets."""

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from attacks.gradients import look
 from attacks.losses import MEANING, Loss, too_few
+from harness.components import Attack
 from harness.core.minimum import Effort
 from harness.options import Eps
 from harness.options import Options as BaseOptions
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from harness.draws import Draws
 
 
-class FGSM:
+class FGSM(Attack):
     """One gradient step of length eps: sign in Linf, normalised gradient in L2, largest components in L1."""
 
     version: ClassVar[int] = 2
@@ -34,8 +35,7 @@ class FGSM:
         eot: int = Field(1, ge=1, description="fresh draws of a random defense that the gradient is averaged over")
         loss: Loss = Field("ce", description=MEANING)
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
+    options: Options
 
     @property
     def effort(self) -> Effort:

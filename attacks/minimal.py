@@ -22,6 +22,7 @@ from pydantic import Field
 
 from attacks.library import sealed, seeded
 from attacks.losses import log_ce, unit
+from harness.components import Attack
 from harness.core.threat import Norm
 from harness.options import InNorm, Number
 from harness.options import Options as BaseOptions
@@ -40,7 +41,7 @@ PACKAGE = "foolbox"
 EXTEND = "propose not what was found, but the point on its line at the edge of the ball, beyond the boundary"
 
 
-class DDN:
+class DDN(Attack):
     """Decoupled direction and norm (Rony et al. 2019), in L2: the ball shrinks while the image in it is misclassified.
 
     Where a gradient is zero the library draws a direction for its whole batch, so the shard is that batch.
@@ -60,12 +61,7 @@ class DDN:
         gamma: Number = Field(0.05, gt=0, lt=1, description="share by which it grows and shrinks")
         extend: bool = Field(False, description=EXTEND)
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
-
-    def refuses(self, setting: Setting) -> str | None:
-        """Refuse nothing."""
-        return None
+    options: Options
 
     def propose(self, victim: Victim, x: Tensor, y: Tensor, threat: ThreatModel, draws: Draws) -> Tensor:
         """Return what was found where it lies within the budget, else what lies on the way there."""
@@ -77,7 +73,7 @@ class DDN:
         return _proposed(asked, x, y, _run(library, asked.climbing(y), x, y), threat, options.extend)
 
 
-class CarliniWagner:
+class CarliniWagner(Attack):
     """Carlini and Wagner (2017), in L2: distance plus a constant times the margin; the constant is searched for.
 
     ``abort_early`` stops when the whole batch makes no progress, so the shard is that batch.
@@ -98,12 +94,7 @@ class CarliniWagner:
         abort_early: bool = Field(True, description="give a constant up when the loss of the batch falls no more")
         extend: bool = Field(False, description=EXTEND)
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
-
-    def refuses(self, setting: Setting) -> str | None:
-        """Refuse nothing."""
-        return None
+    options: Options
 
     def propose(self, victim: Victim, x: Tensor, y: Tensor, threat: ThreatModel, draws: Draws) -> Tensor:
         """Return what was found where it lies within the budget, else what lies on the way there."""
@@ -126,7 +117,7 @@ class CarliniWagner:
         return _proposed(asked, x, y, torch.where(black, x, found), threat, options.extend)
 
 
-class DeepFool:
+class DeepFool(Attack):
     """DeepFool (Moosavi-Dezfooli et al. 2016), in Linf and L2: steps to the nearest boundary of a linear victim."""
 
     version: ClassVar[int] = 2
@@ -142,12 +133,7 @@ class DeepFool:
         overshoot: Number = Field(0.02, ge=0, le=1, description="share by which a boundary is overstepped")
         extend: bool = Field(False, description=EXTEND)
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
-
-    def refuses(self, setting: Setting) -> str | None:
-        """Refuse nothing."""
-        return None
+    options: Options
 
     def propose(self, victim: Victim, x: Tensor, y: Tensor, threat: ThreatModel, draws: Draws) -> Tensor:
         """Return what was found where it lies within the budget, else what lies on the way there."""
@@ -163,7 +149,7 @@ class DeepFool:
         return _proposed(asked, x, y, _run(library, asked, x, y), threat, options.extend)
 
 
-class BrendelBethge:
+class BrendelBethge(Attack):
     """Brendel and Bethge (2019), in Linf, L2 and L1: along the boundary, from a wrong image towards the clean one.
 
     The walk keeps to the boundary of the class that it begins in, so it begins a little beyond what DDN finds, and at
@@ -188,8 +174,7 @@ class BrendelBethge:
         init_steps: int = Field(100, ge=1, description="of DDN, and draws of noise, to find where to begin")
         extend: bool = Field(False, description=EXTEND)
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
+    options: Options
 
     def refuses(self, setting: Setting) -> str | None:
         """Refuse an installation without numba."""

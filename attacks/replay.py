@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
+from harness.components import Attack
 from harness.core.errors import UserError
 from harness.core.threat import Norm
 from harness.data.proposals import NAME, read_proposals
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from harness.draws import Draws
 
 
-class Replay:
+class Replay(Attack):
     """Proposes what a file in the data folder has for an example, and the clean image where it has nothing.
 
     So a row can be challenged from outside: whoever thinks that it is too good sends images, and the judge measures
@@ -40,8 +41,7 @@ class Replay:
         file: str = Field(pattern=NAME, description="name of an npz or a safetensors in the data folder, no path")
         sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="hash of the file")
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
+    options: Options
 
     def refuses(self, setting: Setting) -> str | None:
         """Refuse a file that is not there, is another one, or does not fit the images and the threat model."""

@@ -13,6 +13,7 @@ from pydantic import Field
 from attacks.candidates import REEVALUATE, Candidates
 from attacks.library import PACKAGE, Calls, seeded
 from attacks.losses import log_ce, margin
+from harness.components import Attack
 from harness.core.threat import Norm
 from harness.options import Number
 from harness.options import Options as BaseOptions
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 SMALLEST = 5
 
 
-class Square:
+class Square(Attack):
     """Random search by squares of pixels that asks for logits alone; a change is kept where it lowers the margin."""
 
     version: ClassVar[int] = 2
@@ -45,8 +46,7 @@ class Square:
         loss: Literal["margin", "ce"] = Field("margin", description="what is lowered: margin, or raised: cross-entropy")
         reevaluate: int = Field(20, ge=1, description=REEVALUATE)
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
+    options: Options
 
     def refuses(self, setting: Setting) -> str | None:
         """Refuse images too small for the first pattern of L2 and L1."""

@@ -14,7 +14,9 @@ from pydantic import Field
 
 from defenses.attention import Layers, orders, variation
 from defenses.descent import descend
+from harness.components import Purifier
 from harness.core.contracts import Setting, Traits
+from harness.core.roles import Role
 from harness.options import Number, Pixels, Recipe
 from harness.options import Options as BaseOptions
 
@@ -25,11 +27,12 @@ if TYPE_CHECKING:
     from harness.draws import Draws
 
 
-class AMVOracle:
+class AMVOracle(Purifier):
     """Signed-gradient steps that bring a masked autoencoder's attention back to the clean image's, which they see."""
 
     version: ClassVar[int] = 1
     source: ClassVar[str] = "analysis of MAE-Pure, NeurIPS 2025 submission 21073, section 3 and theorem 3.2"
+    role: ClassVar[Role] = Role.ORACLE
 
     class Options(BaseOptions):
         """Units: pixels in [0, 1].
@@ -50,13 +53,10 @@ class AMVOracle:
             "all", description="decoder layers: the one that the figures show, or the mean that the theorem bounds"
         )
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
+    options: Options
 
-    @property
-    def traits(self) -> Traits:
-        """Random through its masks, a signed descent, and shown the clean image."""
-        return Traits(random=True, differentiable=False, optimises=True, oracle=True)
+    #: random through its masks, a signed descent, and shown the clean image
+    traits = Traits(random=True, differentiable=False, optimises=True, oracle=True)
 
     def refuses(self, setting: Setting) -> str | None:
         """Refuse whoever knows of the defense: nobody can attack through a clean image that only the judge has."""

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from harness.core.contracts import Setting, Traits
+from harness.components import Purifier
+from harness.core.contracts import Traits
 from harness.options import Number, Pixels, Recipe
 from harness.options import Options as BaseOptions
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from harness.draws import Draws
 
 
-class AToP:
+class AToP(Purifier):
     """Random masks and noise, then one pass of a masked autoencoder that was tuned against attacks on the whole."""
 
     version: ClassVar[int] = 1
@@ -55,17 +56,10 @@ class AToP:
             None, ge=1, description="side of the squares that masks are made of, in pixels; default: the net's patches"
         )
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
+    options: Options
 
-    @property
-    def traits(self) -> Traits:
-        """Random through masks and noise; one differentiable pass, or several side by side."""
-        return Traits(random=True, differentiable=True)
-
-    def refuses(self, setting: Setting) -> str | None:
-        """Refuse nothing."""
-        return None
+    #: random through masks and noise; one differentiable pass, or several side by side
+    traits = Traits(random=True, differentiable=True)
 
     def purify(self, x: Tensor, nets: Nets, draws: Draws) -> Tensor:
         """Return what the generator makes of the transformed images; differentiable in ``x`` when gradients are on."""

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from harness.core.contracts import Setting, Traits
+from harness.components import Purifier
+from harness.core.contracts import Traits
+from harness.core.roles import Role
 from harness.core.threat import Norm
 from harness.options import Options as BaseOptions
 from harness.options import Pixels
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from harness.draws import Draws
 
 
-class RandomSign:
+class RandomSign(Purifier):
     """Negative control: every pixel moves by eps, up or down by lot, and is clipped to [0, 1].
 
     The furthest corner of the ball that a signed descent of the same eps may walk in. A purifier that beats no lot owes
@@ -27,6 +29,7 @@ class RandomSign:
 
     version: ClassVar[int] = 1
     source: ClassVar[str] = "negative control of this benchmark"
+    role: ClassVar[Role] = Role.CONTROL
 
     class Options(BaseOptions):
         """Units: pixels in [0, 1]."""
@@ -35,17 +38,10 @@ class RandomSign:
             0.2, gt=0, description="size of the change in every pixel; that of the purifier it is compared with"
         )
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
+    options: Options
 
-    @property
-    def traits(self) -> Traits:
-        """Random; its Jacobian is the identity, but for clipping, and that is its true one."""
-        return Traits(random=True, differentiable=True)
-
-    def refuses(self, setting: Setting) -> str | None:
-        """Refuse nothing."""
-        return None
+    #: random; its Jacobian is the identity, but for clipping, and that is its true one
+    traits = Traits(random=True, differentiable=True)
 
     def purify(self, x: Tensor, nets: Nets, draws: Draws) -> Tensor:
         """Return the images after one random step to a corner of the ball."""
@@ -56,7 +52,7 @@ class RandomSign:
         return project(x + step, x, self.options.eps, Norm.LINF)
 
 
-class Noise:
+class Noise(Purifier):
     """Gaussian noise on every pixel, clipped to [0, 1]; nothing takes it away again.
 
     Cohen et al. have deviations of 0.12, 0.25, 0.5 and 1, do not clip, and train the classifier under the noise.
@@ -64,23 +60,17 @@ class Noise:
 
     version: ClassVar[int] = 1
     source: ClassVar[str] = "the noise of Cohen et al., ICML 2019, without the vote"
+    role: ClassVar[Role] = Role.CONTROL
 
     class Options(BaseOptions):
         """Units: pixels in [0, 1]."""
 
         sigma: Pixels = Field(0.1, gt=0, description="standard deviation of the noise before clipping")
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
+    options: Options
 
-    @property
-    def traits(self) -> Traits:
-        """Random; its Jacobian is the identity, but for clipping, and that is its true one."""
-        return Traits(random=True, differentiable=True)
-
-    def refuses(self, setting: Setting) -> str | None:
-        """Refuse nothing."""
-        return None
+    #: random; its Jacobian is the identity, but for clipping, and that is its true one
+    traits = Traits(random=True, differentiable=True)
 
     def purify(self, x: Tensor, nets: Nets, draws: Draws) -> Tensor:
         """Return the noisy images."""

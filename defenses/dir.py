@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from harness.core.contracts import Setting, Traits
+from harness.components import Purifier
+from harness.core.contracts import Traits
 from harness.options import Options as BaseOptions
 from harness.options import Recipe
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from harness.draws import Draws
 
 
-class DIR:
+class DIR(Purifier):
     """One pass of an autoencoder over two complementary random halves, whose features are averaged."""
 
     version: ClassVar[int] = 1
@@ -41,17 +42,12 @@ class DIR:
             "cell", description="what stands behind it: the suite's, or, as in the paper, the one trained with it"
         )
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
+    options: Options
 
     @property
     def traits(self) -> Traits:
         """Random through the halves; one differentiable pass."""
         return Traits(random=True, differentiable=True, own_classifier=self.options.classifier == "joint")
-
-    def refuses(self, setting: Setting) -> str | None:
-        """Refuse nothing."""
-        return None
 
     def classifier(self, nets: Nets) -> nn.Module | None:
         """Return the classifier that was trained with the purifier, if the options ask for it."""

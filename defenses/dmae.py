@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from harness.core.contracts import Setting, Traits
+from harness.components import Purifier
+from harness.core.contracts import Traits
 from harness.options import Number, Pixels, Recipe
 from harness.options import Options as BaseOptions
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from harness.draws import Draws
 
 
-class DMAE:
+class DMAE(Purifier):
     """Gaussian noise, then one pass of a denoising masked autoencoder."""
 
     version: ClassVar[int] = 1
@@ -40,17 +41,12 @@ class DMAE:
         sigma: Pixels = Field(0.25, ge=0, description="standard deviation of the noise; that of training, by default")
         mask_ratio: Number = Field(0.0, ge=0, lt=1, description="share of the patches that is removed at inference")
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
+    options: Options
 
     @property
     def traits(self) -> Traits:
         """Random through noise and mask; one differentiable pass."""
         return Traits(random=self.options.sigma > 0 or self.options.mask_ratio > 0, differentiable=True)
-
-    def refuses(self, setting: Setting) -> str | None:
-        """Refuse nothing."""
-        return None
 
     def purify(self, x: Tensor, nets: Nets, draws: Draws) -> Tensor:
         """Return the denoised images; differentiable in ``x`` when gradients are on."""

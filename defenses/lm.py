@@ -20,6 +20,7 @@ from pydantic import Field, model_validator
 
 from defenses.guidance import Path, refuse_detached
 from defenses.inner import expect, looks
+from harness.components import Purifier
 from harness.core.contracts import Setting, Traits
 from harness.options import Options as BaseOptions
 from harness.options import Recipe, SignedPixels
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from harness.draws import Draws
 
 
-class LM:
+class LM(Purifier):
     """Adam's steps on the input that lower a diffusion's loss, a bound of how unlikely it is."""
 
     version: ClassVar[int] = 1
@@ -54,8 +55,7 @@ class LM:
                 raise ValueError(f"expected sigma_min up to sigma_max, got {self.sigma_min} and {self.sigma_max}")
             return self
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
+    options: Options
 
     @property
     def traits(self) -> Traits:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from defenses.dmae import one_pass
-from harness.core.contracts import Setting, Traits
+from harness.components import Purifier
+from harness.core.contracts import Traits
 from harness.options import Number, Recipe
 from harness.options import Options as BaseOptions
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from harness.draws import Draws
 
 
-class MAEP:
+class MAEP(Purifier):
     """One pass of a masked autoencoder trained with a purification loss, nothing removed."""
 
     version: ClassVar[int] = 1
@@ -40,17 +41,12 @@ class MAEP:
             0.0, ge=0, lt=1, description="share of the patches that is removed at inference; the paper's is 0"
         )
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
+    options: Options
 
     @property
     def traits(self) -> Traits:
         """Random where masks are drawn; one differentiable pass."""
         return Traits(random=self.options.mask_ratio > 0, differentiable=True)
-
-    def refuses(self, setting: Setting) -> str | None:
-        """Refuse nothing."""
-        return None
 
     def purify(self, x: Tensor, nets: Nets, draws: Draws) -> Tensor:
         """Return the reconstructed images; differentiable in ``x`` when gradients are on."""

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from defenses.dmae import one_pass
-from harness.core.contracts import Setting, Traits
+from harness.components import Purifier
+from harness.core.contracts import Traits
 from harness.options import Options as BaseOptions
 from harness.options import Pixels, Recipe
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from harness.draws import Draws
 
 
-class NIMMAE:
+class NIMMAE(Purifier):
     """Gaussian noise, then one pass of a denoising autoencoder that sees every patch."""
 
     version: ClassVar[int] = 1
@@ -48,18 +49,13 @@ class NIMMAE:
             None, description="recipe of a classifier that was tuned on denoised images, in place of the suite's"
         )
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
+    options: Options
 
     @property
     def traits(self) -> Traits:
         """Random through its noise; one differentiable pass."""
         own = self.options.classifier is not None
         return Traits(random=self.options.sigma > 0, differentiable=True, own_classifier=own)
-
-    def refuses(self, setting: Setting) -> str | None:
-        """Refuse nothing."""
-        return None
 
     def classifier(self, nets: Nets) -> nn.Module | None:
         """Return the classifier that was tuned on denoised images, if the options name one."""

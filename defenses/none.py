@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from harness.core.contracts import Setting, Traits
-from harness.options import NoOptions
+from harness.components import Purifier
+from harness.core.contracts import Traits
+from harness.core.roles import Role
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -14,24 +15,13 @@ if TYPE_CHECKING:
     from harness.draws import Draws
 
 
-class Undefended:
+class Undefended(Purifier):
     """The classifier alone."""
 
     version: ClassVar[int] = 1
     source: ClassVar[str] = "what every defense is compared with"
-    Options = NoOptions
-
-    def __init__(self, options: NoOptions) -> None:
-        self.options = options
-
-    @property
-    def traits(self) -> Traits:
-        """Fixed, and transparent to gradients."""
-        return Traits(random=False, differentiable=True)
-
-    def refuses(self, setting: Setting) -> str | None:
-        """Refuse nothing."""
-        return None
+    role: ClassVar[Role] = Role.REFERENCE
+    traits = Traits(random=False, differentiable=True)
 
     def purify(self, x: Tensor, nets: Nets, draws: Draws) -> Tensor:
         """Return the images as they are."""

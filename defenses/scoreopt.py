@@ -23,6 +23,7 @@ from pydantic import Field, model_validator
 
 from defenses.guidance import Path, refuse_detached
 from defenses.inner import expect, looks
+from harness.components import Purifier
 from harness.core.contracts import Setting, Traits
 from harness.options import Options as BaseOptions
 from harness.options import Recipe, SignedPixels
@@ -42,7 +43,7 @@ SPREAD = 0.1
 LEAST = 1e-2
 
 
-class ScoreOpt:
+class ScoreOpt(Purifier):
     """Adam's steps on the image, or its noisy version, until a diffusion's denoiser agrees with it."""
 
     version: ClassVar[int] = 1
@@ -69,8 +70,7 @@ class ScoreOpt:
                 return {"steps": 5, "lr": 0.1} | given
             return given
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
+    options: Options
 
     @property
     def traits(self) -> Traits:

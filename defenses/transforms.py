@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
+from harness.components import Purifier
 from harness.core.contracts import Setting, Traits
 from harness.core.threat import Knowledge
 from harness.options import Number
@@ -36,7 +37,7 @@ def _refuse_steps(name: str, smooth: str, setting: Setting) -> str | None:
     return None
 
 
-class JPEG:
+class JPEG(Purifier):
     """Compress by JPEG and decompress.
 
     Pixels are rounded to 8 bits first; colours are kept at half the resolution, as is libjpeg's habit. It works image
@@ -54,13 +55,10 @@ class JPEG:
 
         quality: int = Field(75, ge=1, le=100, description="of libjpeg, 100 being the best; Guo et al. take 75")
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
+    options: Options
 
-    @property
-    def traits(self) -> Traits:
-        """Fixed; a step function."""
-        return Traits(random=False, differentiable=False)
+    #: fixed; a step function
+    traits = Traits(random=False, differentiable=False)
 
     def refuses(self, setting: Setting) -> str | None:
         """Refuse the exact gradient, which is zero, and a smooth one, which is the identity."""
@@ -86,7 +84,7 @@ class JPEG:
         return torch.from_numpy(found).permute(0, 3, 1, 2).to(x.device, x.dtype) / 255.0
 
 
-class BitDepth:
+class BitDepth(Purifier):
     """Round every pixel to 2^bits levels, 0 and 1 among them."""
 
     version: ClassVar[int] = 1
@@ -97,13 +95,10 @@ class BitDepth:
 
         bits: int = Field(5, ge=1, le=8, description="bits per pixel; the paper takes 1 for MNIST, 5 for CIFAR-10")
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
+    options: Options
 
-    @property
-    def traits(self) -> Traits:
-        """Fixed; a step function."""
-        return Traits(random=False, differentiable=False)
+    #: fixed; a step function
+    traits = Traits(random=False, differentiable=False)
 
     def refuses(self, setting: Setting) -> str | None:
         """Refuse the exact gradient, which is zero, and a smooth one, which is the identity."""
@@ -116,7 +111,7 @@ class BitDepth:
         return (top * x).round() / top
 
 
-class Blur:
+class Blur(Purifier):
     """Gaussian blur, with the image mirrored at its edges.
 
     The paper takes the median of windows of 2 x 2 or 3 x 3, and means of alike patches: ours is linear, and its width
@@ -139,13 +134,10 @@ class Blur:
                 raise ValueError(f"expected an odd side, so that the kernel has a middle, got {value}")
             return value
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
+    options: Options
 
-    @property
-    def traits(self) -> Traits:
-        """Fixed and linear."""
-        return Traits(random=False, differentiable=True)
+    #: fixed and linear
+    traits = Traits(random=False, differentiable=True)
 
     def refuses(self, setting: Setting) -> str | None:
         """Refuse a kernel that reaches over the image's other edge."""
@@ -165,7 +157,7 @@ class Blur:
         return clip(found).to(x.dtype)
 
 
-class ResizePad:
+class ResizePad(Purifier):
     """Shrink to a random size, then pad with zeros to the old size at a random place.
 
     The authors enlarge: 299 pixels become 299 to 330, padded to 331. A classifier of one input size cannot take that,
@@ -186,17 +178,12 @@ class ResizePad:
         )
         interpolation: Literal["nearest", "bilinear"] = Field("nearest", description="the authors' code has nearest")
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
+    options: Options
 
     @property
     def traits(self) -> Traits:
         """Random in size and place; linear in the image."""
         return Traits(random=self.options.scale < 1, differentiable=True)
-
-    def refuses(self, setting: Setting) -> str | None:
-        """Refuse nothing."""
-        return None
 
     def purify(self, x: Tensor, nets: Nets, draws: Draws) -> Tensor:
         """Return the images shrunk and padded; height and width shrink by the same share."""

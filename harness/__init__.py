@@ -1,7 +1,8 @@
 """purebench: a declarative benchmark harness for adversarial purification.
 
-``harness.results(url)`` returns what a database holds as pandas frames. ``Purifier``, ``Attack``, ``Classifier`` and
-``Dataset`` are base classes for components of your own; a suite names one in a file as ``use: ./mine.py:Mine``.
+``harness.results(url)`` returns what a database holds as pandas frames. ``Purifier``, ``Attack``, ``Classifier``,
+``Dataset`` and ``Certificate`` are base classes for components of your own; a suite names one in a file as
+``use: ./mine.py:Mine``.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from harness.api import run as run
     from harness.api import validate as validate
     from harness.components import Attack as Attack
+    from harness.components import Certificate as Certificate
     from harness.components import Classifier as Classifier
     from harness.components import Dataset as Dataset
     from harness.components import Purifier as Purifier
@@ -37,6 +39,7 @@ _HOMES = {
     "report": "harness.api",
     "run": "harness.api",
     "validate": "harness.api",
+    "Certificate": "harness.components",
     "Classifier": "harness.components",
     "Dataset": "harness.components",
     "Options": "harness.options",
@@ -49,6 +52,7 @@ _HOMES = {
 
 __all__ = [
     "Attack",
+    "Certificate",
     "Classifier",
     "Dataset",
     "Evaluation",

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from harness.components import Classifier, Dataset, Purifier, _Component
+from harness.components import Classifier, Dataset, Purifier
 from harness.console import PIPE, Screen, err
 from harness.core import session
 from harness.core.contracts import Traits
@@ -292,9 +292,12 @@ def register(kind: str, name: str) -> Callable[[Any], Any]:
 def _given(kind: str, name: str, instance: Any, identity: Any) -> dict[str, Any]:
     """Register an object as a component; return the entry of a suite that names it."""
     from harness.objects import object_hash
+    from harness.options import NoOptions
 
-    class Given(_Component):
-        """What was handed over."""
+    class Given(type(instance)):  # type: ignore[misc]
+        """What was handed over, as it is: with options of its own, and whatever version its class has."""
+
+        version, Options = 1, NoOptions
 
         def __new__(cls, options: Any) -> Any:
             return copy.deepcopy(instance)
@@ -331,8 +334,12 @@ class _Function(Purifier):
 
     def __init__(self, function: Callable[..., Tensor], traits: Traits) -> None:
         super().__init__()
-        self.function, self.traits = function, traits
+        self.function, self.told = function, traits
         self.drawing = _takes_draws(function)
+
+    @property
+    def traits(self) -> Traits:
+        return self.told
 
     def purify(self, x: Tensor, nets: Nets, draws: Draws) -> Tensor:
         from torch import nn

@@ -1,12 +1,18 @@
-"""Base classes for datasets, classifiers, purifiers and attacks of your own: fill in a method, keep the other defaults.
+"""Base classes of components: fill in a method, keep the other defaults.
 
-What each method promises stands in ``harness.core.contracts``; that a component keeps its promises is tested by the
+All components that ship inherit from them. Each member of a protocol in ``harness.core.contracts``, where what it
+promises is told, has its default here, unless nobody else can know it. A component that was written without a base
+class is given the defaults when it is loaded (``completed``). That a component keeps its promises is tested by the
 contract of its kind in ``harness.testing``.
+
+No default changes a number: the hash of a component's code goes no further than the name of its base class, so that
+another hook makes no result stale.
 """
 
 from __future__ import annotations
 
 import hashlib
+from abc import abstractmethod
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -19,14 +25,17 @@ from harness.core.threat import BALLS
 from harness.options import NoOptions, Options
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import Tensor, nn
 
-    from harness.core.contracts import Nets, Setting, Victim
-    from harness.core.threat import Norm, ThreatModel
+    from harness.core.contracts import Classify, Nets, Setting, Victim
+    from harness.core.minimum import Effort
+    from harness.core.threat import Norm, Smoothing, ThreatModel
     from harness.draws import Draws
 
 
-class _Component:
+class Component:
     """What all have in common.
 
     Attributes:
@@ -34,37 +43,76 @@ class _Component:
             beside a suite needs no version: the hash of its code is part of the identity.
         Options: a subclass of ``harness.Options``; a suite's ``params`` are checked against it.
         options: those that this object was made with.
+        source: the paper that it comes from; ``purebench ls`` shows it.
+        library: the import package that does its work, if that is not its own.
     """
 
     version: ClassVar[int] = 1
     Options: ClassVar[type[Options]] = NoOptions
+    options: Any
+    source: ClassVar[str] = ""
+    library: ClassVar[str | None] = None
 
     def __init__(self, options: Any = None) -> None:
         self.options = self.Options() if options is None else options
 
+    @classmethod
+    def runs(cls, params: Mapping[str, Any]) -> str | None:
+        """Return the ``module:function`` that these options name and that it runs; None: they name none."""
+        return None
 
-class Purifier(_Component):
+
+def completed(component: Any, base: type[Component]) -> Any:
+    """Return a component's class with the defaults of the base class of its kind, behind what it says itself.
+
+    Args:
+        component: a class; returned as it is where it inherits from the base class.
+        base: of this module.
+
+    Raises:
+        UserError: if it is no class, or lacks something that has no default.
+    """
+    if not isinstance(component, type):
+        raise UserError(f"it is no class, but of type {type(component).__name__}")
+    full = component
+    if not issubclass(component, base):
+        about = {name: getattr(component, name) for name in ("__module__", "__qualname__", "__doc__")}
+        full = type(component.__name__, (component, base), about)
+    lacking = [name for name in dir(base) if getattr(getattr(full, name), "__isabstractmethod__", False)]
+    if lacking:
+        raise UserError(f"it has no {' and no '.join(lacking)}, which {base.__module__}.{base.__name__} describes")
+    return full
+
+
+class Purifier(Component):
     """A defense: override ``purify``, and ``traits`` where they are others.
 
     Attributes:
         traits: what the defense is; a few images are purified before a row is measured, and a row whose traits turn out
             untrue says so.
         role: what it is in a study of attention; see ``harness.core.roles``.
-        source: the paper that it comes from; ``purebench ls`` shows it.
-        inner: names of losses inside it that attackers may ask for; see ``harness.core.contracts.Defense``.
+        inner: names of losses inside it that attackers may ask ``inner_loss`` for.
         unclipped: whether purified pixels may lie beyond [0, 1].
     """
 
-    traits: Traits = Traits(random=False, differentiable=True)
     role: ClassVar[Role] = Role.PURIFIER
-    source: ClassVar[str] = ""
     inner: ClassVar[tuple[str, ...]] = ()
     unclipped: ClassVar[bool] = False
+
+    if TYPE_CHECKING:
+
+        @property
+        def traits(self) -> Traits:
+            """A class attribute, or a property where they depend on the options."""
+            ...
+    else:
+        traits = Traits(random=False, differentiable=True)
 
     def refuses(self, setting: Setting) -> str | None:
         """Return why a cell cannot be run on this defense, as a sentence, or None."""
         return None
 
+    @abstractmethod
     def purify(self, x: Tensor, nets: Nets, draws: Draws) -> Tensor:
         """Return purified images.
 
@@ -78,22 +126,54 @@ class Purifier(_Component):
         """
         raise NotImplementedError(f"expected {type(self).__name__} to have a method purify(x, nets, draws)")
 
+    def classifier(self, nets: Nets) -> nn.Module | None:
+        """Return the network that classifies in place of the cell's; with the trait ``own_classifier``."""
+        return None
 
-class Attack(_Component):
+    @classmethod
+    def smoothable(cls) -> bool:
+        """Whether it moves by signs that an attacker can follow as smooth ones: where ``smoothed`` is overridden."""
+        return cls.smoothed is not Purifier.smoothed
+
+    def smoothed(self, smoothing: Smoothing) -> Purifier:
+        """Return the same defense whose signs have the smoothing's derivative in the backward pass."""
+        raise NotImplementedError(f"expected {type(self).__name__} to have a method smoothed(smoothing)")
+
+    def inner_loss(self, name: str, x: Tensor, clean: Tensor, nets: Nets, draws: Draws) -> Tensor:
+        """Return a loss that ``inner`` names, per image ``(B,)``, differentiable in ``x``; other names are refused.
+
+        Raises:
+            ValueError: if there is no such loss.
+        """
+        raise ValueError(f"expected an inner loss that {type(self).__name__} has, got {name!r}")
+
+
+class Attack(Component):
     """An attack: override ``propose``.
 
     Attributes:
         by_example: whether an image is attacked alike alone and within a batch, so that a shard may be cut.
         norms: of the threat models that it serves.
+        effort: what it spends on an image; None: what its options ``steps``, ``eot`` and ``n_queries`` say.
     """
 
     by_example: ClassVar[bool] = False
     norms: ClassVar[tuple[Norm, ...]] = BALLS
 
+    if TYPE_CHECKING:
+
+        @property
+        def effort(self) -> Effort | None:
+            """A class attribute, or a property where it depends on the options."""
+            ...
+    else:
+        effort = None
+
     def refuses(self, setting: Setting) -> str | None:
         """Return why a cell cannot be run with this attack, as a sentence, or None."""
         return None
 
+    @abstractmethod
     def propose(self, victim: Victim, x: Tensor, y: Tensor, threat: ThreatModel, draws: Draws) -> Tensor:
         """Return images within the budget that the victim should get wrong; the harness judges them.
 
@@ -109,9 +189,51 @@ class Attack(_Component):
         )
 
 
-class Classifier(_Component):
+class Certificate(Component):
+    """A certificate: override ``looks`` and ``certify``.
+
+    Attributes:
+        glance: options with which it looks as little as possible; how long a look takes is estimated with them.
+    """
+
+    glance: ClassVar[Mapping[str, Any]] = {}
+
+    @property
+    @abstractmethod
+    def looks(self) -> int:
+        """How often the defended classifier is asked about each image."""
+        raise NotImplementedError(f"expected {type(self).__name__} to say in looks how often it asks about an image")
+
+    def refuses(self, data: DataCard, traits: Traits) -> str | None:
+        """Return why nothing can be certified of a defense on some data, as a sentence, or None."""
+        return None
+
+    @abstractmethod
+    def certify(
+        self, classify: Classify, x: Tensor, n_classes: int, draws: Draws, copies: int = 1
+    ) -> tuple[Tensor, Tensor]:
+        """Return for each image the certified class, -1 where it abstains, and the radius in L2, 0 likewise.
+
+        Args:
+            classify: from images and draws for them to the classes that the defended classifier chooses.
+            x: pixels ``(B, C, H, W)`` in [0, 1].
+            n_classes: number of labels.
+            draws: take every random number from them.
+            copies: how many copies of the images may be asked about at once; changes no number.
+        """
+        raise NotImplementedError(
+            f"expected {type(self).__name__} to have a method certify(classify, x, n_classes, draws, copies)"
+        )
+
+
+class Classifier(Component):
     """A classifier: override ``load``."""
 
+    def refuses(self, data: DataCard) -> str | None:
+        """Return why it cannot be had for a dataset, as a sentence, or None."""
+        return None
+
+    @abstractmethod
     def load(self, nets: Nets, data: DataCard) -> nn.Module:
         """Return a module from pixels ``(B, C, H, W)`` in [0, 1] to logits ``(B, K)``.
 
@@ -122,8 +244,8 @@ class Classifier(_Component):
         raise NotImplementedError(f"expected {type(self).__name__} to have a method load(nets, data)")
 
 
-class Dataset(_Component):
-    """Images: override ``arrays``.
+class Dataset(Component):
+    """Images: override ``arrays``; or ``card`` and ``load``, where what is known can be told before loading.
 
     Attributes:
         n_classes: number of labels, which run from 0; as many as there are in the test part if None.

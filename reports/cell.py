@@ -278,10 +278,12 @@ def entries_of(frames: Results, origin: Provenance) -> list[Entry]:
     found = []
     records = [*_records(frames.cells), *(_records(frames.related) if len(frames.related) else [])]
     undefended = {(record["suite"], record["defense"]) for record in records if record["defense_use"] == "none"}
-    oracles = {
-        (record["suite"], record["defense"]) for record in records if role_of(record["defense_use"]) is Role.ORACLE
-    }
     traits = {record["id"]: facts.traits or {} for record in records if (facts := origin.cells.get(record["id"]))}
+    oracles = {
+        (record["suite"], record["defense"])
+        for record in records
+        if role_of(record["defense_use"], traits.get(record["id"])) is Role.ORACLE
+    }
     pixels = {(record["suite"], record["dataset"]): traits.get(record["id"], {}).get("pixels") for record in records}
     for position, record in enumerate(records):
         cell = record["id"]

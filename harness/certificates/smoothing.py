@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
+from harness.components import Certificate
 from harness.options import Number, Pixels
 from harness.options import Options as BaseOptions
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 TABLE = {"smoothing": "harness.certificates.smoothing:RandomisedSmoothing"}
 
 
-class RandomisedSmoothing:
+class RandomisedSmoothing(Certificate):
     """Randomised smoothing: a vote under Gaussian noise, and the radius within which it cannot change.
 
     The smoothed classifier g gives the class that the base f most probably gives to an image with noise of deviation
@@ -66,8 +67,7 @@ class RandomisedSmoothing:
         alpha: Number = Field(0.001, gt=0, lt=0.5, description="probability that a radius is too large, per image")
         clip: bool = Field(False, description="clip noisy images to [0, 1], for bases that know no other")
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
+    options: Options
 
     @property
     def looks(self) -> int:

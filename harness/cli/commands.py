@@ -410,6 +410,8 @@ def show_help(
     topic: Annotated[Optional[str], typer.Argument(metavar="[TOPIC]", help="all are listed otherwise")] = None,  # noqa: UP045
 ) -> None:
     """Show a page on a topic, or list the topics."""
+    from harness.cli import render
+    from harness.suite import catalog
     from harness.topics import topic as page
     from harness.topics import topics
 
@@ -417,7 +419,7 @@ def show_help(
         for name, text in topics().items():
             _out().print(f"{name:10} {text.partition(chr(10))[0].lstrip('# ')}", highlight=False, soft_wrap=True)
         return
-    text = page(topic)
+    text = render.page(page(topic), catalog.components)
     if not _out().is_terminal:
         sys.stdout.write(text)
         return

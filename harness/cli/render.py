@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
@@ -13,7 +14,7 @@ from harness.store.read.origins import Kind
 from harness.suite.plan import Plan, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from harness.cli.doctor import Finding
     from harness.execution.recheck.estimate import Estimate
@@ -158,6 +159,15 @@ def components_markdown(kind: str, components: Sequence[ComponentInfo]) -> str:
         cells = (f"`{one.name}`", one.fault or one.summary, ", ".join(_flags(one)), ", ".join(options), one.source)
         lines.append("| " + " | ".join(cell.replace("|", "\\|") or "-" for cell in cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def page(text: str, components: Callable[[str], Sequence[ComponentInfo]]) -> str:
+    """Return a page with the tables that it asks for: where it names the command that prints one, for people."""
+    return re.sub(
+        r"<!-- purebench ls (\w+)s --markdown -->\n",
+        lambda asked: components_markdown(asked[1], components(asked[1])),
+        text,
+    )
 
 
 def files_table(title: str, files: Sequence[FileInfo]) -> Table:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from harness.core.errors import UserError
 from harness.core.local import LocalEntry, entry_of
 from harness.core.reading import spec_of
-from harness.core.registry import TABLES
+from harness.core.registry import BASES, TABLES
 from harness.core.session import SessionEntry
 from harness.core.syntax import Family
 
@@ -195,13 +195,12 @@ def _component(role: str, spec: Spec) -> Iterator[tuple[str, str]]:
         yield role, TREE + entry.source
     else:
         yield role, source_hash(entry.target, entry.origin.split()[0])
-    library = getattr(component, "library", None)
-    if library is not None:
-        yield f"{role}_library", package_hash(library)
-        yield f"{role}_library_version", f"{library} {metadata.version(library)}"
-    runs = getattr(component, "runs", None)
-    if runs is not None:
-        yield from _function(f"{role}_library", runs(spec.params))
+    if component.library is not None:
+        yield f"{role}_library", package_hash(component.library)
+        yield f"{role}_library_version", f"{component.library} {metadata.version(component.library)}"
+    target = component.runs(spec.params)
+    if target is not None:
+        yield from _function(f"{role}_library", target)
 
 
 def _function(role: str, target: str) -> Iterator[tuple[str, str]]:
@@ -239,7 +238,8 @@ def source_hash(target: str, distribution: str = "purebench", *, aside: tuple[st
     """Return the hash of the code at ``module:name`` with what it imports of its own package or folder.
 
     See ``harness.core.syntax``. What is found by import statements is followed, also those within functions; names that
-    are made up at run time are not, nor are data files.
+    are made up at run time are not, nor are data files. A base class of components counts by its name alone: none of
+    its defaults changes a number.
 
     Args:
         target: where it is.
@@ -250,7 +250,8 @@ def source_hash(target: str, distribution: str = "purebench", *, aside: tuple[st
         ``tree:`` and the hash, or ``unreadable``.
     """
     try:
-        found = _family(target.partition(":")[0].partition(".")[0], distribution).hash(target, aside)
+        family = _family(target.partition(":")[0].partition(".")[0], distribution)
+        found = family.hash(target, (*aside, *BASES.values()))
     except LookupError:
         found = None
     return UNREADABLE if found is None else TREE + found

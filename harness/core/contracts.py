@@ -1,7 +1,10 @@
-"""What a dataset, a classifier, a defense, an attack and a victim promise.
+"""What a dataset, a classifier, a defense, an attack, a certificate and a victim promise.
 
 Components are reached by registry name. A component's module is imported when a suite is checked, long before
 anything is computed, so it must not import torch at its top: it declares, and imports torch where it computes.
+
+Whoever asks a component asks for any member that its protocol has. Most of them have a default in the base class of the
+kind (``harness.components``), and what is loaded without that base class gets its defaults (``registry.Entry.load``).
 """
 
 from __future__ import annotations
@@ -10,7 +13,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from harness.core.minimum import Effort
-from harness.core.threat import BALLS, Norm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -18,7 +20,8 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor, nn
 
-    from harness.core.threat import ThreatModel
+    from harness.core.roles import Role
+    from harness.core.threat import Norm, Smoothing, ThreatModel
     from harness.draws import Draws
 
     Nets = Mapping[str, nn.Module]
@@ -107,6 +110,18 @@ class Component(Protocol):
     version: ClassVar[int]
     #: a frozen class of options; the suite's ``params`` are checked against it
     Options: ClassVar[Any]
+    #: the paper that it comes from, which ``purebench ls`` shows
+    source: ClassVar[str]
+    #: the import package that does its work, whose hash and version are kept with every result; None: its own code
+    library: ClassVar[str | None]
+
+    @classmethod
+    def runs(cls, params: Mapping[str, Any]) -> str | None:
+        """Return the ``module:function`` that these options name and that it runs, or None.
+
+        The hash of that function's package is kept with every result.
+        """
+        ...
 
 
 @runtime_checkable
@@ -131,13 +146,13 @@ class Dataset(Component, Protocol):
 
 @runtime_checkable
 class Classifier(Component, Protocol):
-    """Where the weights of a classifier come from.
-
-    It may have a method ``refuses(data) -> str | None``, which is asked when a suite is checked: why it cannot be had
-    for a dataset, as a sentence, or None.
-    """
+    """Where the weights of a classifier come from."""
 
     def __init__(self, options: Any) -> None: ...
+
+    def refuses(self, data: DataCard) -> str | None:
+        """Return why it cannot be had for a dataset, as a sentence, or None; asked when a suite is checked."""
+        ...
 
     def load(self, nets: Nets, data: DataCard) -> nn.Module:
         """Return a module from pixels ``(B, C, H, W)`` in [0, 1] to logits ``(B, K)``, in eval mode."""
@@ -148,24 +163,15 @@ class Classifier(Component, Protocol):
 class Defense(Component, Protocol):
     """Purifies images before an unchanged classifier sees them.
 
-    A defense may have ``source: ClassVar[str]``, the paper it comes from, which ``purebench ls`` shows.
-
-    It may have a method ``classifier(nets) -> nn.Module | None``, and the trait ``own_classifier`` if that returns
-    one of its networks: from pixels to logits, in place of the cell's classifier behind it. An attacker who knows of
-    the defense faces that one too; an oblivious attacker keeps the cell's.
-
-    It may have ``role: ClassVar[Role]``, what it is in a study of purifiers; see ``harness.core.roles``.
-
-    It may say ``unclipped = True``: purified pixels may lie beyond [0, 1], where no image is. Nobody else's may.
-
-    Where it moves by signs it may have a method ``smoothed(smoothing) -> Defense``: the same defense, whose results are
-    the same, but whose signs have the smoothing's derivative; what ``knowledge: smooth`` differentiates.
-
-    It may have ``inner: ClassVar[tuple[str, ...]]``, names of losses within it, and then a method
-    ``inner_loss(name, x, clean, nets, draws) -> Tensor``, per image ``(B,)`` and differentiable in ``x``, for attacks
-    that know the method: ``reconstruction``, what the purifier lowers; ``attention``, how far the purifier's attention
-    is from that on the ``clean`` images, which the attacker has; ``deviation``, how far the way back strays.
+    Attributes:
+        role: what it is in a study of purifiers; see ``harness.core.roles``.
+        unclipped: whether purified pixels may lie beyond [0, 1], where no image is.
+        inner: names of losses within it, which ``inner_loss`` returns.
     """
+
+    role: ClassVar[Role]
+    unclipped: ClassVar[bool]
+    inner: ClassVar[tuple[str, ...]]
 
     def __init__(self, options: Any) -> None: ...
 
@@ -185,11 +191,36 @@ class Defense(Component, Protocol):
         """
         ...
 
+    def classifier(self, nets: Nets) -> nn.Module | None:
+        """Return the one of its networks that classifies in place of the cell's classifier, from pixels to logits.
 
-def own_classifier(defense: Defense, nets: Nets) -> nn.Module | None:
-    """Return the classifier that a defense brings, or None where the cell's stays behind it."""
-    brought: nn.Module | None = defense.classifier(nets) if defense.traits.own_classifier else None  # type: ignore[attr-defined]
-    return brought
+        Asked only where the trait ``own_classifier`` says that there is one. An attacker who knows of the defense faces
+        that one too; an oblivious attacker keeps the cell's.
+        """
+        ...
+
+    @classmethod
+    def smoothable(cls) -> bool:
+        """Whether it moves by signs that an attacker can follow as smooth ones: whether it has a ``smoothed``."""
+        ...
+
+    def smoothed(self, smoothing: Smoothing) -> Defense:
+        """Return the same defense, whose results are the same, but whose signs have the smoothing's derivative.
+
+        What ``knowledge: smooth`` differentiates. Asked only where it is ``smoothable``.
+        """
+        ...
+
+    def inner_loss(self, name: str, x: Tensor, clean: Tensor, nets: Nets, draws: Draws) -> Tensor:
+        """Return a loss within it, per image ``(B,)`` and differentiable in ``x``, for attacks that know the method.
+
+        ``reconstruction``: what the purifier lowers; ``attention``: how far the purifier's attention is from that on
+        the ``clean`` images, which the attacker has; ``deviation``: how far the way back strays.
+
+        Raises:
+            ValueError: if it is not one of ``inner``.
+        """
+        ...
 
 
 @runtime_checkable
@@ -205,20 +236,24 @@ class Oracle(Defense, Protocol):
 class Attack(Component, Protocol):
     """Proposes adversarial inputs; it never says whether it succeeded.
 
-    An attack may have ``by_example: ClassVar[bool] = True``: an image is then attacked alike alone and within a batch,
-    and a shard may be cut to fit the memory. Without it the shard is handed over whole, and the victim cuts.
-
-    It may have ``library: ClassVar[str]``, the import package that does its work: the hash of that package's source and
-    its version are then kept with every result, beside the hash of the attack's own.
-
-    It may have ``norms: ClassVar[tuple[Norm, ...]]``, the norms of threat models that it serves; without it those are
-    the balls, ``Linf``, ``L2`` and ``L1``. It is never asked about another: ``refusal`` says why.
-
-    It may have a property ``effort: Effort``, what it spends on an image; without it its options ``steps``, ``eot`` and
-    ``n_queries`` say so. A row that met attacks of less effort than its suite's minimum asks is not ranked.
+    Attributes:
+        by_example: whether an image is attacked alike alone and within a batch, so that a shard may be cut to fit the
+            memory. Else the shard is handed over whole, and the victim cuts.
+        norms: of the threat models that it serves. It is never asked about another: ``refusal`` says why.
     """
 
+    by_example: ClassVar[bool]
+    norms: ClassVar[tuple[Norm, ...]]
+
     def __init__(self, options: Any) -> None: ...
+
+    @property
+    def effort(self) -> Effort | None:
+        """What it spends on an image; None: what its options ``steps``, ``eot`` and ``n_queries`` say.
+
+        A row that met attacks of less effort than its suite's minimum asks is not ranked.
+        """
+        ...
 
     def refuses(self, setting: Setting) -> str | None:
         """Return why a cell cannot be run with this attack, as a sentence, or None."""
@@ -234,23 +269,15 @@ class Attack(Component, Protocol):
         ...
 
 
-def norms_of(attack: Attack) -> tuple[Norm, ...]:
-    """Return the norms of threat models that an attack serves."""
-    serves: tuple[Norm, ...] = getattr(attack, "norms", BALLS)
-    return serves
-
-
 def effort_of(attack: Attack, params: Mapping[str, Any]) -> Effort:
     """Return what an attack spends on an image: what it says, else what its options say by the names they have."""
-    told: Effort | None = getattr(attack, "effort", None)
-    return Effort.of(params) if told is None else told
+    return Effort.of(params) if attack.effort is None else attack.effort
 
 
 def refusal(attack: Attack, setting: Setting) -> str | None:
     """Return why a cell cannot be run with an attack, as a sentence, or None: another norm, or its own reason."""
-    serves = norms_of(attack)
-    if setting.threat.norm not in serves:
-        known = " and ".join(", ".join(serves).rsplit(", ", 1))
+    if setting.threat.norm not in attack.norms:
+        known = " and ".join(", ".join(attack.norms).rsplit(", ", 1))
         return f"{type(attack).__name__} serves threat models of {known}, and this one is of {setting.threat.norm}"
     return attack.refuses(setting)
 
@@ -324,24 +351,3 @@ class Victim(Protocol):
     def progress(self, fraction: float) -> None:
         """Tell how much of the attack is done, 0 to 1; what a person sees, nothing else."""
         ...
-
-
-__all__ = [
-    "Attack",
-    "Certificate",
-    "Classifier",
-    "Component",
-    "DataCard",
-    "Dataset",
-    "Defense",
-    "Norm",
-    "Oracle",
-    "Setting",
-    "Split",
-    "Traits",
-    "Victim",
-    "effort_of",
-    "norms_of",
-    "own_classifier",
-    "refusal",
-]

@@ -27,6 +27,15 @@ TABLES = {
     "certificate": "harness.certificates.smoothing",
 }
 
+#: kind -> the base class whose defaults a component has (reached by name likewise)
+BASES = {
+    "dataset": "harness.components:Dataset",
+    "classifier": "harness.components:Classifier",
+    "defense": "harness.components:Purifier",
+    "attack": "harness.components:Attack",
+    "certificate": "harness.components:Certificate",
+}
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -45,7 +54,7 @@ class Entry:
     origin: str
 
     def load(self) -> Any:
-        """Import the component.
+        """Import the component; one that does not inherit from the base class of its kind gets its defaults here.
 
         Raises:
             UserError: if its module cannot be imported or holds no component; the cause is in the sentence.
@@ -57,7 +66,10 @@ class Entry:
         lacking = [name for name in ("version", "Options") if not hasattr(component, name)]
         if lacking:
             raise self._unfit(f"it has no {' and no '.join(lacking)}")
-        return component
+        try:
+            return _completed(component, self.kind)
+        except UserError as error:
+            raise self._unfit(str(error)) from None
 
     def _component(self) -> Any:
         module, _, attribute = self.target.partition(":")
@@ -69,6 +81,18 @@ class Entry:
     def _unfit(self, reason: str) -> UserError:
         where = f"{self.kind} {self.name!r} at {self.target} (from {self.origin})"
         return UserError(f"expected {where}, but {reason}; {self._remedy()}")
+
+
+@functools.cache
+def _completed(component: Any, kind: str) -> Any:
+    """Return a component with the defaults of its kind; the same one every time.
+
+    Raises:
+        UserError: if it lacks something that has no default.
+    """
+    module, _, base = BASES[kind].partition(":")
+    home = importlib.import_module(module)
+    return home.completed(component, getattr(home, base))
 
 
 def _own_version() -> str:

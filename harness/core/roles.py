@@ -1,4 +1,4 @@
-"""Role: what a defense is in a study of purifiers, by its own word or, of purebench's own, by its registered name."""
+"""Role: what a defense is in a study of purifiers, by its own word; where that was not recorded, by its name."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Role(StrEnum):
     REFERENCE = "reference"
 
 
-#: of defenses that ship, by registered name: they were recorded before roles were
+#: of defenses that shipped before roles were recorded, by registered name; later ones say it themselves alone
 SHIPPED = {
     "none": Role.REFERENCE,
     "amv-oracle": Role.ORACLE,
@@ -42,7 +42,7 @@ def role_of(use: str, traits: Mapping[str, Any] | None = None) -> Role:
 
     Args:
         use: its registered name.
-        traits: what was recorded of it, as far as anything was: ``role`` where it says so itself, ``oracle``.
+        traits: what was recorded of it, as far as anything was: ``role``, what it says itself; ``oracle``.
     """
     told = traits or {}
     if told.get("role") in tuple(Role):

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from pydantic import Field
 
+from harness.components import Dataset
 from harness.core.contracts import DataCard, Split
 from harness.core.errors import UserError
 from harness.data.files import data_folder
@@ -73,7 +74,7 @@ COPIES_SHA256 = {
 }
 
 
-class CIFAR10:
+class CIFAR10(Dataset):
     """Photographs of ten kinds of things, 32 x 32 colour pixels; the files are yours to place."""
 
     version: ClassVar[int] = 1
@@ -85,8 +86,7 @@ class CIFAR10:
             True, description="leave out the 97 of 60,000 images (20 of the test part) that not all copies have exactly"
         )
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
+    options: Options
 
     @property
     def card(self) -> DataCard:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from pydantic import Field
 
+from harness.components import Dataset
 from harness.core.contracts import DataCard, Split
 from harness.core.errors import UserError
 from harness.options import Options as BaseOptions
@@ -24,7 +25,7 @@ TOTAL = 1797
 FILE = Path("datasets") / "data" / "digits.csv.gz"
 
 
-class Digits:
+class Digits(Dataset):
     """Handwritten digits, 8 x 8 grey pixels; ships with scikit-learn, so nothing is downloaded."""
 
     version: ClassVar[int] = 1
@@ -35,8 +36,7 @@ class Digits:
         n_test: int = Field(500, ge=1, le=TOTAL - 1, description="images kept for evaluation")
         split_seed: Seed = Field(0, description="seed of the permutation that makes the split")
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
+    options: Options
 
     @property
     def card(self) -> DataCard:

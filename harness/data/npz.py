@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import numpy as np
 from pydantic import Field
 
+from harness.components import Dataset
 from harness.core.contracts import DataCard, Split
 from harness.core.errors import UserError
 from harness.core.spec import digest_of
@@ -38,7 +39,7 @@ class Packed(BaseOptions):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="hash of the file")
 
 
-class NPZ:
+class NPZ(Dataset):
     """Images from npz files in the data folder: ``images`` uint8, NHWC or grey NHW, and ``labels``, integers from 0.
 
     Nothing in a file is run: no pickles are read. Pixels become real numbers in [0, 1]. The number of an image, which
@@ -56,8 +57,7 @@ class NPZ:
         mask: Member = Field(None, description="member with a truth value per row: whether it is used")
         index: Member = Field(None, description="member with the images' numbers in their source")
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
+    options: Options
 
     @property
     def card(self) -> DataCard:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
+from harness.components import Classifier
 from harness.options import Options as BaseOptions
 from harness.options import Recipe
 
@@ -23,7 +24,7 @@ TABLE = {
 }
 
 
-class Trained:
+class Trained(Classifier):
     """A classifier trained from a recipe."""
 
     version: ClassVar[int] = 1
@@ -33,8 +34,7 @@ class Trained:
 
         recipe: Recipe = Field(description="recipe of the classifier")
 
-    def __init__(self, options: BaseOptions) -> None:
-        self.options = options
+    options: Options
 
     def load(self, nets: Nets, data: DataCard) -> nn.Module:
         """Return the trained network."""

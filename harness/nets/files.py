@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from harness.components import Classifier
 from harness.core.errors import UserError
 from harness.data.files import data_folder
 from harness.nets.reading import bare_names, table, unpack
@@ -133,7 +134,7 @@ def told_normalisation(content: bytes) -> tuple[tuple[float, ...], tuple[float, 
     return mean, std
 
 
-class FromFile:
+class FromFile(Classifier):
     """A classifier of 32 x 32 colours with weights that you have placed as safetensors into the weights folder.
 
     It takes pixels in [0, 1] and normalises them itself. If the file states how, that must be so, unless another way
@@ -163,8 +164,7 @@ class FromFile:
             told = {key: value for key, value in given.items() if value is not None}
             return dict(zip(("mean", "std"), NORMALISATION[net], strict=True)) | told
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
+    options: Options
 
     def load(self, nets: Nets, data: DataCard) -> nn.Module:
         """Return the network behind its normalisation, after its file has been checked against the hash."""

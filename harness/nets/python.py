@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, JsonValue, model_validator
 
+from harness.components import Classifier
 from harness.core.errors import UserError
 from harness.nets.files import fill
 from harness.options import Deviation, Grey
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 _TARGET = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
-class FromPython:
+class FromPython(Classifier):
     """A network that an importable function makes, with weights from a file in the weights folder.
 
     It is given pixels in [0, 1]; what it wants of them is said here once: resized, then normalised or scaled.
@@ -62,8 +63,7 @@ class FromPython:
                 raise ValueError("expected mean and std of pixels in [0, 1] or a scale, got both")
             return self
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
+    options: Options
 
     @classmethod
     def runs(cls, params: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from harness.artifacts import Folder
+from harness.components import Classifier
 from harness.core.errors import UserError, nearest
 from harness.nets.reading import check_names, unpack
 from harness.nets.zoo import Model, models
@@ -56,7 +57,7 @@ def zoo() -> Any:
     return robustbench
 
 
-class RobustBench:
+class RobustBench(Classifier):
     """A model of the zoo, with weights that you have placed into the artifact folder.
 
     They are in ``robustbench/<dataset>/<threat model>/`` there: ``<model>.pt``, or, of a model in several parts,
@@ -106,8 +107,7 @@ class RobustBench:
                 )
             return self
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
+    options: Options
 
     @property
     def paths(self) -> tuple[Path, ...]:

@@ -106,11 +106,11 @@ def _component(entry: registry.Entry) -> ComponentInfo:
         return ComponentInfo(entry.kind, entry.name, "", entry.origin, fault=str(error))
     summary = (inspect.getdoc(component) or "").partition("\n")[0]
     options: type[Options] = component.Options
-    listed = tuple(_option(name, item, name in options.recipe_fields()) for name, item in options.model_fields.items())
+    fields = sorted(options.model_fields.items(), key=lambda field: not field[1].is_required())
+    listed = tuple(_option(name, item, name in options.recipe_fields()) for name, item in fields)
     traits = _traits(component, options) if entry.kind == "defense" else None
-    source = str(getattr(component, "source", ""))
-    smooth = entry.kind == "defense" and hasattr(component, "smoothed")
-    return ComponentInfo(entry.kind, entry.name, summary, entry.origin, listed, source, traits, smooth=smooth)
+    smooth = entry.kind == "defense" and component.smoothable()
+    return ComponentInfo(entry.kind, entry.name, summary, entry.origin, listed, component.source, traits, smooth=smooth)
 
 
 def _traits(component: Any, options: type[Options]) -> Traits | None:

@@ -139,9 +139,8 @@ class Resolver:
             beside[local.SOURCE] = entry.source
         elif entry.origin.split()[0] != "purebench":
             beside["origin"] = entry.origin
-        role = getattr(built, "role", Role.PURIFIER) if kind == "defense" else Role.PURIFIER
-        if role not in tuple(Role):
-            sentence = f"expected {use} to have the role {', '.join(Role)} or none, got {role!r}"
+        if kind == "defense" and built.role not in tuple(Role):
+            sentence = f"expected {use} to have the role {', '.join(Role)} or none, got {built.role!r}"
             self.problems.append(document.problem(use_path, sentence, f"write another in {entry.origin}"))
             return None
         if kind == "defense" and built.traits.own_classifier:

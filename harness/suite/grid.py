@@ -138,8 +138,7 @@ class Grid:
                 "images share its job; let it begin anew in each call of purify"
             )
         for name in dict.fromkeys((labels.classifier, source_of(labels)[0])):
-            refuses = getattr(self.shelf.classifiers[name].built, "refuses", None)
-            unfit: str | None = None if refuses is None else refuses(self._card(labels.dataset))
+            unfit: str | None = self.shelf.classifiers[name].built.refuses(self._card(labels.dataset))
             if unfit is not None:
                 return unfit
         if labels.clean:
@@ -157,7 +156,7 @@ class Grid:
             )
         shelf = self.shelf.surrogates if threat.knowledge is Knowledge.SURROGATE else self.shelf.defenses
         attack, defense = self.shelf.attacks[labels.attack].built, shelf[victim].built
-        inner = tuple(getattr(defense, "inner", ())) if threat.adaptive else ()
+        inner = tuple(defense.inner) if threat.adaptive else ()
         setting = Setting(self._card(labels.dataset), threat, defense.traits, inner)
         reason: str | None = refusal(attack, setting) or defense.refuses(setting)
         return reason or _mode_refusal(victim, defense, setting, attack)
@@ -239,10 +238,8 @@ def _traits(
     followed = [knowledge.value for knowledge in _followed(defense, card)]
     spent = {} if attack is None else {"effort": vars(effort_of(attack, params or {}))}
     images = {"pixels": math.prod(card.shape), "classes": card.n_classes}
-    beyond: dict[str, Any] = {"unclipped": True} if getattr(defense, "unclipped", False) else {}
-    role = getattr(defense, "role", None)
-    beyond |= {} if role is None else {"role": str(role)}
-    return {**vars(defense.traits), **beyond, "knowledge": followed, **images, **spent}
+    beyond: dict[str, Any] = {"unclipped": True} if defense.unclipped else {}
+    return {**vars(defense.traits), **beyond, "role": str(defense.role), "knowledge": followed, **images, **spent}
 
 
 def _followed(defense: Any, card: DataCard) -> list[Knowledge]:
@@ -250,7 +247,7 @@ def _followed(defense: Any, card: DataCard) -> list[Knowledge]:
 
     A defense may be refused whoever attacks it, or an attacker whatever its budget; that is not asked here.
     """
-    has = {Knowledge.FULL: defense.traits.differentiable, Knowledge.SMOOTH: hasattr(defense, "smoothed")}
+    has = {Knowledge.FULL: defense.traits.differentiable, Knowledge.SMOOTH: defense.smoothable()}
     asked = {one: Setting(card, ThreatModel(Norm.LINF, 8 / 255, one), defense.traits) for one in has if has[one]}
     return [knowledge for knowledge, setting in asked.items() if defense.refuses(setting) is None]
 
@@ -263,14 +260,14 @@ def _mode_refusal(name: str, defense: Any, setting: Setting, attack: Any) -> str
             f"{name} is not differentiable by its own account, so `{knowledge}` has no gradient to follow; "
             f"use knowledge: {_strongest(defense)}"
         )
-    if knowledge is Knowledge.SMOOTH and not hasattr(defense, "smoothed"):
+    if knowledge is Knowledge.SMOOTH and not defense.smoothable():
         return (
             f"{name} has no smooth version: it moves by no signs, or none that it lets an attacker smooth; "
             f"use knowledge: {_strongest(defense)}"
         )
     if setting.threat.fixed and not defense.traits.random:
         return f"{name} draws no random numbers that could be fixed"
-    if setting.threat.fixed and not getattr(attack, "by_example", False):
+    if setting.threat.fixed and not attack.by_example:
         return (
             "an attack that narrows its batch by itself cannot be told whose random numbers are whose; use pgd or apgd"
         )
@@ -283,7 +280,7 @@ def _strongest(defense: Any) -> str:
         return Knowledge.OBLIVIOUS.value
     if defense.traits.differentiable:
         return Knowledge.FULL.value
-    return (Knowledge.SMOOTH if hasattr(defense, "smoothed") else Knowledge.BPDA).value
+    return (Knowledge.SMOOTH if defense.smoothable() else Knowledge.BPDA).value
 
 
 def _title(dataset: Spec) -> str:

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from harness import bounds
-from harness.core.contracts import Setting, Traits, norms_of
+from harness.components import Attack as BaseAttack
+from harness.core.contracts import Setting, Traits
 from harness.core.threat import BALLS, Knowledge, Norm, ThreatModel
+from harness.testing.loaded import as_loaded
 from harness.testing.nets import CARD
 from harness.testing.victims import (
     GuardedLinearVictim,
@@ -339,7 +341,7 @@ class AttackContract:
         for norm in Norm:
             for knowledge in Knowledge:
                 for traits in (Traits(False, True), Traits(True, False, True)):
-                    why = self.make().refuses(Setting(CARD, ThreatModel(norm, 0.1, knowledge), traits))
+                    why = self._made().refuses(Setting(CARD, ThreatModel(norm, 0.1, knowledge), traits))
                     assert why is None or len(why.split()) > 2, f"expected None or a sentence, got {why!r}"
                     assert why or not self.inner, (
                         "expected an attack that asks for an inner loss to refuse a setting that has none, with a why"
@@ -359,6 +361,10 @@ class AttackContract:
 
     # ------------------------------------------------------------------ helpers
 
+    def _made(self) -> Attack:
+        """Return the attack under test as it is when it has been loaded."""
+        return as_loaded(self.make(), BaseAttack)
+
     def _victim(self) -> LinearVictim:
         return GuardedLinearVictim() if self.inner else LinearVictim()
 
@@ -367,7 +373,7 @@ class AttackContract:
 
     def test_the_norms_are_those_it_says_to_serve(self) -> None:
         """A threat model of any other norm is refused before the attack is asked."""
-        serves = norms_of(self.make())
+        serves = self._made().norms
         assert set(serves) == set(self.norms), (
             f"expected an attack that serves {', '.join(self.norms)}, got one that says {', '.join(serves)}; "
             "write `norms` into the attack and into its contract"
@@ -399,7 +405,7 @@ class AttackContract:
     ) -> Tensor:
         """Attack with a budget that is a share of the images' known distance."""
         knowledge = Knowledge.BPDA if victim.random else Knowledge.OBLIVIOUS
-        return self.make().propose(victim, x, y, ThreatModel(norm, _eps(norm, share), knowledge), draws)
+        return self._made().propose(victim, x, y, ThreatModel(norm, _eps(norm, share), knowledge), draws)
 
 
 def _shape(x: Tensor, norm: Norm) -> tuple[int, ...]:

@@ -15,10 +15,12 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from harness import bounds
+from harness.components import Purifier
 from harness.core.contracts import Oracle, Setting
 from harness.core.threat import Knowledge, Norm, ThreatModel
 from harness.draws import Draws
 from harness.nets.joint import parts_of
+from harness.testing.loaded import as_loaded
 from harness.testing.nets import CARD
 from harness.testing.steps import steps_of, whole
 from harness.testing.within import followed, inner_fault, not_finite, smoothing_fault
@@ -77,7 +79,7 @@ class DefenseContract:
 
     def test_the_result_is_finite_and_in_range(self) -> None:
         """Pixels stay in [0, 1], also of images that touch its ends; ``unclipped`` says otherwise."""
-        unclipped = getattr(self.make(), "unclipped", False)
+        unclipped = self._made().unclipped
         for name, images in self._extremes().items():
             found = self._purify(images)
             assert bool(torch.isfinite(found).all()), (
@@ -116,7 +118,7 @@ class DefenseContract:
         x = self.images()
         results = [self._purify(x, seed) for seed in range(3)]
         differ = any(not torch.equal(results[0], other) for other in results[1:])
-        claimed = self.make().traits.random
+        claimed = self._made().traits.random
         assert differ is claimed, (
             f"expected traits.random = {differ}, since other draws give {'another' if differ else 'the same'} result, "
             f"but the defense says {claimed}"
@@ -124,7 +126,7 @@ class DefenseContract:
 
     def test_the_global_generators_are_left_alone(self) -> None:
         """The state of torch's and Python's generators is what it was."""
-        defense, nets, x = self.make(), self.nets(), self.images()
+        defense, nets, x = self._made(), self.nets(), self.images()
         before, python = torch.random.get_rng_state(), random.getstate()
         with torch.no_grad():
             self._call(defense, x, nets, self._draws(len(x)))
@@ -150,7 +152,7 @@ class DefenseContract:
             before = {role: _state(net) for role, net in nets.items()}
             with torch.set_grad_enabled(with_gradient):
                 x = self.images().requires_grad_(with_gradient)
-                self._call(self.make(), x, nets, self._draws(len(x)))
+                self._call(self._made(), x, nets, self._draws(len(x)))
             for role, net in nets.items():
                 after = _state(net)
                 changed = [name for name, kept in before[role].items() if not _equal(kept, after.get(name))]
@@ -164,7 +166,7 @@ class DefenseContract:
         """An image alone comes back as one, finite and in range."""
         x, row = self.images(), slice(2, 3)
         with torch.no_grad():
-            alone = self._call(self.make(), x[row], self.nets(), self._draws(len(x)).take(row))
+            alone = self._call(self._made(), x[row], self.nets(), self._draws(len(x)).take(row))
         assert alone.shape == x[row].shape, (
             f"expected shape {tuple(x[row].shape)} for a batch of one, got {tuple(alone.shape)}"
         )
@@ -178,7 +180,7 @@ class DefenseContract:
         Sums over a batch of another size are added in another order, so equality to the bit is not asked for. An
         optimiser that divides by the size of a gradient makes more of the last digits; float64 tells them from mates.
         """
-        claimed, apart = self.make().traits.batchwise, self._apart(torch.float32)
+        claimed, apart = self._made().traits.batchwise, self._apart(torch.float32)
         if apart > 1e-5 and not claimed:
             apart = self._apart(torch.float64)
         differ = apart > 1e-5
@@ -189,7 +191,7 @@ class DefenseContract:
 
     def test_the_flag_stateful_is_honest(self) -> None:
         """True exactly if what was purified before changes the result of the same object."""
-        defense, nets, x = self.make(), self.nets(), self.images()
+        defense, nets, x = self._made(), self.nets(), self.images()
         draws, others = self._draws(len(x)), self._draws(len(x), 1)
         with torch.no_grad():
             first = self._call(defense, x, nets, draws)
@@ -207,7 +209,7 @@ class DefenseContract:
         off = self._purify(x)
         with torch.enable_grad():
             at = x.clone().requires_grad_(True)
-            on = self._call(self.make(), at, self.nets(), self._draws(len(x))).detach()
+            on = self._call(self._made(), at, self.nets(), self._draws(len(x))).detach()
         assert torch.allclose(on, off, atol=1e-5), (
             f"expected the same result with gradients on and off, got a difference of {float((on - off).abs().max())}"
         )
@@ -215,14 +217,14 @@ class DefenseContract:
     def test_the_flag_differentiable_is_honest(self) -> None:
         """True: a gradient arrives, agrees with finite differences, and is not zero; nor the identity's of signs."""
         says, why = self._gradient_says_something()
-        claimed = self.make().traits.differentiable
+        claimed = self._made().traits.differentiable
         assert claimed is says, f"expected traits.differentiable = {says}, since {why}, but the defense says {claimed}"
 
     def test_the_gradient_is_finite_also_at_the_ends_of_the_range(self) -> None:
         """No root, logarithm or quotient makes an attacker's gradient infinite where pixels are 0, 1 or all alike."""
         for name, x in self._extremes().items():
             draws = self._draws(len(x))
-            for version in followed(self.make()):
+            for version in followed(self._made()):
                 broken = not_finite(partial(self._call, version, nets=self.nets(), draws=draws), x, draws)
                 assert not broken, (
                     f"expected a finite gradient at {name} images, got infinite ones or NaN in {broken} of {len(x)}; "
@@ -233,8 +235,8 @@ class DefenseContract:
         """True exactly if autograd is run inside ``purify``."""
         x = self.images()
         with torch.no_grad(), _watching_autograd() as runs:
-            self._call(self.make(), x, self.nets(), self._draws(len(x)))
-        optimises, claimed = bool(runs), self.make().traits.optimises
+            self._call(self._made(), x, self.nets(), self._draws(len(x)))
+        optimises, claimed = bool(runs), self._made().traits.optimises
         assert claimed is optimises, (
             f"expected traits.optimises = {optimises}, since purify ran autograd {len(runs)} times, "
             f"but the defense says {claimed}"
@@ -252,7 +254,7 @@ class DefenseContract:
         weights = draws.at("weights").normal(*x.shape[1:])
 
         def run(at: Tensor) -> Tensor:
-            return self._call(self.make(), at, self.nets(), draws)
+            return self._call(self._made(), at, self.nets(), draws)
 
         results: list[tuple[Tensor, Tensor | None]] = []
         for again in (False, True):
@@ -288,7 +290,7 @@ class DefenseContract:
 
     def test_the_flag_oracle_is_honest(self) -> None:
         """True exactly if ``purify`` takes the clean images and heeds them."""
-        defense, x = self.make(), self.images()
+        defense, x = self._made(), self.images()
         claimed = defense.traits.oracle
         takes = "clean" in inspect.signature(defense.purify).parameters
         heeds = False
@@ -306,9 +308,8 @@ class DefenseContract:
 
     def test_the_flag_own_classifier_is_honest(self) -> None:
         """True exactly if ``classifier`` returns one of the defense's networks, from pixels to logits."""
-        defense, nets, x = self.make(), self.nets(), self.images()
-        method = getattr(defense, "classifier", None)
-        brought = None if method is None else method(nets)
+        defense, nets, x = self._made(), self.nets(), self.images()
+        brought = defense.classifier(nets)
         claimed = defense.traits.own_classifier
         assert claimed is (brought is not None), (
             f"expected traits.own_classifier = {brought is not None}, since the defense brings "
@@ -331,13 +332,13 @@ class DefenseContract:
     def test_inner_losses_keep_their_word(self) -> None:
         """Each is per image, of the draws alone, and exact in the images; other names are refused."""
         x = self.images()
-        fault = inner_fault(self.make(), x, self._clean(x), self.nets(), self._draws(len(x)))
+        fault = inner_fault(self._made(), x, self._clean(x), self.nets(), self._draws(len(x)))
         assert fault is None, fault
 
     def test_a_smoothed_defense_purifies_alike(self) -> None:
         """Smooth functions stand for signs in the backward pass alone."""
         x = self.images()
-        fault = smoothing_fault(self.make(), x, self.nets(), self._draws(len(x)))
+        fault = smoothing_fault(self._made(), x, self.nets(), self._draws(len(x)))
         assert fault is None, fault
 
     def test_signs_have_a_smooth_version(self) -> None:
@@ -347,8 +348,8 @@ class DefenseContract:
         no such method: whoever knows of it is refused. Where a comparison makes the result jump, it may be a sign in
         other words or not: the method, or a refusal of ``smooth`` that says why there is none.
         """
-        defense = self.make()
-        if defense.traits.oracle or hasattr(defense, "smoothed"):
+        defense = self._made()
+        if defense.traits.oracle or defense.smoothable():
             return
         found = steps_of(self._exactly(), self.images().double(), self._draws(len(self.images())))
         if found is None:
@@ -366,7 +367,7 @@ class DefenseContract:
 
     def test_a_refusal_is_a_sentence(self) -> None:
         """``refuses`` returns None or says why; where there is no gradient, ``full`` has to be refused."""
-        defense = self.make()
+        defense = self._made()
         for norm in Norm:
             for knowledge in Knowledge:
                 why = defense.refuses(Setting(CARD, ThreatModel(norm, 0.1, knowledge), defense.traits))
@@ -383,6 +384,10 @@ class DefenseContract:
 
     # ------------------------------------------------------------------ helpers
 
+    def _made(self) -> Defense:
+        """Return the defense under test as it is when it has been loaded."""
+        return as_loaded(self.make(), Purifier)
+
     def _extremes(self) -> dict[str, Tensor]:
         """Return images that touch the ends of the range more and more, by what they look like."""
         x = self.images()
@@ -394,7 +399,7 @@ class DefenseContract:
     def _purify(self, x: Tensor, seed: int = 0) -> Tensor:
         """Purify as the judge does."""
         with torch.no_grad():
-            return self._call(self.make(), x, self.nets(), self._draws(len(x), seed))
+            return self._call(self._made(), x, self.nets(), self._draws(len(x), seed))
 
     def _call(self, defense: Defense, x: Tensor, nets: dict[str, nn.Module], draws: Draws) -> Tensor:
         """Call ``purify``; an oracle is shown images that are a little smoother for the clean ones."""
@@ -428,16 +433,16 @@ class DefenseContract:
         x, apart = self.images().to(dtype), 0.0
         draws, nets = self._draws(len(x)), {role: copy.deepcopy(net).to(dtype) for role, net in self.nets().items()}
         with torch.no_grad():
-            batch = self._call(self.make(), x, nets, draws)
+            batch = self._call(self._made(), x, nets, draws)
             for row in (slice(0, 1), slice(2, 3), slice(1, 4)):
-                part = self._call(self.make(), x[row], nets, draws.take(row))
+                part = self._call(self._made(), x[row], nets, draws.take(row))
                 apart = max(apart, float((part - batch[row]).abs().max()))
         return apart
 
     def _exactly(self) -> Callable[[Tensor], Tensor]:
         """Return the purifier in float64, built anew in each call."""
         nets = {role: copy.deepcopy(net).double() for role, net in self.nets().items()}
-        return lambda x: self._call(self.make(), x, nets, self._draws(len(x)))
+        return lambda x: self._call(self._made(), x, nets, self._draws(len(x)))
 
     def _gradient_agrees(self, dtype: torch.dtype, *, step: float, within: float) -> tuple[bool, str]:
         x = self.images().to(dtype)
@@ -447,7 +452,7 @@ class DefenseContract:
         cotangent = draws.at("cotangent").normal(*shape).to(dtype)
         at = x.clone().requires_grad_(True)
         with torch.enable_grad():
-            found = self._call(self.make(), at, nets, draws)
+            found = self._call(self._made(), at, nets, draws)
         gradient = None
         if found.requires_grad:
             (gradient,) = torch.autograd.grad((found * cotangent).sum(), at, allow_unused=True)
@@ -461,7 +466,7 @@ class DefenseContract:
         for direction in range(4):
             along = draws.at("direction", direction).normal(*shape).to(dtype)
             with torch.no_grad():
-                ends = [self._call(self.make(), x + sign * step * along, nets, draws) for sign in (1.0, -1.0)]
+                ends = [self._call(self._made(), x + sign * step * along, nets, draws) for sign in (1.0, -1.0)]
             difference = ((ends[0] - ends[1]).double() * cotangent).sum() / (2.0 * step)
             errors.append(float((gradient.double() * along).sum() - difference))
         # along a normal direction, a gradient's share has the gradient's norm for its standard deviation

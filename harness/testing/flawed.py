@@ -1,6 +1,7 @@
 """Defenses and attacks with a flaw that is known, to check by whether verdicts and reports show it.
 
-No suite can name them by themselves: a test that wants them puts ``FLAWED`` and ``FAILING`` into the registry.
+They refuse nothing, unless they say so: whoever is refused would not meet the flaw. No suite can name them by
+themselves: a test that wants them puts ``FLAWED`` and ``FAILING`` into the registry.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from harness.bounds import clip
+from harness.components import Attack, Purifier
 from harness.core.contracts import Traits
-from harness.options import NoOptions, Number, Recipe
+from harness.options import Number, Recipe
 from harness.options import Options as BaseOptions
 
 if TYPE_CHECKING:
@@ -25,21 +27,7 @@ if TYPE_CHECKING:
 GREY = 0.5
 
 
-class _Flawed:
-    """Refuses nothing: whoever is refused would not meet the flaw; has no options unless it says so."""
-
-    version: ClassVar[int] = 1
-    Options: ClassVar[type[BaseOptions]] = NoOptions
-
-    def __init__(self, options: Any) -> None:
-        self.options = options
-
-    def refuses(self, setting: Setting) -> str | None:
-        """Refuse nothing."""
-        return None
-
-
-class Rounded(_Flawed):
+class Rounded(Purifier):
     """Rounds pixels to a few levels and claims a gradient, which is zero everywhere: masked, and no harder to fool."""
 
     class Options(BaseOptions):
@@ -47,10 +35,8 @@ class Rounded(_Flawed):
 
         levels: int = Field(4, ge=2, description="values that a pixel may have, evenly from 0 to 1")
 
-    @property
-    def traits(self) -> Traits:
-        """Fixed; the claim of a gradient is a lie."""
-        return Traits(random=False, differentiable=True)
+    #: fixed; the claim of a gradient is a lie
+    traits = Traits(random=False, differentiable=True)
 
     def purify(self, x: Tensor, nets: Nets, draws: Draws) -> Tensor:
         """Return the nearest levels; their derivative is zero, where a constant would have none."""
@@ -59,26 +45,22 @@ class Rounded(_Flawed):
         return found
 
 
-class Rooted(_Flawed):
+class Rooted(Purifier):
     """Takes a root and squares it, which changes nothing; but at 0 a root has no finite slope, and attacks get none."""
 
-    @property
-    def traits(self) -> Traits:
-        """Fixed; its gradient is the identity, but for black pixels."""
-        return Traits(random=False, differentiable=True)
+    #: fixed; its gradient is the identity, but for black pixels
+    traits = Traits(random=False, differentiable=True)
 
     def purify(self, x: Tensor, nets: Nets, draws: Draws) -> Tensor:
         """Return the images as they are, but for rounding."""
         return x.sqrt().square().clamp_max(1.0)
 
 
-class Scattered(_Flawed):
+class Scattered(Purifier):
     """Adds ripples too small to change a class and too steep to follow: gradients of two draws share no direction."""
 
-    @property
-    def traits(self) -> Traits:
-        """Random in where the ripples are."""
-        return Traits(random=True, differentiable=True)
+    #: random in where the ripples are
+    traits = Traits(random=True, differentiable=True)
 
     def purify(self, x: Tensor, nets: Nets, draws: Draws) -> Tensor:
         """Return images up to 0.01 away in every pixel, with a slope of up to a thousand."""
@@ -99,7 +81,7 @@ class Loud(nn.Module):
         return self.factor * logits
 
 
-class Saturated(_Flawed):
+class Saturated(Purifier):
     """Brings a classifier of its own whose cross-entropy has no gradient left where it is right; its margin has."""
 
     class Options(BaseOptions):
@@ -108,10 +90,8 @@ class Saturated(_Flawed):
         net: Recipe = Field(description="the classifier whose logits are multiplied")
         factor: Number = Field(1e4, gt=0, description="by what")
 
-    @property
-    def traits(self) -> Traits:
-        """Fixed, with a classifier of its own."""
-        return Traits(random=False, differentiable=True, own_classifier=True)
+    #: fixed, with a classifier of its own
+    traits = Traits(random=False, differentiable=True, own_classifier=True)
 
     def classifier(self, nets: Nets) -> nn.Module:
         """Return the loud classifier."""
@@ -122,7 +102,7 @@ class Saturated(_Flawed):
         return x.clone()
 
 
-class Softened(_Flawed):
+class Softened(Purifier):
     """Brings a classifier of its own that hands over probabilities in place of logits."""
 
     class Options(BaseOptions):
@@ -130,10 +110,8 @@ class Softened(_Flawed):
 
         net: Recipe = Field(description="the classifier whose softmax is taken")
 
-    @property
-    def traits(self) -> Traits:
-        """Fixed, with a classifier of its own."""
-        return Traits(random=False, differentiable=True, own_classifier=True)
+    #: fixed, with a classifier of its own
+    traits = Traits(random=False, differentiable=True, own_classifier=True)
 
     def classifier(self, nets: Nets) -> nn.Module:
         """Return the classifier with a softmax behind it."""
@@ -144,7 +122,7 @@ class Softened(_Flawed):
         return x.clone()
 
 
-class Torn(_Flawed):
+class Torn(Purifier):
     """Takes the root of what may be negative: images that are bright on the whole have pixels that are no numbers."""
 
     class Options(BaseOptions):
@@ -152,10 +130,8 @@ class Torn(_Flawed):
 
         level: Number = Field(0.3, ge=0, le=1, description="mean pixel above which there are such")
 
-    @property
-    def traits(self) -> Traits:
-        """Fixed."""
-        return Traits(random=False, differentiable=True)
+    #: fixed
+    traits = Traits(random=False, differentiable=True)
 
     def purify(self, x: Tensor, nets: Nets, draws: Draws) -> Tensor:
         """Return the images as they are, or with a factor that is no number."""
@@ -163,7 +139,7 @@ class Torn(_Flawed):
         return x * torch.where(mean > self.options.level, (self.options.level - mean).sqrt(), torch.ones_like(mean))
 
 
-class Drowned(_Flawed):
+class Drowned(Purifier):
     """Leaves an image as it is, or by lot makes it all grey: how often it is right is known in closed form.
 
     A drowned image is given the class of the grey one, whatever it was.
@@ -186,41 +162,35 @@ class Drowned(_Flawed):
         return torch.where(drowned, torch.full_like(x, GREY), x)
 
 
-class Levelled(_Flawed):
+class Levelled(Purifier):
     """Brings every image to the mean brightness of its batch, so that what becomes of it depends on the others."""
 
-    @property
-    def traits(self) -> Traits:
-        """Fixed; looks across its batch."""
-        return Traits(random=False, differentiable=True, batchwise=True)
+    #: fixed; looks across its batch
+    traits = Traits(random=False, differentiable=True, batchwise=True)
 
     def purify(self, x: Tensor, nets: Nets, draws: Draws) -> Tensor:
         """Return the images, each as bright as their mean."""
         return (x - x.mean((1, 2, 3), keepdim=True) + x.mean()).clamp(0.0, 1.0)
 
 
-class Bright(_Flawed):
+class Bright(Purifier):
     """Stretches the range of the pixels beyond that of images."""
 
     unclipped: ClassVar[bool] = True
 
-    @property
-    def traits(self) -> Traits:
-        """Fixed."""
-        return Traits(random=False, differentiable=True)
+    #: fixed
+    traits = Traits(random=False, differentiable=True)
 
     def purify(self, x: Tensor, nets: Nets, draws: Draws) -> Tensor:
         """Return the images with 1.5 times their contrast."""
         return GREY + 1.5 * (x - GREY)
 
 
-class Meddling(_Flawed):
+class Meddling(Purifier):
     """Returns what it is given, and leaves torch with another precision of products."""
 
-    @property
-    def traits(self) -> Traits:
-        """Fixed."""
-        return Traits(random=False, differentiable=True)
+    #: fixed
+    traits = Traits(random=False, differentiable=True)
 
     def purify(self, x: Tensor, nets: Nets, draws: Draws) -> Tensor:
         """Return the images."""
@@ -228,17 +198,15 @@ class Meddling(_Flawed):
         return x.clone()
 
 
-class Moody(_Flawed):
+class Moody(Purifier):
     """Darkens every second batch that it is given, and does not say that it remembers."""
 
     def __init__(self, options: Any) -> None:
         super().__init__(options)
         self.times = 0
 
-    @property
-    def traits(self) -> Traits:
-        """Fixed, by its own account."""
-        return Traits(random=False, differentiable=True)
+    #: fixed, by its own account
+    traits = Traits(random=False, differentiable=True)
 
     def purify(self, x: Tensor, nets: Nets, draws: Draws) -> Tensor:
         """Return the images, or darker ones."""
@@ -246,13 +214,11 @@ class Moody(_Flawed):
         return x * (0.9 if self.times % 2 else 1.0)
 
 
-class Peeking(_Flawed):
+class Peeking(Purifier):
     """Is shown the clean image and returns it."""
 
-    @property
-    def traits(self) -> Traits:
-        """An oracle."""
-        return Traits(random=False, differentiable=False, oracle=True)
+    #: an oracle
+    traits = Traits(random=False, differentiable=False, oracle=True)
 
     def refuses(self, setting: Setting) -> str | None:
         """Refuse who knows of it: no attacker has such a victim."""
@@ -263,23 +229,10 @@ class Peeking(_Flawed):
         return (x if clean is None else clean).clone()
 
 
-class _Failing:
-    """Refuses nothing."""
-
-    version: ClassVar[int] = 1
-    by_example: ClassVar[bool] = True
-    Options = NoOptions
-
-    def __init__(self, options: NoOptions) -> None:
-        self.options = options
-
-    def refuses(self, setting: Setting) -> str | None:
-        """Refuse nothing."""
-        return None
-
-
-class Lost(_Failing):
+class Lost(Attack):
     """Proposes nothing that is finite for the examples of odd number, and the clean image for the others."""
+
+    by_example: ClassVar[bool] = True
 
     def propose(self, victim: Victim, x: Tensor, y: Tensor, threat: ThreatModel, draws: Draws) -> Tensor:
         """Return images, some of them no numbers."""
@@ -287,8 +240,10 @@ class Lost(_Failing):
         return torch.where(odd, torch.full_like(x, torch.nan), x)
 
 
-class Greedy(_Failing):
+class Greedy(Attack):
     """Goes twice as far as it may."""
+
+    by_example: ClassVar[bool] = True
 
     def propose(self, victim: Victim, x: Tensor, y: Tensor, threat: ThreatModel, draws: Draws) -> Tensor:
         """Return images that are all brighter by twice the budget, as far as there is room."""

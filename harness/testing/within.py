@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -24,14 +24,13 @@ WIDTH, WITHIN = 1e-6, 1e-3
 SMOOTHINGS = (Smoothing("tanh", 0.3), Smoothing("normalised"))
 
 
-def inner_fault(defense: Any, x: Tensor, clean: Tensor, nets: dict[str, nn.Module], draws: Draws) -> str | None:
+def inner_fault(defense: Defense, x: Tensor, clean: Tensor, nets: dict[str, nn.Module], draws: Draws) -> str | None:
     """Return what is wrong with a defense's inner losses, as a sentence; None where nothing is, or there are none."""
-    names: tuple[str, ...] = getattr(defense, "inner", ())
-    for name in names:
+    for name in defense.inner:
         fault = _loss_fault(defense, name, x, clean, nets, draws)
         if fault is not None:
             return fault
-    if not names:
+    if not defense.inner:
         return None
     try:
         defense.inner_loss("no such loss", x, clean, nets, draws)
@@ -41,14 +40,13 @@ def inner_fault(defense: Any, x: Tensor, clean: Tensor, nets: dict[str, nn.Modul
 
 
 def _loss_fault(
-    defense: Any, name: str, x: Tensor, clean: Tensor, nets: dict[str, nn.Module], draws: Draws
+    defense: Defense, name: str, x: Tensor, clean: Tensor, nets: dict[str, nn.Module], draws: Draws
 ) -> str | None:
     exact = {role: copy.deepcopy(net).double() for role, net in nets.items()}
     x, clean = x.double(), clean.double()
 
     def ask(images: Tensor) -> Tensor:
-        found: Tensor = defense.inner_loss(name, images, clean, exact, draws)
-        return found
+        return defense.inner_loss(name, images, clean, exact, draws)
 
     at = x.clone().requires_grad_(True)
     loss = ask(at)
@@ -77,11 +75,10 @@ def _loss_fault(
     return None
 
 
-def followed(defense: Any) -> list[Defense]:
+def followed(defense: Defense) -> list[Defense]:
     """Return the versions of a defense that attackers differentiate: itself, and with smooth signs."""
-    smoothed = getattr(defense, "smoothed", None)
     known = [defense] if defense.traits.differentiable else []
-    return known if smoothed is None else [*known, *(smoothed(smoothing) for smoothing in SMOOTHINGS)]
+    return [*known, *(defense.smoothed(one) for one in SMOOTHINGS)] if defense.smoothable() else known
 
 
 def not_finite(purify: Callable[[Tensor], Tensor], x: Tensor, draws: Draws) -> int:
@@ -98,14 +95,13 @@ def not_finite(purify: Callable[[Tensor], Tensor], x: Tensor, draws: Draws) -> i
 
 def smoothing_fault(defense: Defense, x: Tensor, nets: dict[str, nn.Module], draws: Draws) -> str | None:
     """Return what is wrong with a defense's smooth version, as a sentence; None where nothing is, or there is none."""
-    smoothed = getattr(defense, "smoothed", None)
-    if smoothed is None:
+    if not defense.smoothable():
         return None
     with torch.no_grad():
         wanted = defense.purify(x, nets, draws)
     for smoothing in SMOOTHINGS:
         at = x.clone().requires_grad_(True)
-        found = smoothed(smoothing).purify(at, nets, draws)
+        found = defense.smoothed(smoothing).purify(at, nets, draws)
         if not torch.equal(found.detach(), wanted):
             apart = float((found.detach() - wanted).abs().max())
             return f"expected a smoothed defense to purify alike, forwards the signs stay; got images {apart} apart"

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from harness.cli import render
 from harness.suite import catalog
-
-PAGE = Path(__file__).parents[2] / "harness" / "help" / "defenses.md"
+from harness.topics import topic
 
 
 def shipped(kind):
@@ -17,12 +14,13 @@ def shipped(kind):
     return [one for one in catalog.components(kind) if one.origin.startswith("purebench ")]
 
 
-def test_its_page_has_the_table_of_defenses_as_it_is_printed():
-    start, end = "<!-- defenses: purebench ls defenses --markdown -->\n", "<!-- /defenses -->"
-    written = PAGE.read_text().partition(start)[2].partition(end)[0]
-    assert written == render.components_markdown("defense", shipped("defense")), (
-        "put the output of `purebench ls defenses --markdown` between the two marks in harness/help/defenses.md"
-    )
+def test_the_page_of_defenses_has_the_table_of_those_that_are_installed():
+    written = topic("defenses")
+    shown = render.page(written, shipped)
+    table = render.components_markdown("defense", shipped("defense"))
+    assert table.startswith("| defense |")
+    assert table in shown
+    assert shown.replace(table, "") == written.replace("<!-- purebench ls defenses --markdown -->\n", "")
 
 
 @pytest.mark.parametrize("kind", ["dataset", "classifier", "defense", "attack", "certificate"])
@@ -37,6 +35,13 @@ def test_every_defense_names_its_source_and_its_flags():
     for one in shipped("defense"):
         assert one.source, one.name
         assert one.traits is not None, one.name
+
+
+def test_what_has_to_be_told_is_listed_first():
+    for kind in ("dataset", "classifier", "defense", "attack", "certificate"):
+        for one in shipped(kind):
+            required = [option.default is None for option in one.options]
+            assert required == sorted(required, reverse=True), one.name
 
 
 def test_a_default_in_grey_levels_is_shown_as_one():

@@ -28,6 +28,9 @@ MINE = """
         Options = None
         both = (helpers.WORD, NUMBER)
 
+        def purify(self, x, nets, draws):
+            return x
+
         def later(self):
             from late import LATE
             return LATE
@@ -144,7 +147,9 @@ def spec(source: str, kind: str = "defense") -> Spec:
 
 def test_a_spec_leads_to_what_this_process_knows(lay):
     found = code(lay())
-    assert entry_of(spec(found.hash)).load() is found.component("Mine")
+    loaded = entry_of(spec(found.hash)).load()
+    assert issubclass(loaded, found.component("Mine"))
+    assert loaded is entry_of(spec(found.hash)).load()
     assert local.sources([Spec.of("classifier", "x", 1, {}, {"part": spec("f" * 64)})]) == {"f" * 64}
 
 

@@ -322,4 +322,4 @@ def _lines(prices: Iterable[tuple[Job, float]]) -> Iterable[Line]:
 
 def _by_example(attack: Spec | None) -> bool:
     """Whether an attack treats all images alike; one that looks at a batch as a whole may leave some alone."""
-    return attack is None or getattr(entry_of(attack).load(), "by_example", False)
+    return attack is None or entry_of(attack).load().by_example

@@ -253,9 +253,8 @@ class _Desk:
             raise UserError(
                 f"{spec.kind} {spec.use} is recorded in version {spec.version}, installed in {component.version}"
             )
-        runs = getattr(component, "runs", None)
-        if runs is not None and runs(spec.params) not in self.calls:
-            target = runs(spec.params)
+        target = component.runs(spec.params)
+        if target is not None and target not in self.calls:
             raise UserError(f"it calls {target}: a database may name anything; allow it by --code {target}")
         if spec.kind == "dataset":
             if spec.digest not in self._contents:

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from harness.core import local
 from harness.core.code_hashes import craft_code, judge_code, training_code, with_craft
-from harness.core.contracts import own_classifier
 from harness.core.errors import UserError
 from harness.core.job import Craft, Evaluate, Job, Terms, Train
 from harness.core.printable import printable
@@ -231,9 +230,9 @@ class Bench:
         spec = cell.surrogate if attacker and cell.surrogate is not None else cell.defense
         built: Defense = build(spec)
         if attacker and cell.threat is not None and cell.threat.smoothing is not None:
-            built = built.smoothed(cell.threat.smoothing)  # type: ignore[attr-defined]
+            built = built.smoothed(cell.threat.smoothing)
         nets = self._nets(spec)
-        own = own_classifier(built, nets)
+        own = built.classifier(nets) if built.traits.own_classifier else None
         for part in {part for net in nets.values() for part in parts_of(net)} - {own}:
             self.meter.attach(part, purifier=True)
         if own is None:
@@ -314,7 +313,7 @@ def _craft(job: Craft, folder: Folder, terms: Terms, progress: Progress, watch: 
     whole = bench.batch(job.shard)
     size = _at_a_time(whole, terms, defense)
     # an attack that looks at a batch as a whole gets the shard; its victim then works through it in parts
-    parts = whole.split(size) if getattr(attack, "by_example", False) else [whole]
+    parts = whole.split(size) if attack.by_example else [whole]
     proposed: list[Tensor] = []
     gauge, cost = Gauge(), Cost()
     known = cell.seed if cell.threat.fixed else None

@@ -45,7 +45,7 @@ def purify(defense: Defense, x: Tensor, nets: Nets, draws: Draws, **shown: Tenso
         )
     low, high = _range(found.detach())
     beyond = _ROUNDING * torch.finfo(found.dtype).eps
-    if (low < -beyond or high > 1.0 + beyond) and not getattr(defense, "unclipped", False) and _are_images(x):
+    if (low < -beyond or high > 1.0 + beyond) and not defense.unclipped and _are_images(x):
         raise UserError(
             f"{name}: expected purified pixels in [0, 1], got {low:.4g} to {high:.4g}; clip them, or say "
             "`unclipped = True` in the class where it means to leave the range"

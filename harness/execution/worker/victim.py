@@ -94,13 +94,12 @@ class DefendedVictim:
             ValueError: if the attacker knows of no defense that has such a loss.
         """
         defense = self.defense
-        if defense is None or name not in getattr(defense, "inner", ()):
+        if defense is None or name not in defense.inner:
             raise ValueError(f"expected a defense with the inner loss {name!r} and an attacker who knows of it")
         first = copies(self._draws(draws), defense.traits.votes)[0]
 
         def ask(draws: Draws, x: Tensor, clean: Tensor) -> Tensor:
-            found: Tensor = defense.inner_loss(name, x, clean, self.nets, draws)  # type: ignore[attr-defined]
-            return found
+            return defense.inner_loss(name, x, clean, self.nets, draws)
 
         return self._in_parts(ask, first, self.gauge.mended(x), clean)
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from harness.components import Purifier
 from harness.core.contracts import Traits
 from harness.core.threat import Knowledge
 from harness.draws import Draws
@@ -14,7 +15,7 @@ DRAWS = Draws(("victim",), torch.arange(3))
 COTANGENT = DRAWS.at("cotangent").normal(10)
 
 
-class Squash:
+class Squash(Purifier):
     """Squares the pixels and adds a little noise: differentiable, its Jacobian is diag(2 x)."""
 
     traits = Traits(random=True, differentiable=True)

@@ -8,14 +8,15 @@ from typing import ClassVar, Literal
 import pytest
 from pydantic import Field
 
+from harness.components import Attack, Certificate, Classifier, Dataset, Purifier
 from harness.core import registry
 from harness.core.contracts import DataCard, Traits
 from harness.core.threat import Knowledge
-from harness.options import Eps, NoOptions, Number, Options, Recipe
+from harness.options import Eps, Number, Options, Recipe
 from harness.suite.load import read_suite
 
 
-class Dots:
+class Dots(Dataset):
     """Images that nobody has seen.
 
     The second paragraph is not part of the summary.
@@ -27,15 +28,12 @@ class Dots:
     class Options(Options):
         n_test: int = Field(50, ge=1, description="images kept for evaluation")
 
-    def __init__(self, options):
-        self.options = options
-
     @property
     def card(self):
         return DataCard(shape=(1, 4, 4), n_classes=2, n_test=self.options.n_test, sha256=self.sha256)
 
 
-class Trained:
+class Trained(Classifier):
     """A classifier from a recipe."""
 
     version: ClassVar[int] = 1
@@ -43,26 +41,16 @@ class Trained:
     class Options(Options):
         recipe: Recipe
 
-    def __init__(self, options):
-        self.options = options
+    def load(self, nets, data): ...
 
 
-class Plain:
+class Plain(Purifier):
     """No defense."""
 
-    version: ClassVar[int] = 1
-    Options = NoOptions
-
-    def __init__(self, options):
-        self.options = options
-
-    traits = Traits(random=False, differentiable=True)
-
-    def refuses(self, setting):
-        return None
+    def purify(self, x, nets, draws): ...
 
 
-class Blur:
+class Blur(Purifier):
     """Refuses exact gradients."""
 
     version: ClassVar[int] = 1
@@ -73,9 +61,6 @@ class Blur:
         mode: Literal["soft", "hard"] = Field("soft", description="which way")
         sizes: tuple[int, ...] = Field((1, 2), description="of the windows")
 
-    def __init__(self, options):
-        self.options = options
-
     @property
     def traits(self):
         return Traits(random=True, differentiable=False, optimises=self.options.mode == "hard")
@@ -83,8 +68,10 @@ class Blur:
     def refuses(self, setting):
         return "a blur has no gradient." if setting.threat.knowledge is Knowledge.FULL else None
 
+    def purify(self, x, nets, draws): ...
 
-class Push:
+
+class Push(Attack):
     """Pushes pixels."""
 
     version: ClassVar[int] = 1
@@ -94,14 +81,13 @@ class Push:
         step_size: Eps | None = Field(None, description="how far")
         random_start: bool = Field(True, description="whether to begin anywhere")
 
-    def __init__(self, options):
-        self.options = options
-
     def refuses(self, setting):
         return "more steps than the budget allows" if self.options.steps > 1000 else None
 
+    def propose(self, victim, x, y, threat, draws): ...
 
-class Vote:
+
+class Vote(Certificate):
     """Certifies what it is told to."""
 
     version: ClassVar[int] = 1
@@ -110,11 +96,12 @@ class Vote:
         sigma: Number = Field(0.25, gt=0, description="of the noise")
         net: Recipe | None = Field(None, description="a network to look with")
 
-    def __init__(self, options):
-        self.options = options
-
     def refuses(self, data, traits):
         return "nothing follows from batch-mates" if traits.batchwise else None
+
+    looks = 1
+
+    def certify(self, classify, x, n_classes, draws, copies=1): ...
 
 
 STAND_INS = {

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from pydantic import Field
 
+from harness.components import Purifier
 from harness.core.contracts import Traits
 from harness.core.spec import Spec
 from harness.options import Options, Recipe
@@ -281,7 +282,7 @@ steps: 20
     assert found.endswith("they differ in width")
 
 
-class Maybe:
+class Maybe(Purifier):
     """A defense that may name a classifier of its own."""
 
     version = 1
@@ -290,15 +291,11 @@ class Maybe:
         net: Recipe = Field(description="what purifies")
         own: Recipe | None = Field(None, description="what classifies then")
 
-    def __init__(self, options):
-        self.options = options
-
     @property
     def traits(self):
         return Traits(random=False, differentiable=True, own_classifier=self.options.own is not None)
 
-    def refuses(self, setting):
-        return None
+    def purify(self, x, nets, draws): ...
 
 
 def test_a_recipe_that_may_be_left_out_is_a_part_where_it_is_named(read, components):
