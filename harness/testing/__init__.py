@@ -5,8 +5,9 @@ Nothing here needs pytest to be imported; pytest finds the ``test_*`` methods of
 """
 
 from harness.testing.attack import AttackContract
+from harness.testing.certificate import CertificateContract
 from harness.testing.classifier import ClassifierContract
 from harness.testing.dataset import DatasetContract
 from harness.testing.defense import DefenseContract
 
-__all__ = ["AttackContract", "ClassifierContract", "DatasetContract", "DefenseContract"]
+__all__ = ["AttackContract", "CertificateContract", "ClassifierContract", "DatasetContract", "DefenseContract"]
