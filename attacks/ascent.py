@@ -10,7 +10,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pydantic import Field
+
 from attacks.candidates import Candidates
+from harness.options import Eps, Options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +41,20 @@ REEVALUATE = (
     "fresh draws of a random defense by which the last iterate and the few best are compared; the one that is right "
     "least often is proposed; 0: none, and the last iterate is"
 )
+
+
+class AscentOptions(Options):
+    """How an ascent goes. Every point is looked at, the last one included; the best one of each image is proposed.
+
+    Of a random defense a few draws do not say which is the best: see ``reevaluate``.
+    """
+
+    steps: int = Field(20, ge=1, description="gradient steps of a restart")
+    step_size: Eps | None = Field(None, description="length of a step in the norm; default 2.5 eps / steps")
+    restarts: int = Field(1, ge=1, description="fresh starts; the best proposal of all is kept")
+    eot: int = Field(1, ge=1, description="fresh draws of a random defense that gradients are averaged over")
+    random_start: bool = Field(True, description="start at a random point of the ball, else at the image")
+    reevaluate: int = Field(10, ge=0, description=REEVALUATE)
 
 
 class Seen:
@@ -124,44 +141,39 @@ def _better(score: Score, other: Score) -> Tensor:
 
 def ascend(
     look: Looks,
+    victim: Victim,
     x: Tensor,
+    y: Tensor,
     threat: ThreatModel,
     draws: Draws,
-    seen: Seen,
+    how: AscentOptions,
     *,
-    steps: int,
-    step_size: float | None,
-    restarts: int,
-    random_start: bool,
-    progress: Callable[[float], None],
     redraw: bool = True,
 ) -> Tensor:
     """Return a proposal for each image, ``(B, C, H, W)``.
 
     Args:
         look: at some points; every image's score and gradient are its own.
+        victim: what is looked at.
         x: images ``(B, C, H, W)`` in [0, 1], the centres of the balls.
+        y: labels ``(B,)``.
         threat: the budget.
         draws: those of the images.
-        seen: keeps the points.
-        steps: steps of a restart.
-        step_size: length of a step in the norm; None: 2.5 eps / steps.
-        restarts: fresh starts.
-        random_start: start at a random point of the ball, else at the image.
-        progress: told what share is done, 0 to 1.
+        how: options of the attack.
         redraw: look with fresh draws in each step, else with the same in all steps of a restart.
     """
     from harness.bounds import project, random_point, step
 
-    length = step_size or 2.5 * threat.eps / steps
+    length = how.step_size or 2.5 * threat.eps / how.steps
 
     def start(here: Draws) -> Tensor:
-        return random_point(x, threat.eps, threat.norm, here) if random_start else x
+        return random_point(x, threat.eps, threat.norm, here) if how.random_start else x
 
     def move(point: Tensor, gradient: Tensor) -> Tensor:
         return project(step(point, gradient, length, threat.norm), x, threat.eps, threat.norm)
 
-    return climb(look, start, move, draws, seen, steps=steps, restarts=restarts, progress=progress, redraw=redraw)
+    seen = Seen(victim, x, y, draws.at("candidates"), how.reevaluate)
+    return climb(look, start, move, draws, seen, how, redraw=redraw)
 
 
 def climb(
@@ -170,10 +182,8 @@ def climb(
     move: Callable[[Tensor, Tensor], Tensor],
     draws: Draws,
     seen: Seen,
+    how: AscentOptions,
     *,
-    steps: int,
-    restarts: int,
-    progress: Callable[[float], None],
     redraw: bool = True,
 ) -> Tensor:
     """Return a proposal for each image, from points of any kind.
@@ -183,19 +193,17 @@ def climb(
         start: from the draws of a start to points.
         move: from points and what to climb to the next points.
         draws: those of the images.
-        seen: keeps the points.
-        steps: steps of a restart. Every point is looked at. At the last one the draws are those of the first look, so
-            that both can be compared.
-        restarts: fresh starts.
-        progress: told what share is done, 0 to 1.
+        seen: keeps the points. At the last one of a restart the draws are those of the first look, so that both can be
+            compared.
+        how: options of the attack.
         redraw: look with fresh draws in each step, else with the same in all steps of a restart.
     """
-    for restart in range(restarts):
+    for restart in range(how.restarts):
         here = draws.at("restart", restart)
         point = start(here.at("start"))
         first: Score | None = None
-        for number in range(steps + 1):
-            last = number == steps
+        for number in range(how.steps + 1):
+            last = number == how.steps
             found = look(point, here.at("step", number if redraw and not last else 0), not last)
             score = (found.fooled, found.loss.double())
             first = first or score
@@ -204,5 +212,5 @@ def climb(
                 seen.end(point, score, first, found.draws)
             else:
                 point = move(point, found.gradient)
-            progress((restart * (steps + 1) + number + 1) / (restarts * (steps + 1)))
+            seen.victim.progress((restart * (how.steps + 1) + number + 1) / (how.restarts * (how.steps + 1)))
     return seen.proposed()

@@ -31,11 +31,11 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from attacks.ascent import REEVALUATE, Seen, ascend
+from attacks.ascent import AscentOptions, ascend
 from attacks.gradients import Look, look
+from harness.components import Attack
 from harness.core.threat import Knowledge
-from harness.options import Eps, Number
-from harness.options import Options as BaseOptions
+from harness.options import Number
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,14 +45,14 @@ if TYPE_CHECKING:
     from harness.draws import Draws
 
 
-class Joint:
+class Joint(Attack):
     """PGD on the classification and, at the same time, on a loss inside the purifier, to hide from it or disturb it."""
 
     version: ClassVar[int] = 2
     by_example: ClassVar[bool] = True
 
-    class Options(BaseOptions):
-        """Those of pgd, and what is done to the purifier."""
+    class Options(AscentOptions):
+        """Those of an ascent, and what is done to the purifier."""
 
         inner: Literal["reconstruction", "attention", "deviation"] = Field(
             "reconstruction",
@@ -68,18 +68,11 @@ class Joint:
         scale: Literal["normalised", "plain"] = Field(
             "normalised", description="each gradient has length 1 in every image before the weight, or its own"
         )
-        steps: int = Field(20, ge=1, description="gradient steps of a restart")
-        step_size: Eps | None = Field(None, description="length of a step in the norm; default 2.5 eps / steps")
-        restarts: int = Field(1, ge=1, description="fresh starts; the best proposal of all is kept")
-        eot: int = Field(1, ge=1, description="fresh draws of a random defense that both gradients are averaged over")
-        random_start: bool = Field(True, description="start at a random point of the ball, else at the image")
         masks: Literal["fresh", "per-restart"] = Field(
             "fresh", description="draw masks and noise of the defense anew in each step, or once for each restart"
         )
-        reevaluate: int = Field(10, ge=0, description=REEVALUATE)
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
+    options: Options
 
     def refuses(self, setting: Setting) -> str | None:
         """Refuse an attacker who does not know of the defense, and a defense without the loss."""
@@ -102,19 +95,7 @@ class Joint:
             return self._look(victim, point, x, y, draws, with_gradient=with_gradient)
 
         options = self.options
-        found = ascend(
-            both,
-            x,
-            threat,
-            draws,
-            Seen(victim, x, y, draws.at("candidates"), options.reevaluate),
-            steps=options.steps,
-            step_size=options.step_size,
-            restarts=options.restarts,
-            random_start=options.random_start,
-            progress=victim.progress,
-            redraw=options.masks == "fresh",
-        )
+        found = ascend(both, victim, x, y, threat, draws, options, redraw=options.masks == "fresh")
         with torch.no_grad():
             for where, images in (("clean", x), ("proposed", found)):
                 victim.note(f"{options.inner}_{where}", victim.inner(options.inner, images, x, draws.at("note")))

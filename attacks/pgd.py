@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from attacks.ascent import REEVALUATE, Seen, ascend
+from attacks.ascent import AscentOptions, ascend
 from attacks.gradients import Look, look
 from attacks.losses import MEANING, Loss, too_few
-from harness.options import Eps
-from harness.options import Options as BaseOptions
+from harness.components import Attack
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from harness.draws import Draws
 
 
-class PGD:
+class PGD(Attack):
     """Projected gradient ascent: sign in Linf, normalised gradient in L2, largest components in L1.
 
     In L1, steps that are best for a linear function change few pixels at a time; APGD, which widens them, is stronger.
@@ -29,22 +28,12 @@ class PGD:
     version: ClassVar[int] = 2
     by_example: ClassVar[bool] = True
 
-    class Options(BaseOptions):
-        """Every iterate is looked at, the last one included; the best one per example is proposed.
+    class Options(AscentOptions):
+        """Those of an ascent, and the loss."""
 
-        Of a random defense a few draws do not say which is the best: see ``reevaluate``.
-        """
-
-        steps: int = Field(20, ge=1, description="gradient steps of a restart")
-        step_size: Eps | None = Field(None, description="length of a step in the norm; default 2.5 eps / steps")
-        restarts: int = Field(1, ge=1, description="fresh starts; the best proposal of all is kept")
-        eot: int = Field(1, ge=1, description="fresh draws of a random defense that a gradient is averaged over")
-        random_start: bool = Field(True, description="start at a random point of the ball, else at the image")
         loss: Loss = Field("ce", description=MEANING)
-        reevaluate: int = Field(10, ge=0, description=REEVALUATE)
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
+    options: Options
 
     def refuses(self, setting: Setting) -> str | None:
         """Refuse too few classes for the loss; every gradient mode will do."""
@@ -57,15 +46,4 @@ class PGD:
         def seen(point: Tensor, draws: Draws, with_gradient: bool) -> Look:
             return look(victim, point, y, options.loss, options.eot, draws, with_gradient=with_gradient)
 
-        return ascend(
-            seen,
-            x,
-            threat,
-            draws,
-            Seen(victim, x, y, draws.at("candidates"), options.reevaluate),
-            steps=options.steps,
-            step_size=options.step_size,
-            restarts=options.restarts,
-            random_start=options.random_start,
-            progress=victim.progress,
-        )
+        return ascend(seen, victim, x, y, threat, draws, options)

@@ -6,22 +6,22 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from attacks.ascent import REEVALUATE, Seen, climb
+from attacks.ascent import AscentOptions, Seen, climb
 from attacks.gradients import Look, Mean
 from attacks.losses import margin, unit
+from harness.components import Attack
 from harness.core.threat import Norm
 from harness.options import Eps, Number
-from harness.options import Options as BaseOptions
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.core.contracts import Setting, Victim
+    from harness.core.contracts import Victim
     from harness.core.threat import ThreatModel
     from harness.draws import Draws
 
 
-class StAdv:
+class StAdv(Attack):
     """Gradient ascent on a flow of pixels: margin less tau times roughness (equations 2 to 4), by sign steps.
 
     The authors bound no move: roughness alone keeps their images natural, and L-BFGS minimises both. Here eps bounds
@@ -34,25 +34,17 @@ class StAdv:
     by_example: ClassVar[bool] = True
     norms: ClassVar[tuple[Norm, ...]] = (Norm.FLOW,)
 
-    class Options(BaseOptions):
-        """Every iterate is looked at, the last one included; the best one per example is proposed."""
+    class Options(AscentOptions):
+        """Those of an ascent, with moves for points, and how smooth they should be."""
 
         steps: int = Field(50, ge=1, description="gradient steps of a restart")
         step_size: Eps | None = Field(
             None, description="length of a step along an axis, in pixels; default 2.5 eps / steps"
         )
-        restarts: int = Field(1, ge=1, description="fresh starts; the best proposal of all is kept")
-        eot: int = Field(1, ge=1, description="fresh draws of a random defense that a gradient is averaged over")
         random_start: bool = Field(True, description="start at random moves, else at none")
         tau: Number = Field(0.05, ge=0, description="weight of the roughness, a sum over neighbours, beside the margin")
-        reevaluate: int = Field(10, ge=0, description=REEVALUATE)
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
-
-    def refuses(self, setting: Setting) -> str | None:
-        """Refuse nothing."""
-        return None
+    options: Options
 
     def propose(self, victim: Victim, x: Tensor, y: Tensor, threat: ThreatModel, draws: Draws) -> Tensor:
         """Return for each image the flow ``(2, H, W)`` that fools most draws, and among those of the largest margin."""
@@ -78,9 +70,7 @@ class StAdv:
             return clip(warp(x[rows], flow))
 
         seen = Seen(victim, still, y, draws.at("candidates"), options.reevaluate, shown)
-        return climb(
-            look, start, move, draws, seen, steps=options.steps, restarts=options.restarts, progress=victim.progress
-        )
+        return climb(look, start, move, draws, seen, options)
 
     def _look(
         self,

@@ -38,16 +38,14 @@ from __future__ import annotations
 import math
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from defenses.guidance import PATH, Path, refuse_detached, twice_differentiable
-from defenses.inner import expect
-from defenses.reverse import CLOCK, N_STEPS, Clock, refuse_strides
-from harness.core.contracts import Setting, Traits
-from harness.options import Number, Recipe
-from harness.options import Options as BaseOptions
+from defenses.diffusion import ClassifierGuided
+from defenses.guidance import twice_differentiable
+from harness.core.contracts import Traits
+from harness.options import Number
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -78,18 +76,16 @@ class Embedding:
     evaluations: int = 0
 
 
-class Contrastive:
+class Contrastive(ClassifierGuided):
     """Forward noise, then a way back whose predictions are guided by a contrastive loss of a classifier's logits."""
 
     version: ClassVar[int] = 2
     source: ClassVar[str] = "Bai et al., Diffusion Models Demand Contrastive Guidance, ICML 2024"
-    inner: ClassVar[tuple[str, ...]] = ("deviation",)
+    name: ClassVar[str] = "contrastive"
 
-    class Options(BaseOptions):
+    class Options(ClassifierGuided.Options):
         """Noise levels are those of the training schedule, of 1000."""
 
-        unet: Recipe = Field(description="recipe of the noise-predicting U-Net")
-        guide: Recipe = Field(description="recipe of the classifier whose logits are embedded")
         multiplier: Number = Field(500.0, ge=0, description="of the gradient beside the predicted noise")
         mates: Literal["batch", "alone"] = Field("batch", description="negatives: the others of the batch, or none")
         batch: int = Field(64, ge=1, description="images of the batch that the multiplier is meant for, with mates")
@@ -105,21 +101,12 @@ class Contrastive:
         temperature: Number = Field(1.0, gt=0, description="that cosines are divided by")
         lr: Number = Field(0.01, gt=0, description="of the embedding's Adam")
         start: int = Field(0, ge=0, description="evaluations before the guidance begins; it needs a state before")
-        t_star: int = Field(100, ge=1, le=N_STEPS, description="noise level; 100 for CIFAR-10 at Linf 8/255")
-        steps: int = Field(100, ge=1, description="reverse steps from t* to 0, equally far apart")
         sampler: Literal["ddpm", "ddim", "sde", "ode"] = Field("sde", description="how to go back")
-        clock: Clock = Field("floor", description=CLOCK)
-        path: Path = Field("attached", description=PATH)
 
-        @model_validator(mode="after")
-        def _possible(self) -> Contrastive.Options:
-            reason = refuse_strides(self.t_star, self.steps, self.sampler)
-            if reason is not None:
-                raise ValueError(reason)
-            return self
+    options: Options
 
     def __init__(self, options: Options) -> None:
-        self.options = options
+        super().__init__(options)
         self._last: Tensor | None = None
 
     @property
@@ -134,28 +121,12 @@ class Contrastive:
             stateful=options.memory == "kept",
         )
 
-    def refuses(self, setting: Setting) -> str | None:
-        """Refuse the exact gradient where a part of it is cut off."""
-        return refuse_detached("contrastive", self.options.path, setting)
+    def attached(self) -> Self:
+        """Return the same defense, with a guidance that a gradient goes through, and no memory."""
+        return type(self)(self.options.model_copy(update={"path": "attached", "memory": "fresh"}))
 
-    def purify(self, x: Tensor, nets: Nets, draws: Draws) -> Tensor:
-        """Return the images after the guided way back; differentiable in ``x`` when gradients are on."""
-        from harness.bounds import clip
-
-        return clip((self._there_and_back(x, nets, draws) + 1.0) / 2.0).to(x.dtype)
-
-    def inner_loss(self, name: str, x: Tensor, clean: Tensor, nets: Nets, draws: Draws) -> Tensor:
-        """Return how far the way back strays, ``(B,)``, guidance attached and begun anew (``defenses.deviation``)."""
-        from defenses.deviation import Deviation
-
-        expect(name, self.inner)
-        deviation = Deviation()
-        attached = type(self)(self.options.model_copy(update={"path": "attached", "memory": "fresh"}))
-        attached._there_and_back(x, nets, draws, deviation)
-        return deviation.mean()
-
-    def _there_and_back(self, x: Tensor, nets: Nets, draws: Draws, deviation: Deviation | None = None) -> Tensor:
-        """Return the images in [-1, 1], unclipped, after the way back, whose states are shown to the deviation."""
+    def there_and_back(self, x: Tensor, nets: Nets, draws: Draws, deviation: Deviation | None = None) -> Tensor:
+        """Return the images in [-1, 1], unclipped, after the guided way back."""
         from defenses.reverse import diffused, restore
 
         options = self.options

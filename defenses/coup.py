@@ -16,14 +16,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from defenses.guidance import PATH, Path, gradient, refuse_detached
-from defenses.inner import expect
-from defenses.reverse import CLOCK, N_STEPS, Clock, Sampler, refuse_strides
-from harness.core.contracts import Setting, Traits
-from harness.options import Number, Recipe
-from harness.options import Options as BaseOptions
+from defenses.diffusion import ClassifierGuided, walked
+from defenses.guidance import gradient
+from harness.core.contracts import Traits
+from harness.options import Number
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -33,35 +31,20 @@ if TYPE_CHECKING:
     from harness.draws import Draws
 
 
-class COUP:
+class COUP(ClassifierGuided):
     """The reverse process from the input, without forward noise, guided by a classifier's confidence."""
 
     version: ClassVar[int] = 2
     source: ClassVar[str] = "Zhang et al., Classifier Guidance Enhances Diffusion-based Purification, ECAI 2024"
-    inner: ClassVar[tuple[str, ...]] = ("deviation",)
+    name: ClassVar[str] = "coup"
 
-    class Options(BaseOptions):
+    class Options(ClassifierGuided.Options):
         """Noise levels are those of the training schedule, of 1000."""
 
-        unet: Recipe = Field(description="recipe of the noise-predicting U-Net")
-        guide: Recipe = Field(description="recipe of the classifier; the paper's is the one that is attacked")
         weight: Number = Field(1.0, ge=0, description="of the guidance beside the score")
         forward_noise: bool = Field(False, description="noise the input first, as DiffPure does")
-        t_star: int = Field(100, ge=1, le=N_STEPS, description="noise level; 100 for CIFAR-10 at Linf 8/255")
-        steps: int = Field(100, ge=1, description="reverse steps from t* to 0, equally far apart")
-        sampler: Sampler = Field("sde", description="the stochastic equation, by Euler's method, in the paper")
-        clock: Clock = Field("floor", description=CLOCK)
-        path: Path = Field("attached", description=PATH)
 
-        @model_validator(mode="after")
-        def _possible(self) -> COUP.Options:
-            reason = refuse_strides(self.t_star, self.steps, self.sampler)
-            if reason is not None:
-                raise ValueError(reason)
-            return self
-
-    def __init__(self, options: Options) -> None:
-        self.options = options
+    options: Options
 
     @property
     def traits(self) -> Traits:
@@ -69,36 +52,11 @@ class COUP:
         noisy = self.options.forward_noise or self.options.sampler not in ("ddim", "ode")
         return Traits(random=noisy, differentiable=self.options.path == "attached", optimises=self.options.weight > 0)
 
-    def refuses(self, setting: Setting) -> str | None:
-        """Refuse the exact gradient where a part of it is cut off."""
-        return refuse_detached("coup", self.options.path, setting)
-
-    def purify(self, x: Tensor, nets: Nets, draws: Draws) -> Tensor:
-        """Return the images after the way back; differentiable in ``x`` when gradients are on."""
-        from harness.bounds import clip
-
-        return clip((self._back(x, nets, draws, self.options.sampler) + 1.0) / 2.0).to(x.dtype)
-
-    def inner_loss(self, name: str, x: Tensor, clean: Tensor, nets: Nets, draws: Draws) -> Tensor:
-        """Return how far the way back strays, ``(B,)``, guidance attached; from the input where it gets no noise.
-
-        See ``defenses.deviation``.
-        """
-        from defenses.deviation import Deviation
-
-        expect(name, self.inner)
-        deviation, sampler = Deviation(), self.options.sampler
-        attached = type(self)(self.options.model_copy(update={"path": "attached"}))
-        attached._back(x, nets, draws, "sde" if sampler == "torchsde" else sampler, deviation)
-        return deviation.mean()
-
-    def _back(
-        self, x: Tensor, nets: Nets, draws: Draws, sampler: Sampler, deviation: Deviation | None = None
-    ) -> Tensor:
-        """Return the images in [-1, 1], unclipped, after the way back, whose states are shown to the deviation."""
+    def there_and_back(self, x: Tensor, nets: Nets, draws: Draws, deviation: Deviation | None = None) -> Tensor:
+        """Return the images in [-1, 1], unclipped, after the way back; from the input itself where it gets no noise."""
         from defenses.reverse import diffused, restore
 
-        options = self.options
+        options, sampler = self.options, walked(self.options.sampler, deviation)
         image = state = 2.0 * x - 1.0
         noise = None
         if options.forward_noise:

@@ -1,11 +1,12 @@
-"""Signed gradient descent on the input: the loop that the purifiers which optimise at inference share."""
+"""Signed gradient descent on the input: what the purifiers that optimise at inference share."""
 
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from defenses.guidance import twice_differentiable
+from harness.components import Purifier
 from harness.core.threat import Knowledge, Norm
 
 if TYPE_CHECKING:
@@ -84,12 +85,30 @@ def _sign(at: Tensor, loss: Loss, step: int, smoothing: Smoothing | None) -> Ten
     return gradient.sign().detach() + smooth - smooth.detach()
 
 
-def refuse_full(name: str, setting: Setting) -> str | None:
-    """Return why the exact gradient of a signed descent is no attack; None where it is not asked for."""
-    if setting.threat.knowledge is Knowledge.FULL:
-        return (
-            f"{name} moves by sign(gradient), whose derivative is zero almost everywhere, so the exact Jacobian "
-            "of the defense is the identity (but for clipping) and `full` would only repeat `bpda`; "
-            "use knowledge: smooth, or bpda"
-        )
-    return None
+class SignedDescent(Purifier):
+    """A purifier that moves by the signs of a gradient, which ``descend`` smooths for an attacker.
+
+    Attributes:
+        name: what it is called in a sentence.
+        smoothing: what stands for a sign in the backward pass; None: no graph is behind the result.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, options: Any, smoothing: Smoothing | None = None) -> None:
+        super().__init__(options)
+        self.smoothing = smoothing
+
+    def smoothed(self, smoothing: Smoothing) -> Self:
+        """Return the same defense, through whose signs a gradient can go."""
+        return type(self)(self.options, smoothing)
+
+    def refuses(self, setting: Setting) -> str | None:
+        """Refuse the exact gradient: it would only repeat BPDA under a stronger name."""
+        if setting.threat.knowledge is Knowledge.FULL:
+            return (
+                f"{self.name} moves by sign(gradient), whose derivative is zero almost everywhere, so the exact "
+                "Jacobian of the defense is the identity (but for clipping) and `full` would only repeat `bpda`; "
+                "use knowledge: smooth, or bpda"
+            )
+        return None

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field, model_validator
 
-from defenses.inner import expect
+from defenses.diffusion import Diffusion, walked
 from defenses.reverse import (
     CLAMP,
     CLOCK,
@@ -37,7 +37,7 @@ from defenses.reverse import (
     Variance,
     refuse_strides,
 )
-from harness.core.contracts import Setting, Traits
+from harness.core.contracts import Traits
 from harness.options import Options as BaseOptions
 from harness.options import Recipe
 
@@ -52,12 +52,11 @@ Level = Annotated[int, Field(ge=1, le=N_STEPS)]
 Count = Annotated[int, Field(ge=1)]
 
 
-class DiffPure:
+class DiffPure(Diffusion):
     """Forward noise to t*, then the reverse process with a noise-predicting U-Net; in rounds, if wanted."""
 
     version: ClassVar[int] = 2
     source: ClassVar[str] = "Nie et al., Diffusion Models for Adversarial Purification, ICML 2022"
-    inner: ClassVar[tuple[str, ...]] = ("deviation",)
 
     class Options(BaseOptions):
         """Noise levels are those of the training schedule, of 1000."""
@@ -105,40 +104,19 @@ class DiffPure:
                 )
             return tuple(zip(levels, steps, strict=True))
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
+    options: Options
 
     @property
     def traits(self) -> Traits:
         """Random through its noise; every step has a gradient."""
         return Traits(random=True, differentiable=True, votes=self.options.votes)
 
-    def refuses(self, setting: Setting) -> str | None:
-        """Refuse nothing."""
-        return None
-
-    def purify(self, x: Tensor, nets: Nets, draws: Draws) -> Tensor:
-        """Return the images after noising and denoising; differentiable in ``x`` when gradients are on."""
-        from harness.bounds import clip
-
-        return clip((self._there_and_back(x, nets, draws, self.options.sampler) + 1.0) / 2.0).to(x.dtype)
-
-    def inner_loss(self, name: str, x: Tensor, clean: Tensor, nets: Nets, draws: Draws) -> Tensor:
-        """Return how far the ways back of all rounds stray, ``(B,)`` (``defenses.deviation``)."""
-        from defenses.deviation import Deviation
-
-        expect(name, self.inner)
-        deviation, sampler = Deviation(), self.options.sampler
-        self._there_and_back(x, nets, draws, "sde" if sampler == "torchsde" else sampler, deviation)
-        return deviation.mean()
-
-    def _there_and_back(
-        self, x: Tensor, nets: Nets, draws: Draws, sampler: Sampler, deviation: Deviation | None = None
-    ) -> Tensor:
-        """Return the images in [-1, 1], unclipped, after all rounds, whose states are shown to the deviation."""
+    def there_and_back(self, x: Tensor, nets: Nets, draws: Draws, deviation: Deviation | None = None) -> Tensor:
+        """Return the images in [-1, 1], unclipped, after all rounds."""
         from defenses.reverse import diffused, restore
 
         options, rounds = self.options, self.options.rounds
+        sampler = walked(options.sampler, deviation)
         image = 2.0 * x - 1.0
         for number, (t_star, steps) in enumerate(rounds):
             here = draws if len(rounds) == 1 else draws.at("round", number)

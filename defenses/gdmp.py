@@ -36,10 +36,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from defenses.guidance import PATH, Path, gradient, refuse_detached
-from defenses.inner import expect
+from defenses.diffusion import Guided
+from defenses.guidance import PATH, Path, gradient
 from defenses.reverse import CLAMP, N_STEPS, NOISED, VARIANCE, Noised, Variance, refuse_strides
-from harness.core.contracts import Setting, Traits
+from harness.core.contracts import Traits
 from harness.options import Number, Pixels, Recipe
 from harness.options import Options as BaseOptions
 
@@ -57,12 +57,12 @@ WINDOW, DEVIATION, C1, C2 = 11, 1.5, 0.01**2, 0.03**2
 ERROR_SCALE, SIMILARITY_SCALE = 60_000.0, 70_000.0
 
 
-class GDMP:
+class GDMP(Guided):
     """Forward noise, then ancestral steps pulled towards the noised input; in several rounds."""
 
     version: ClassVar[int] = 2
     source: ClassVar[str] = "Wang et al., Guided Diffusion Model for Adversarial Purification, arXiv 2205.14969"
-    inner: ClassVar[tuple[str, ...]] = ("deviation",)
+    name: ClassVar[str] = "gdmp"
 
     class Options(BaseOptions):
         """Noise levels are those of the training schedule, of 1000."""
@@ -100,8 +100,7 @@ class GDMP:
                 raise ValueError(reason)
             return self
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
+    options: Options
 
     @property
     def traits(self) -> Traits:
@@ -114,28 +113,8 @@ class GDMP:
             votes=options.votes,
         )
 
-    def refuses(self, setting: Setting) -> str | None:
-        """Refuse the exact gradient where a part of it is cut off."""
-        return refuse_detached("gdmp", self.options.path, setting)
-
-    def purify(self, x: Tensor, nets: Nets, draws: Draws) -> Tensor:
-        """Return the images after all rounds; differentiable in ``x`` when gradients are on."""
-        from harness.bounds import clip
-
-        return clip((self._there_and_back(x, nets, draws) + 1.0) / 2.0).to(x.dtype)
-
-    def inner_loss(self, name: str, x: Tensor, clean: Tensor, nets: Nets, draws: Draws) -> Tensor:
-        """Return how far the ways back of all rounds stray, ``(B,)``, guidance attached (``defenses.deviation``)."""
-        from defenses.deviation import Deviation
-
-        expect(name, self.inner)
-        deviation = Deviation()
-        attached = type(self)(self.options.model_copy(update={"path": "attached"}))
-        attached._there_and_back(x, nets, draws, deviation)
-        return deviation.mean()
-
-    def _there_and_back(self, x: Tensor, nets: Nets, draws: Draws, deviation: Deviation | None = None) -> Tensor:
-        """Return the images in [-1, 1], unclipped, after all rounds, whose states are shown to the deviation."""
+    def there_and_back(self, x: Tensor, nets: Nets, draws: Draws, deviation: Deviation | None = None) -> Tensor:
+        """Return the images in [-1, 1], unclipped, after all rounds."""
         from defenses.reverse import diffused, restore
 
         options = self.options

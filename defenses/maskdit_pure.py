@@ -13,12 +13,10 @@ The authors say "MaskDiT's reconstruction loss" and no more; each reading of it 
   "time steps" may mean either).
 - Whether noise is added before each step: ``noise``. The network was never shown an image without its noise, and the
   denoising term asks nothing of one, so ``added``.
-- Whether mask and noise are drawn anew in each iteration: ``mask_mode``; ``fresh``, as in MAE-Pure.
-- ``eps``, whose value is not known, the unit of the step, ``ratio_is`` and ``gradient``: as in MAE-Pure, and for the
-  same reasons.
+- What it shares with MAE-Pure is told in ``defenses.masked_descent``; noise is drawn anew where masks are.
 
-What the tables tell is the default: the row of CIFAR-10, or of the dataset that ``paper`` names. The paper's network
-for 32 x 32 images has the size of the recipe ``cifar10-maskdit-small``, and was trained for longer by far.
+The paper's network for 32 x 32 images has the size of the recipe ``cifar10-maskdit-small``, and was trained for longer
+by far.
 
 Removed patches are compared with the noisy image, as in training; the network was trained in units of its own
 (``targets`` of its size), so there is no other choice of units.
@@ -26,23 +24,19 @@ Removed patches are compared with the noisy image, as in training; the network w
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
 from defenses.attention import orders
-from defenses.descent import descend, refuse_full
 from defenses.inner import expect, looks
-from defenses.tables import EPS, PAPER, PaperDataset, with_row
-from harness.core.contracts import Setting, Traits
-from harness.options import Number, Pixels, Range, Recipe
-from harness.options import Options as BaseOptions
+from defenses.masked_descent import MaskedDescent
+from harness.options import Number, Range, Recipe
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from harness.core.contracts import Nets
-    from harness.core.threat import Smoothing
     from harness.draws import Draws
 
 #: up to EDM's largest; above the pixels' range little is left of an image
@@ -51,7 +45,7 @@ LEVELS = Range(40.0, "pixels are in [0, 1] and EDM's noise ends at 40", levels=1
 Level = Annotated[Number, Field(gt=0), AfterValidator(LEVELS.keep), LEVELS]
 
 
-class MaskDiTPure:
+class MaskDiTPure(MaskedDescent):
     """Signed-gradient steps on the input that lower a masked diffusion transformer's training loss."""
 
     version: ClassVar[int] = 1
@@ -59,7 +53,7 @@ class MaskDiTPure:
     name: ClassVar[str] = "maskdit-pure"
     inner: ClassVar[tuple[str, ...]] = ("reconstruction",)
 
-    class Options(BaseOptions):
+    class Options(MaskedDescent.Options):
         """Units: pixels in [0, 1], sigma's too: half of EDM's.
 
         The defaults are the paper's for CIFAR-10 (``defenses.tables``), but for ``eps`` and what it leaves open. On 8 x
@@ -69,11 +63,9 @@ class MaskDiTPure:
         method: ClassVar[str] = "maskdit-pure"
 
         maskdit: Recipe = Field(description="recipe of the masked diffusion transformer")
-        paper: PaperDataset = Field("cifar10", exclude=True, description=PAPER)
         steps: int = Field(25, ge=1, description="iterations")
-        step_size: Pixels = Field(1 / 255, gt=0, description="length of a step in every pixel")
-        halve_step: bool = Field(False, description="halve the step after half of the iterations")
-        eps: Pixels = Field(0.2, gt=0, description=EPS)
+        halve_step: bool = Field(False, description="halve the step after half of the iterations (table 13, *)")
+        mask_ratio: Number = Field(0.5, gt=0, lt=1, description="share of the patches that is removed")
         sigma: Level | tuple[Level, ...] = Field(
             0.2,
             description="standard deviation of the noise, not told by the paper; several are gone through in order, in "
@@ -82,32 +74,8 @@ class MaskDiTPure:
         noise: Literal["added", "none"] = Field(
             "added", description="add noise of that level before each step, or only tell the network of it"
         )
-        mask_ratio: Number = Field(0.5, gt=0, lt=1, description="share of the patches that is removed")
-        ratio_is: Literal["removed", "kept"] = Field(
-            "removed",
-            description="what mask_ratio is the share of; the paper's text removes 1 - ratio, its tables ratio",
-        )
-        masks: int = Field(
-            1, ge=1, description="masks, each with noise of its own, whose losses are averaged in a step"
-        )
-        mask_mode: Literal["fresh", "fixed"] = Field(
-            "fresh", description="draw masks and noise anew in each iteration, or once"
-        )
         denoising_weight: Number = Field(1.0, ge=0, description="weight of the denoising of visible patches")
         reconstruction_weight: Number = Field(0.1, ge=0, description="weight of the reconstruction of removed patches")
-        gradient: Literal["both", "visible", "target"] = Field(
-            "both", description="path of the gradient: visible input, clean and masked targets, or both"
-        )
-
-        @model_validator(mode="before")
-        @classmethod
-        def _as_the_paper_has_it(cls, told: Any) -> Any:
-            return with_row(cls.method, told)
-
-        @property
-        def removed(self) -> float:
-            """The share of the patches that is removed."""
-            return self.mask_ratio if self.ratio_is == "removed" else 1.0 - self.mask_ratio
 
         @property
         def levels(self) -> tuple[float, ...]:
@@ -124,45 +92,16 @@ class MaskDiTPure:
                 )
             return self
 
-    def __init__(self, options: Options, smoothing: Smoothing | None = None) -> None:
-        self.options = options
-        self.smoothing = smoothing
+    options: Options
 
-    def smoothed(self, smoothing: Smoothing) -> MaskDiTPure:
-        """Return the same defense, through whose signs a gradient can go."""
-        return type(self)(self.options, smoothing)
-
-    @property
-    def traits(self) -> Traits:
-        """Random through masks and noise; an exact Jacobian that is the identity says nothing of the defense."""
-        return Traits(random=True, differentiable=False, optimises=True)
-
-    def refuses(self, setting: Setting) -> str | None:
-        """Refuse the exact gradient: it would only repeat BPDA under a stronger name."""
-        return refuse_full(self.name, setting)
-
-    def purify(self, x: Tensor, nets: Nets, draws: Draws) -> Tensor:
-        """Return images within ``eps`` of ``x`` that the network denoises and reconstructs better."""
-        options = self.options
-
-        def loss(at: Tensor, still: Tensor, step: int) -> Tensor:
-            return self.loss(at, nets, *self._look(draws, step), still)
-
-        return descend(
-            x,
-            loss,
-            steps=options.steps,
-            step_size=options.step_size,
-            eps=options.eps,
-            halve_step=options.halve_step,
-            smoothing=self.smoothing,
-        )
+    def lowered(self, at: Tensor, still: Tensor, nets: Nets, draws: Draws, step: int) -> Tensor:
+        """Return the training loss at the noise level of a step, ``(B * masks,)``."""
+        return self.loss(at, nets, *self._look(draws, step), still)
 
     def _look(self, draws: Draws, step: int) -> tuple[Draws, float]:
         """Return the draws of masks and noise of a step, and its noise level."""
-        options, levels = self.options, self.options.levels
-        here = draws.at("mask", step if options.mask_mode == "fresh" else 0)
-        return here, levels[step * len(levels) // options.steps]
+        levels = self.options.levels
+        return self.masks_at(draws, step), levels[step * len(levels) // self.options.steps]
 
     def loss(self, x: Tensor, nets: Nets, draws: Draws, sigma: float, still: Tensor | None = None) -> Tensor:
         """Return the loss at a noise level ``(B * masks,)``, the masks of an image side by side.
@@ -175,16 +114,12 @@ class MaskDiTPure:
         net, options = nets["maskdit"], self.options
         each = range(options.masks)
         order = orders(int(net.n_patches), options.masks, draws)  # type: ignore[arg-type]
-        clean, constant = (
-            one.repeat_interleave(options.masks, 0) for one in (x, x.detach() if still is None else still)
-        )
+        seen, aim = self.paths(x, still)
         noise: Tensor | float = 0.0
         if options.noise == "added":
             drawn = torch.stack([draws.at(mask, "noise").normal(*x.shape[1:]) for mask in each], 1).flatten(0, 1)
             noise = sigma * drawn.to(x.dtype)
-        seen = constant if options.gradient == "target" else clean
-        aim = constant if options.gradient == "visible" else clean
-        level = torch.full((len(clean),), sigma, dtype=x.dtype, device=x.device)
+        level = torch.full((len(seen),), sigma, dtype=x.dtype, device=x.device)
         found = net(seen + noise, level, order, options.removed)
         denoising, reconstruction = net.losses(found, aim, aim + noise, level)  # type: ignore[operator]
         loss: Tensor = options.denoising_weight * denoising + options.reconstruction_weight * reconstruction

@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from defenses.descent import descend, refuse_full
+from defenses.descent import SignedDescent, descend
 from defenses.inner import expect
-from harness.core.contracts import Setting, Traits
+from harness.core.contracts import Traits
 from harness.core.errors import UserError
 from harness.options import Number, Pixels, Recipe
 from harness.options import Options as BaseOptions
@@ -35,16 +35,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from harness.core.contracts import Nets
-    from harness.core.threat import Smoothing
     from harness.draws import Draws
 
 
-class SOAP:
+class SOAP(SignedDescent):
     """Signed-gradient steps that lower an auxiliary loss, within the radius that lowers it most."""
 
     #: 2: its signs can be followed; cells of version 1 are recorded as those of a defense that nothing goes through
     version: ClassVar[int] = 2
     source: ClassVar[str] = "Shi et al., Online Adversarial Purification, ICLR 2021, section 3"
+    name: ClassVar[str] = "soap"
     inner: ClassVar[tuple[str, ...]] = ("reconstruction",)
 
     class Options(BaseOptions):
@@ -67,13 +67,7 @@ class SOAP:
         crop: Number = Field(0.75, gt=0, le=1, description="consistency: side of the centre that is enlarged")
         flip: bool = Field(False, description="consistency: mirror the centre; not where that changes the class")
 
-    def __init__(self, options: Options, smoothing: Smoothing | None = None) -> None:
-        self.options = options
-        self.smoothing = smoothing
-
-    def smoothed(self, smoothing: Smoothing) -> SOAP:
-        """Return the same defense, through whose signs a gradient can go."""
-        return type(self)(self.options, smoothing)
+    options: Options
 
     @property
     def traits(self) -> Traits:
@@ -83,10 +77,6 @@ class SOAP:
     @property
     def _masked(self) -> bool:
         return self.options.auxiliary == "reconstruction" and self.options.mask_ratio > 0
-
-    def refuses(self, setting: Setting) -> str | None:
-        """Refuse the exact gradient: it would only repeat BPDA under a stronger name."""
-        return refuse_full("soap", setting)
 
     def purify(self, x: Tensor, nets: Nets, draws: Draws) -> Tensor:
         """Return images within ``eps`` of ``x`` with the smallest auxiliary loss of those that were tried.

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from attacks.ascent import FEW, Seen, ascend
+from attacks.ascent import FEW, AscentOptions, ascend
 from attacks.gradients import Look
 from harness.core.threat import Knowledge, Norm, ThreatModel
 from harness.draws import Draws
@@ -38,10 +38,13 @@ class Judge:
 
     def __init__(self, right=None):
         self.random, self.right = right is not None, right
-        self.asked, self.notes = [], {}
+        self.asked, self.notes, self.told = [], {}, []
 
     def note(self, name, values):
         self.notes[name] = values.tolist()
+
+    def progress(self, share):
+        self.told.append(share)
 
     def logits(self, x, draws):
         self.asked.append(draws.address)
@@ -50,11 +53,10 @@ class Judge:
         return torch.stack([right, 1.0 - right], 1)
 
 
-def run(look, victim=None, looks=4, **options):
-    told = []
-    chosen = {"steps": 3, "step_size": 0.04, "restarts": 1, "random_start": False, "progress": told.append, **options}
-    seen = Seen(victim or Judge(), X, Y, CANDIDATES, looks)
-    return ascend(look, X, THREAT, DRAWS, seen, **chosen), told
+def run(look, victim=None, looks=4, redraw=True, **options):
+    victim = victim or Judge()
+    how = AscentOptions(**{"steps": 3, "step_size": 0.04, "random_start": False, "reevaluate": looks, **options})
+    return ascend(look, victim, X, Y, THREAT, DRAWS, how, redraw=redraw), victim.told
 
 
 def test_it_climbs_and_stays_in_the_ball_and_looks_at_the_last_point_too():
