@@ -73,7 +73,7 @@ def completed(component: Any, base: type[Component]) -> Any:
         UserError: if it is no class, or lacks something that has no default.
     """
     if not isinstance(component, type):
-        raise UserError(f"it is no class, but of type {type(component).__name__}")
+        raise UserError(f"it is a {type(component).__name__} and no class")
     full = component
     if not issubclass(component, base):
         about = {name: getattr(component, name) for name in ("__module__", "__qualname__", "__doc__")}

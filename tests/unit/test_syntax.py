@@ -11,7 +11,7 @@ import textwrap
 import pytest
 
 from harness.core.code_hashes import UNREADABLE, forget, read_groups, source_hash
-from harness.core.registry import TABLES
+from harness.core.registry import BASES, TABLES
 from harness.core.syntax import Family
 
 #: a component in a package, what it takes from beside it in every way there is, and a neighbour that it does not take
@@ -253,6 +253,15 @@ def test_every_definition_that_attacks_share_counts_for_each_that_takes_it_and_f
     family = changed(monkeypatch, "attacks.ascent", "def ascend(", "GAIN = 2\n\n\n@GAIN\ndef ascend(")
     after = {name: family.hash(target) for name, target in attacks.items()}
     assert {name for name in attacks if after[name] != before[name]} == {"pgd"}
+
+
+def test_a_base_class_of_components_counts_by_its_name_alone(monkeypatch):
+    target, aside = "attacks.fgsm:FGSM", tuple(BASES.values())
+    before, whole = (Family(own, whole=False).hash(target, some) for some in (aside, ()))
+    assert source_hash(target) == f"tree:{before}"
+    family = changed(monkeypatch, "harness.components", "bool] = False", "bool] = bool(0)")
+    assert family.hash(target, aside) == before
+    assert family.hash(target) != whole
 
 
 def test_the_geometry_of_budgets_counts_for_attacks_though_it_is_in_another_package(monkeypatch):

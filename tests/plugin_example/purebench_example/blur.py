@@ -2,27 +2,17 @@
 
 from pydantic import Field
 
-from harness.core.contracts import Traits
-from harness.options import Options
+from harness import Options, Purifier, Traits
 
 
-class Blur:
+class Blur(Purifier):
     """Mean of every pixel's neighbourhood, mixed with the pixel."""
 
     version = 1
+    traits = Traits(random=False, differentiable=True)
 
     class Options(Options):
         strength: float = Field(0.5, ge=0, le=1, description="share of the neighbourhood's mean")
-
-    def __init__(self, options):
-        self.options = options
-
-    @property
-    def traits(self):
-        return Traits(random=False, differentiable=True)
-
-    def refuses(self, setting):
-        return None
 
     def purify(self, x, nets, draws):
         from torch.nn import functional as F

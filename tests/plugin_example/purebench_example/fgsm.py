@@ -1,19 +1,12 @@
 """The fast gradient sign method (Goodfellow et al. 2015), in Linf; in other norms the steepest step of that norm."""
 
-from harness.options import NoOptions
+from harness import Attack
 
 
-class FGSM:
+class FGSM(Attack):
     """One step of the whole budget along the gradient."""
 
     version = 1
-    Options = NoOptions
-
-    def __init__(self, options):
-        self.options = options
-
-    def refuses(self, setting):
-        return None
 
     def propose(self, victim, x, y, threat, draws):
         import torch
