@@ -303,11 +303,6 @@ def patch_loss(
     return (error * counts).sum(1) / counts.sum(1)
 
 
-def masked_loss(patches: Tensor, target: Tensor, hidden: Tensor) -> Tensor:
-    """Return ``patch_loss`` of the patches that were removed."""
-    return patch_loss(patches, target, hidden, "masked")
-
-
 def _attention(block: Any, tokens: Tensor) -> Tensor:
     """Return softmax(Q K^T / sqrt(d)) of a block, ``(B, heads, T, T)``; the fused kernel keeps it to itself."""
     layer = block.attn

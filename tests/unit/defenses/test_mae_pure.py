@@ -11,7 +11,7 @@ from harness.bounds import tolerance
 from harness.core.contracts import Setting
 from harness.core.threat import Knowledge, Norm, ThreatModel
 from harness.draws import Draws
-from harness.nets.mae import masked_loss, n_visible
+from harness.nets.mae import n_visible, patch_loss
 from harness.testing.nets import CARD, tiny_mae
 
 DRAWS = Draws(("defenses",), torch.arange(4))
@@ -75,7 +75,7 @@ def test_a_step_goes_down_the_gradient_by_finite_differences(masks):
 
     def loss(images):
         found = [mae(images, order, ratio) for order in orders]
-        return sum(masked_loss(item.patches, mae.patchify(images), item.hidden) for item in found)
+        return sum(patch_loss(item.patches, mae.patchify(images), item.hidden) for item in found)
 
     gradient = torch.zeros_like(x)
     with torch.no_grad():

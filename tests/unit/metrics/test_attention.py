@@ -6,7 +6,7 @@ import torch
 
 from harness.draws import Draws
 from harness.metrics.attention import Probe, Seen, by_head, last_and_mean, variation
-from harness.nets.mae import masked_loss
+from harness.nets.mae import patch_loss
 from harness.testing.nets import tiny_mae
 
 DRAWS = Draws(("attention",), torch.arange(3))
@@ -114,5 +114,5 @@ def test_reconstruction_is_the_mean_loss_over_the_masks(probe, x):
     losses = []
     for mask in range(2):
         found = probe.mae(x, MASKS.at("probe", mask).permutation(16), 0.5)
-        losses.append(masked_loss(found.patches, probe.mae.patchify(x), found.hidden))
+        losses.append(patch_loss(found.patches, probe.mae.patchify(x), found.hidden))
     assert torch.allclose(probe.look(x, MASKS).reconstruction, (losses[0] + losses[1]) / 2)

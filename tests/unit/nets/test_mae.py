@@ -10,7 +10,7 @@ import torch
 
 from harness.core.contracts import DataCard
 from harness.draws import Draws
-from harness.nets.mae import MAE, masked_loss, n_visible, normalised, patch_loss, sincos_positions, unnormalised
+from harness.nets.mae import MAE, n_visible, normalised, patch_loss, sincos_positions, unnormalised
 from harness.nets.sizes import MAESize
 
 CARD = DataCard((3, 6, 8), 10, 1, "0" * 64)
@@ -59,7 +59,7 @@ def test_the_masked_loss_is_the_mean_over_pixels_of_hidden_patches(mae, x):
             if hidden[image, patch]
             for pixel in range(12)
         ]
-        assert float(masked_loss(guess, target, hidden)[image]) == pytest.approx(sum(squares) / len(squares), rel=1e-5)
+        assert float(patch_loss(guess, target, hidden)[image]) == pytest.approx(sum(squares) / len(squares), rel=1e-5)
 
 
 def test_what_is_predicted_of_visible_patches_is_no_part_of_the_loss(mae, x):
@@ -67,7 +67,7 @@ def test_what_is_predicted_of_visible_patches_is_no_part_of_the_loss(mae, x):
     hidden = torch.zeros(2, 12, dtype=torch.bool)
     hidden[:, 3] = True
     guess = torch.where(hidden[:, :, None], target, target + 9.0)
-    assert masked_loss(guess, target, hidden).tolist() == [0.0, 0.0]
+    assert patch_loss(guess, target, hidden).tolist() == [0.0, 0.0]
 
 
 def test_positions_follow_their_formula():
@@ -364,11 +364,9 @@ def test_with_one_deviation_for_all_channels_the_standardised_loss_is_a_multiple
     assert torch.allclose(standardised, own * (4.0 if targets == "raw" else 1.0), rtol=1e-5)
 
 
-def test_the_masked_loss_is_the_patch_loss_of_hidden_patches(mae, x, order):
+def test_the_loss_is_by_default_that_of_hidden_patches(mae, x, order):
     found = mae(x, order, 0.5)
-    one = masked_loss(found.patches, mae.patchify(x), found.hidden)
-    assert torch.equal(one, patch_loss(found.patches, mae.patchify(x), found.hidden))
-    assert torch.equal(one, mae.loss(found, x))
+    assert torch.equal(patch_loss(found.patches, mae.patchify(x), found.hidden), mae.loss(found, x))
 
 
 @pytest.mark.parametrize("targets", ["raw", "normalised"])
