@@ -1,8 +1,8 @@
 """purebench: a declarative benchmark harness for adversarial purification.
 
 ``harness.results(url)`` returns what a database holds as pandas frames. ``Purifier``, ``Attack``, ``Classifier``,
-``Dataset`` and ``Certificate`` are base classes for components of your own; a suite names one in a file as
-``use: ./mine.py:Mine``.
+``Dataset``, ``Certificate``, ``Network`` and ``Objective`` are base classes for components of your own; a suite or a
+recipe names one in a file as ``use: ./mine.py:Mine``.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from harness.components import Certificate as Certificate
     from harness.components import Classifier as Classifier
     from harness.components import Dataset as Dataset
+    from harness.components import Network as Network
+    from harness.components import Objective as Objective
     from harness.components import Purifier as Purifier
     from harness.core.contracts import Traits as Traits
     from harness.core.errors import UserError as UserError
@@ -42,6 +44,8 @@ _HOMES = {
     "Certificate": "harness.components",
     "Classifier": "harness.components",
     "Dataset": "harness.components",
+    "Network": "harness.components",
+    "Objective": "harness.components",
     "Options": "harness.options",
     "Purifier": "harness.components",
     "Results": "harness.store.read.frames",
@@ -56,6 +60,8 @@ __all__ = [
     "Classifier",
     "Dataset",
     "Evaluation",
+    "Network",
+    "Objective",
     "Options",
     "Purifier",
     "Results",

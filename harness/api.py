@@ -262,7 +262,7 @@ def report(db: str | Path, out: str | Path, suite: str | None = None) -> Path:
 
 
 def register(kind: str, name: str) -> Callable[[Any], Any]:
-    """Register a component for this process; a suite that runs in it may name it as ``use: session:NAME``.
+    """Register a component for this process; a suite or recipe that it runs may name it as ``use: session:NAME``.
 
     ::
 
@@ -271,7 +271,7 @@ def register(kind: str, name: str) -> Callable[[Any], Any]:
             ...
 
     Args:
-        kind: dataset, classifier, defense, attack or certificate.
+        kind: dataset, classifier, defense, attack, certificate, network or objective.
         name: letters, digits, ``-``, ``_`` and ``.``.
 
     Raises:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from harness.core.contracts import Classify, Nets, Setting, Victim
+    from harness.core.contracts import Network as AnyNetwork
     from harness.core.minimum import Effort
     from harness.core.threat import Norm, Smoothing, ThreatModel
     from harness.draws import Draws
@@ -45,6 +46,7 @@ class Component:
         options: those that this object was made with.
         source: the paper that it comes from; ``purebench ls`` shows it.
         library: the import package that does its work, if that is not its own.
+        code: ``module:name`` of what does the work, where the hash of that is to stand for the component's code.
     """
 
     version: ClassVar[int] = 1
@@ -52,9 +54,10 @@ class Component:
     options: Any
     source: ClassVar[str] = ""
     library: ClassVar[str | None] = None
+    code: ClassVar[str | None] = None
 
     def __init__(self, options: Any = None) -> None:
-        self.options = self.Options() if options is None else options
+        self.options: Any = self.Options() if options is None else options
 
     @classmethod
     def runs(cls, params: Mapping[str, Any]) -> str | None:
@@ -287,3 +290,54 @@ class Dataset(Component):
         n_classes = int(split.labels.max()) + 1 if self.n_classes is None and len(split.labels) else self.n_classes
         channels, height, width = split.images.shape[1:]
         return DataCard((channels, height, width), n_classes or 0, len(split.labels), sha256)
+
+
+class Network(Component):
+    """An architecture that recipes train: override ``build``."""
+
+    def build(self, data: DataCard) -> nn.Module:
+        """Return an untrained module.
+
+        It may be of any kind that the recipe's objective trains, and that who names the recipe can use: for a
+        classifier, from pixels ``(B, C, H, W)`` in [0, 1] to logits ``(B, K)``. First weights come from torch's global
+        generator, as torch's own layers take them; the recipe's seed is in it. What differs between two modules of the
+        same options has to be in their ``state_dict``.
+
+        Args:
+            data: shape and number of classes of the images.
+        """
+        raise NotImplementedError(f"expected {type(self).__name__} to have a method build(data)")
+
+
+class Objective(Component):
+    """What a recipe minimises: override ``loss``, and ``needs`` where there is something.
+
+    Attributes:
+        needs: what a recipe has to name for it: ``classifier``, ``purifier``, ``attack``, ``threat_model``.
+        takes: what it may name besides; weights to start from (``init``) are welcome to every objective.
+        trains: False where ``begin`` puts the weights in place and no step follows.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ()
+    takes: ClassVar[tuple[str, ...]] = ()
+    trains: ClassVar[bool] = True
+
+    def refuses(self, network: AnyNetwork) -> str | None:
+        """Return why a network cannot be trained so, as a sentence, or None; asked when a suite is checked."""
+        return None
+
+    def begin(self, net: nn.Module, network: AnyNetwork, data: DataCard) -> None:
+        """Put first weights in place of those that were drawn, if there are any; ``network`` is what built ``net``."""
+
+    def loss(self, net: nn.Module, batch: Any, beside: Any) -> Tensor:
+        """Return the loss of a batch, one number with a gradient.
+
+        Args:
+            net: the module that learns, in train mode; leave it in it.
+            batch: images ``batch.x``, ``(B, C, H, W)`` in [0, 1], and labels ``batch.y``, ``(B,)``; leave them as they
+                are. Take every random number from ``batch.draws``. See ``harness.training.context.Batch``.
+            beside: what the recipe stands on: ``beside.net("classifier")``, ``beside.attack``, ``beside.threat``,
+                ``beside.n_classes``; a network that an option of type ``harness.options.Recipe`` names has the
+                option's name. See ``harness.training.context.Beside``.
+        """
+        raise NotImplementedError(f"expected {type(self).__name__} to have a method loss(net, batch, beside)")

@@ -370,7 +370,8 @@ def ls(
     kind: Annotated[
         Optional[str],  # noqa: UP045
         typer.Argument(
-            metavar="[KIND]", help="suites, recipes, datasets, classifiers, defenses, attacks, certificates"
+            metavar="[KIND]",
+            help="suites, recipes, datasets, classifiers, defenses, attacks, certificates, networks, objectives",
         ),
     ] = None,
     schema: Annotated[bool, typer.Option("--schema", help="print the JSON Schema of a suite file")] = False,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from harness.core.errors import UserError
 from harness.core.local import LocalEntry, entry_of
 from harness.core.reading import spec_of
+from harness.core.recipe import network, objective
 from harness.core.registry import BASES, TABLES
 from harness.core.session import SessionEntry
 from harness.core.syntax import Family
@@ -26,14 +27,7 @@ if TYPE_CHECKING:
 #: of code that is no component: who judges, what an attack meets, how a network is trained (reached by name, as TABLES)
 JUDGE = ("harness.execution.worker.judge:Judge", "harness.draws:Draws")
 VICTIM = ("harness.execution.worker.victim:DefendedVictim", "harness.draws:Draws")
-LOOP, LOSSES, PUBLISHED = (
-    "harness.training.loop:train",
-    "harness.training.objectives:LOSSES",
-    "harness.training.pretrained:import_into",
-)
-
-#: the module whose TABLE says where networks are built
-NETS = "harness.nets"
+LOOP = "harness.training.loop:train"
 
 #: what stands for a hash where there is no source to read: a change of it goes unnoticed
 UNREADABLE = "unreadable"
@@ -98,20 +92,15 @@ def training_code(recipe: Spec) -> dict[str, str]:
     ``loop``, ``objective`` and ``net``, the dataset and the attack that is trained against, and the networks that the
     recipe stands on. What those were trained by is their own affair: their weights are known by content.
     """
-    use = recipe.params.get("objective", {}).get("use", "")
-    objective = (PUBLISHED,) if use == "published" else (f"{LOSSES}[{use}]",)
     parts = {role: part for role, part in recipe.parts if part.kind != "recipe"}
     before = {f"{role}.net": net_code(part) for role, part in recipe.parts if part.kind == "recipe"}
-    loop = source_hash(LOOP, aside=(LOSSES, PUBLISHED))
-    return {"loop": loop, "objective": _several(objective), "net": net_code(recipe), **before, **_codes(parts)}
+    parts |= {"net": network(recipe), "objective": objective(recipe)}
+    return {"loop": source_hash(LOOP), **before, **_codes(parts)}
 
 
 def net_code(recipe: Spec) -> str:
-    """Return the hash of the code that a recipe's network is built and run by, its halves included."""
-    table: Mapping[str, str] = importlib.import_module(NETS).TABLE
-    size = recipe.params.get("net", {})
-    halves = [half["use"] for half in size.values() if isinstance(half, dict) and "use" in half]
-    return _several(table.get(use, "") for use in (recipe.use, *halves))
+    """Return the hash of the code that a recipe's network is built and run by."""
+    return dict(_component("net", network(recipe))).get("net", UNREADABLE)
 
 
 def unlike(recorded: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...]:
@@ -194,7 +183,7 @@ def _component(role: str, spec: Spec) -> Iterator[tuple[str, str]]:
     elif isinstance(entry, SessionEntry):
         yield role, TREE + entry.source
     else:
-        yield role, source_hash(entry.target, entry.origin.split()[0])
+        yield role, source_hash(component.code or entry.target, entry.origin.split()[0])
     if component.library is not None:
         yield f"{role}_library", package_hash(component.library)
         yield f"{role}_library_version", f"{component.library} {metadata.version(component.library)}"
@@ -234,7 +223,7 @@ def _several(targets: Iterable[str]) -> str:
 
 
 @functools.cache
-def source_hash(target: str, distribution: str = "purebench", *, aside: tuple[str, ...] = ()) -> str:
+def source_hash(target: str, distribution: str = "purebench") -> str:
     """Return the hash of the code at ``module:name`` with what it imports of its own package or folder.
 
     See ``harness.core.syntax``. What is found by import statements is followed, also those within functions; names that
@@ -244,14 +233,13 @@ def source_hash(target: str, distribution: str = "purebench", *, aside: tuple[st
     Args:
         target: where it is.
         distribution: who provides it: all its packages are its own.
-        aside: targets that count by their names alone.
 
     Returns:
         ``tree:`` and the hash, or ``unreadable``.
     """
     try:
         family = _family(target.partition(":")[0].partition(".")[0], distribution)
-        found = family.hash(target, (*aside, *BASES.values()))
+        found = family.hash(target, tuple(BASES.values()))
     except LookupError:
         found = None
     return UNREADABLE if found is None else TREE + found

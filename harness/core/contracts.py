@@ -1,4 +1,4 @@
-"""What a dataset, a classifier, a defense, an attack, a certificate and a victim promise.
+"""What a dataset, a classifier, a network, an objective, a defense, an attack, a certificate and a victim promise.
 
 Components are reached by registry name. A component's module is imported when a suite is checked, long before
 anything is computed, so it must not import torch at its top: it declares, and imports torch where it computes.
@@ -350,4 +350,72 @@ class Victim(Protocol):
 
     def progress(self, fraction: float) -> None:
         """Tell how much of the attack is done, 0 to 1; what a person sees, nothing else."""
+        ...
+
+
+@runtime_checkable
+class Network(Component, Protocol):
+    """An architecture that recipes train.
+
+    It may have ``code: ClassVar[str]``, ``module:name`` of the function of its package that builds it: the hash of that
+    code then stands for the network's, in place of the class's own.
+    """
+
+    options: Any
+
+    def __init__(self, options: Any) -> None: ...
+
+    def build(self, data: DataCard) -> nn.Module:
+        """Return an untrained module for images of a dataset.
+
+        Its first weights come from torch's global generator, which is seeded by the recipe. All that makes two modules
+        of the same options differ is in their ``state_dict``.
+        """
+        ...
+
+
+#: what a recipe may name for an objective: recipes of networks, an attack and its budget
+BESIDE = ("classifier", "purifier", "attack", "threat_model")
+
+
+@runtime_checkable
+class Objective(Component, Protocol):
+    """What a recipe minimises.
+
+    It may have ``code``, as a network may.
+
+    Attributes:
+        needs: what a recipe has to name for it, of ``BESIDE``.
+        takes: what it may name besides. Weights to start from (``init``) are welcome to every objective.
+        trains: False where ``begin`` puts the weights in place and no step follows.
+    """
+
+    needs: ClassVar[tuple[str, ...]]
+    takes: ClassVar[tuple[str, ...]]
+    trains: ClassVar[bool]
+
+    def __init__(self, options: Any) -> None: ...
+
+    def refuses(self, network: Network) -> str | None:
+        """Return why a network cannot be trained so, as a sentence, or None; asked when a suite is checked."""
+        ...
+
+    def begin(self, net: nn.Module, network: Network, data: DataCard) -> None:
+        """Put first weights in place of those that were drawn, if there are any.
+
+        Args:
+            net: the module that learns.
+            network: what built it.
+            data: what is known of the dataset.
+        """
+        ...
+
+    def loss(self, net: nn.Module, batch: Any, beside: Any) -> Tensor:
+        """Return the loss of a batch, one number with a gradient.
+
+        Args:
+            net: the module that learns, in train mode; left in it.
+            batch: the images, a ``harness.training.context.Batch``; left as they are.
+            beside: what the recipe stands on, a ``harness.training.context.Beside``.
+        """
         ...

@@ -216,8 +216,8 @@ def sources(specs: Iterable[Spec]) -> frozenset[str]:
     todo = list(specs)
     while todo:
         spec = todo.pop()
-        if is_local(spec.use) or session.is_session(spec.use):
-            found.add(str(spec.params.get(SOURCE)))
+        if (is_local(spec.use) or session.is_session(spec.use)) and SOURCE in spec.params:  # a recipe's is its net's
+            found.add(str(spec.params[SOURCE]))
         todo += [part for _, part in spec.parts]
     return frozenset(found)
 

@@ -25,6 +25,8 @@ TABLES = {
     "defense": "defenses",
     "attack": "attacks",
     "certificate": "harness.certificates.smoothing",
+    "network": "harness.nets.networks",
+    "objective": "harness.training.objectives",
 }
 
 #: kind -> the base class whose defaults a component has (reached by name likewise)
@@ -34,6 +36,8 @@ BASES = {
     "defense": "harness.components:Purifier",
     "attack": "harness.components:Attack",
     "certificate": "harness.components:Certificate",
+    "network": "harness.components:Network",
+    "objective": "harness.components:Objective",
 }
 
 

@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from harness.nets import build_net
+from harness.nets import cnn, dir, mae, resnet
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from harness.core.contracts import DataCard
     from harness.nets.sizes import JointSize
+
+#: a half's name -> what builds it
+_BUILT: Mapping[str, Callable[[Any, DataCard], nn.Module]] = {
+    "cnn": cnn.build,
+    "dir": dir.build,
+    "mae": mae.build,
+    "resnet": resnet.build,
+}
 
 
 class Joint(nn.Module):
     """Holds both; they are called one by one, as a defense that brings its own classifier does.
 
     Attributes:
-        purifier: a masked autoencoder, or DIR's.
+        purifier: a masked autoencoder, DIR's, or another network from images to images.
         classifier: pixels ``(B, C, H, W)`` in [0, 1] to logits ``(B, K)``.
     """
 
-    def __init__(self, size: JointSize, data: DataCard) -> None:
+    def __init__(self, purifier: nn.Module, classifier: nn.Module) -> None:
         super().__init__()
-        self.purifier = build_net(size.purifier, data)
-        self.classifier = build_net(size.classifier, data)
+        self.purifier, self.classifier = purifier, classifier
 
 
 def parts_of(net: nn.Module) -> tuple[nn.Module, ...]:
@@ -34,4 +43,5 @@ def parts_of(net: nn.Module) -> tuple[nn.Module, ...]:
 
 def build(size: JointSize, data: DataCard) -> Joint:
     """Return both untrained; their first weights come from torch's global generator."""
-    return Joint(size, data)
+    purifier, classifier = size.purifier, size.classifier
+    return Joint(_BUILT[purifier.use](purifier, data), _BUILT[classifier.use](classifier, data))

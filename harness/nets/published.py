@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from harness.core.contracts import DataCard
 from harness.core.errors import UserError
-from harness.nets.published_maes import ENCODERS, SHAPE, contradiction, no_decoder, size_of
+from harness.nets.published_maes import ENCODERS, SHAPE, contradiction, no_decoder
 from harness.nets.reading import table, unpack
 
 if TYPE_CHECKING:
@@ -63,20 +63,6 @@ class _Row:
     theirs: tuple[str, ...]
     shape: tuple[int, ...]
     make: Callable[[list[Tensor]], Tensor]
-
-
-def published(name: str, path: Path) -> tuple[MAESize, dict[str, Tensor]]:
-    """Return the size of a published checkpoint and its weights for ``MAE`` of that size on 224 x 224 images.
-
-    Args:
-        name: one of ``names()``.
-        path: the file as published: ``.pth``, ``.bin`` or ``.safetensors``.
-
-    Raises:
-        UserError: if the name is unknown or the file is not what the name promises.
-    """
-    size = size_of(name)
-    return size, load(path, size)
 
 
 def load(

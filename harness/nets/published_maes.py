@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from harness.core.errors import UserError, nearest
-from harness.nets.sizes import MAESize
+if TYPE_CHECKING:
+    from harness.nets.sizes import MAESize
 
 #: channels, height, width that the published checkpoints take
 SHAPE = (3, 224, 224)
-
-#: mean and standard deviation of ImageNet's pixels in [0, 1], as torchvision has them
-IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 #: ViT -> patch, width, blocks, heads of the encoder (He et al. 2022, section 4; patch 14 of the huge one: their code)
 ENCODERS = {"base": (16, 768, 12, 12), "large": (16, 1024, 24, 16), "huge": (14, 1280, 32, 16)}
@@ -26,35 +23,6 @@ _NAMES = (
     | {f"mae_pretrain_vit_{vit}_full": (vit, "normalised") for vit in ENCODERS}
     | {f"facebook/vit-mae-{vit}": (vit, "raw") for vit in ENCODERS}
 )
-
-#: names of files that hold no decoder -> ViT
-_ENCODER_ONLY = {f"mae_{kind}_vit_{vit}": vit for kind in ("pretrain", "finetuned") for vit in ENCODERS}
-
-
-def names() -> tuple[str, ...]:
-    """Return the names of the published checkpoints that can be read."""
-    return tuple(_NAMES)
-
-
-def size_of(name: str) -> MAESize:
-    """Return the size of a published checkpoint, by its file's name without the ending, or its name at Hugging Face.
-
-    Raises:
-        UserError: if there is none of that name, or if it has no decoder.
-    """
-    name = name.removesuffix(".pth")
-    if name in _ENCODER_ONLY:
-        raise UserError(no_decoder(name, _ENCODER_ONLY[name]))
-    if name not in _NAMES:
-        raise UserError(f"expected a published masked autoencoder, got {name!r}; {nearest(name, _NAMES)}")
-    vit, targets = _NAMES[name]
-    patch, dim, depth, heads = ENCODERS[vit]
-    return MAESize.model_validate(
-        {"use": "mae", "patch": patch, "dim": dim, "depth": depth, "heads": heads}
-        | DECODER
-        | {"positions": "sincos-columns-first", "class_token": True, "targets": targets}
-        | {**IMAGENET, "norm_eps": 1e-6}  # Hugging Face's configuration has 1e-12 for weights trained with 1e-6
-    )
 
 
 def no_decoder(source: str, vit: str) -> str:

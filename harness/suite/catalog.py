@@ -40,8 +40,8 @@ class ComponentInfo:
     """A registered component.
 
     Attributes:
-        kind: ``dataset``, ``classifier``, ``defense``, ``attack`` or ``certificate``.
-        name: as written in a suite.
+        kind: one of the registry's.
+        name: as written in a suite or a recipe.
         summary: the first line of its docstring.
         origin: distribution and version.
         options: what can be set.
@@ -106,7 +106,8 @@ def _component(entry: registry.Entry) -> ComponentInfo:
         return ComponentInfo(entry.kind, entry.name, "", entry.origin, fault=str(error))
     summary = (inspect.getdoc(component) or "").partition("\n")[0]
     options: type[Options] = component.Options
-    fields = sorted(options.model_fields.items(), key=lambda field: not field[1].is_required())
+    fields = [pair for pair in options.model_fields.items() if pair[0] != "use"]  # which a recipe says anyway
+    fields.sort(key=lambda field: not field[1].is_required())
     listed = tuple(_option(name, item, name in options.recipe_fields()) for name, item in fields)
     traits = _traits(component, options) if entry.kind == "defense" else None
     smooth = entry.kind == "defense" and component.smoothable()

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path as FilePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.core import local, registry, session
-from harness.core.contracts import Setting, Traits, refusal
+from harness.core import recipe as recipes
+from harness.core.contracts import Network, Objective, Setting, Traits, refusal
 from harness.core.errors import Problem, UserError, nearest
 from harness.core.roles import Role
 from harness.core.spec import Spec
@@ -16,11 +17,17 @@ from harness.data.sound import card_fault
 from harness.suite import ranges, shipped
 from harness.suite.document import Document, Path, parse
 from harness.suite.validation import check
-from harness.training.recipe import RecipeFile
+from harness.training.recipe import ROLES, RecipeFile, TrainingPlan
 
-#: identity keys beside the options: a plug-in's distribution, a dataset's content hash, whose classifier is judged, and
-#: the hash of a file of the user's own
-BESIDE_OPTIONS = ("origin", "content", "own_classifier", local.SOURCE)
+if TYPE_CHECKING:
+    from harness.options import Options
+
+#: identity keys beside the options: a plug-in's distribution, a dataset's content hash, whose classifier is judged,
+#: whether an objective trains, and the hash of a file of the user's own
+BESIDE_OPTIONS = ("origin", "content", "own_classifier", "trains", local.SOURCE)
+
+#: what a recipe has one of -> what its component has to be
+_OF_RECIPES: Mapping[str, Any] = {"network": Network, "objective": Objective}
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,17 @@ def build(spec: Spec) -> Any:
     params = {name: value for name, value in spec.params.items() if name not in BESIDE_OPTIONS}
     params |= {role: part.label or part.digest for role, part in spec.parts}
     return component(component.Options.model_validate(params))
+
+
+def training_plan(recipe: Spec) -> TrainingPlan:
+    """Return what a recipe trains, and how.
+
+    Raises:
+        UserError: if its network or its objective is not installed, or not in the version that the recipe names.
+    """
+    told = {name: value for name, value in recipe.params.items() if name not in recipes.KINDS}
+    made = {"net": build(recipes.network(recipe)), "objective": build(recipes.objective(recipe))}
+    return TrainingPlan.model_validate({**told, **made})
 
 
 def read_file(file: FilePath | Any, name: str) -> str:
@@ -102,8 +120,8 @@ class Resolver:
     ) -> Resolved | None:
         """Resolve an entry at ``path`` with its ``use`` and ``params``; None after noting what is wrong.
 
-        ``at`` is where in the entry the params stand; a path in ``use`` starts from ``folder``, that of the suite if
-        None.
+        ``at`` is where in the entry the params stand, empty if they stand beside ``use``; a path in ``use`` starts from
+        ``folder``, that of the suite if None.
         """
         use_path = (*path, "use") if (*path, "use") in document.lines else (*path, "name")
         try:
@@ -112,17 +130,25 @@ class Resolver:
         except UserError as error:
             self._note(error, document, use_path)
             return None
-        taken = set(component.Options.model_fields) & set(BESIDE_OPTIONS)
+        ours = entry.origin.split()[0] == "purebench"
+        taken = _taken(kind, component.Options, ours)
         if taken:
             sentence = f"expected {kind} {use!r} to leave the option {sorted(taken)[0]!r} to purebench, but it has it"
             self.problems.append(document.problem(use_path, sentence, f"ask the makers of {entry.origin} to rename it"))
             return None
+        if kind == "network" and component.Options.recipe_fields():
+            name = component.Options.recipe_fields()[0]
+            sentence = f"expected a network that needs no other, got {use!r} with the recipe {name!r} among its options"
+            self.problems.append(document.problem(use_path, sentence, "name recipes in an objective"))
+            return None
+        if not at and "use" not in component.Options.model_fields:
+            params = {name: value for name, value in params.items() if name != "use"}
         options, problems = check(component.Options, params, document, (*path, *at))
         self.problems += problems
         if options is None:
             return None
         remarks = list(ranges.remarks(options))
-        if kind != "attack":  # whose lengths depend on the threat models that it meets
+        if kind not in ("attack", "objective"):  # whose lengths depend on the threat models that they meet
             remarks += ranges.lengths(options)
         if not self.remarks.note(remarks, document, (*path, *at)):
             return None
@@ -131,13 +157,17 @@ class Resolver:
             built = component(options)
             beside = {"content": _content(built)} if kind == "dataset" else {}
         except UserError as error:
-            self._note(error, document, (*path, "params"))
+            self._note(error, document, (*path, *at))
+            return None
+        if kind in _OF_RECIPES and not isinstance(built, _OF_RECIPES[kind]):
+            sentence = f"expected a harness.{kind.title()} at {entry.target}, got something else"
+            self.problems.append(document.problem(use_path, sentence, f"derive it from harness.{kind.title()}"))
             return None
         if isinstance(entry, local.LocalEntry):
             beside[local.SOURCE] = entry.code.hash
         elif isinstance(entry, session.SessionEntry):
             beside[local.SOURCE] = entry.source
-        elif entry.origin.split()[0] != "purebench":
+        elif not ours:
             beside["origin"] = entry.origin
         if kind == "defense" and built.role not in tuple(Role):
             sentence = f"expected {use} to have the role {', '.join(Role)} or none, got {built.role!r}"
@@ -145,8 +175,10 @@ class Resolver:
             return None
         if kind == "defense" and built.traits.own_classifier:
             beside["own_classifier"] = True
+        if kind == "objective" and not built.trains and "use" not in component.Options.model_fields:
+            beside["trains"] = False
         roles = [role for role in options.recipe_fields() if getattr(options, role) is not None]
-        parts = {role: self.recipe(getattr(options, role), document, (*path, "params", role)) for role in roles}
+        parts = {role: self.recipe(getattr(options, role), document, (*path, *at, role), folder) for role in roles}
         found = {role: part for role, part in parts.items() if part is not None}
         if len(found) < len(parts):
             return None
@@ -211,27 +243,46 @@ class Resolver:
         self.problems += document.problems
         recipe, problems = check(RecipeFile, document.data, document)
         self.problems += problems
-        data = document.data.get("dataset") if isinstance(document.data, dict) else None
-        if not isinstance(data, Mapping) or not isinstance(data.get("use"), str):
-            return None
-        params = data.get("params", {})
-        if not isinstance(params, dict):
-            return None
+        data = document.data if isinstance(document.data, dict) else {}
         beside = FilePath(str(file)).parent
-        dataset = self.component("dataset", data["use"], params, document, ("dataset",), folder=beside)
+        dataset = self._named("dataset", data.get("dataset"), document, beside)
+        net, objective = (self._chosen(role, data.get(role), document, beside) for role in recipes.KINDS)
         if recipe is None:
             return None
         parts = {role: self.recipe(named, document, (role,), beside) for role, named in recipe.roles.items()}
-        if dataset is None or not self._in_range(recipe, dataset, document):
+        if dataset is None or net is None or objective is None:
+            return None
+        misfit = recipe.misfit(net.built, objective.built)
+        if misfit is not None:
+            self.problems.append(document.problem((), misfit.rstrip(".")))
+            return None
+        if not self._in_range(recipe, dataset, objective, document):
             return None
         if recipe.attack is not None:
             parts["attack"] = self._opponent(recipe, dataset, document, beside)
         found = {role: part for role, part in parts.items() if part is not None}
-        if len(found) < len(parts) or not self._fit(recipe, dataset, found, document):
+        roles: dict[Path, Spec] = {(role,): found[role] for role in recipe.roles if role in found}
+        roles |= {("objective", role): part for role, part in objective.spec.parts}
+        if len(found) < len(parts) or not self._fit(net.spec, dataset, roles, document):
             return None
-        return recipe.spec({"dataset": dataset.spec, **found})
+        return recipe.spec(net.spec, objective.spec, {"dataset": dataset.spec, **found})
 
-    def _in_range(self, recipe: RecipeFile, dataset: Resolved, document: Document) -> bool:
+    def _named(self, kind: str, entry: Any, document: Document, folder: FilePath) -> Resolved | None:
+        """Resolve what a recipe names with ``params``; None where the schema has something to say of it."""
+        if not isinstance(entry, Mapping) or not isinstance(entry.get("use"), str):
+            return None
+        params = entry.get("params", {})
+        if not isinstance(params, dict):
+            return None
+        return self.component(kind, entry["use"], params, document, (kind,), folder=folder)
+
+    def _chosen(self, role: str, entry: Any, document: Document, folder: FilePath) -> Resolved | None:
+        """Resolve a recipe's network or objective, whose options stand beside its name."""
+        if not isinstance(entry, Mapping) or not isinstance(entry.get("use"), str):
+            return None
+        return self.component(recipes.KINDS[role], entry["use"], dict(entry), document, (role,), at=(), folder=folder)
+
+    def _in_range(self, recipe: RecipeFile, dataset: Resolved, objective: Resolved, document: Document) -> bool:
         """Whether the sizes in a recipe, and the budget that it trains under, are within their ranges."""
         sound = self.remarks.note(ranges.remarks(recipe), document, ())
         if recipe.threat_model is None:
@@ -239,7 +290,7 @@ class Resolver:
         threat, shape = recipe.threat_model.threat, dataset.built.card.shape
         found = ranges.budget(threat.eps, threat.norm, shape, check=False)
         sound = self.remarks.note(found, document, ("threat_model", "params")) and sound
-        steps = ranges.lengths(recipe.objective, threat.norm, shape, threat.eps)
+        steps = ranges.lengths(objective.options, threat.norm, shape, threat.eps)
         return self.remarks.note(steps, document, ("objective",)) and sound
 
     def _opponent(self, recipe: RecipeFile, dataset: Resolved, document: Document, folder: FilePath) -> Spec | None:
@@ -263,27 +314,34 @@ class Resolver:
             return None
         return attack.spec
 
-    def _fit(self, recipe: RecipeFile, dataset: Resolved, found: Mapping[str, Spec], document: Document) -> bool:
+    def _fit(self, net: Spec, dataset: Resolved, found: Mapping[Path, Spec], document: Document) -> bool:
         """Whether the recipes that one stands on fit it: trained on the same data, weights to start from of its net."""
         before = len(self.problems)
-        nets = recipe.model_dump(mode="json")["net"]
-        wanted = {"init": nets}
-        if nets["use"] == "joint":
-            wanted |= {"purifier": nets["purifier"], "classifier": nets["classifier"]}
-        for role in recipe.roles:
-            part = found[role]
+        wanted = {"init": net}
+        if net.use == "joint":
+            halves = {role: net.params[role] for role in ("purifier", "classifier")}
+            wanted |= {role: Spec.of("network", half["use"], 1, half) for role, half in halves.items()}
+        for path, part in found.items():
             if part.part("dataset").digest != dataset.spec.digest:
                 sentence = f"expected a recipe that trains on the same data, got {part.label!r} on other data"
-                self.problems.append(document.problem((role,), sentence))
-            elif role in wanted and part.params["net"] != wanted[role]:
+                self.problems.append(document.problem(path, sentence))
+                continue
+            its, ours = recipes.network(part), wanted.get(str(path[0]))
+            if ours is not None and its.digest != ours.digest:
                 sentence = f"expected weights to start from of the same net, got {part.label!r} of another"
-                differs = ", ".join(_differing(part.params["net"], wanted[role]))
-                self.problems.append(document.problem((role,), sentence, f"they differ in {differs}"))
+                differs = ", ".join(_differing(its, ours))
+                self.problems.append(document.problem(path, sentence, f"they differ in {differs}"))
         return len(self.problems) == before
 
     def _note(self, error: UserError, document: Document, path: Path) -> None:
         for problem in error.problems:
             self.problems.append(document.problem(path, problem.sentence, problem.remedy))
+
+
+def _taken(kind: str, options: type[Options], ours: bool) -> set[str]:
+    """Return the options of a component that have names with another meaning."""
+    names = set(options.model_fields) & {*BESIDE_OPTIONS, *(("use",) if kind in _OF_RECIPES and not ours else ())}
+    return names | ({*options.recipe_fields()} & {*ROLES} if kind == "objective" else set())
 
 
 def _content(dataset: Any) -> str:
@@ -300,5 +358,6 @@ def _content(dataset: Any) -> str:
     return sha256
 
 
-def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    return sorted(key for key in {*one, *other} if one.get(key) != other.get(key))
+def _differing(one: Spec, other: Spec) -> list[str]:
+    a, b = ({"use": spec.use, "version": spec.version, **spec.params} for spec in (one, other))
+    return sorted(key for key in {*a, *b} if a.get(key) != b.get(key))

@@ -68,6 +68,19 @@ def probe_spec(metrics: Metrics, recipe: Spec | None) -> Spec | None:
     return Spec.of("probe", "none", PROBE_VERSION, {"names": names}) if names else None
 
 
+#: options that say how many decoder layers, and heads of each, a probe shows the attention of
+_SHOWN = ("decoder_depth", "decoder_heads")
+
+
+def unfit_probe(net: Spec) -> str | None:
+    """Return why a network cannot be a probe, as a sentence, or None; one of the user's own is tried when it is run."""
+    own = "use" not in net.params
+    if net.use == "mae" or (own and all(isinstance(net.params.get(name), int) for name in _SHOWN)):
+        return None
+    lacking = f", which has no options {' and '.join(_SHOWN)}" if own else ""
+    return f"expected a recipe of a masked autoencoder (net mae), got one of net {net.use}{lacking}"
+
+
 class Grid:
     """Makes members of points, and keeps every problem that it meets.
 

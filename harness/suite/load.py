@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from harness.core.cell import CLEAN
 from harness.core.errors import Problem, UserError, nearest
+from harness.core.recipe import network
 from harness.core.threat import Norm
 from harness.suite import shipped
 from harness.suite.components import Resolver, read_file
 from harness.suite.document import Document, Path, parse
 from harness.suite.expand import is_family, members, spelled_out, tied
-from harness.suite.grid import Grid, Shelf, probe_spec
+from harness.suite.grid import Grid, Shelf, probe_spec, unfit_probe
 from harness.suite.matrix import MOST_POINTS, label_problems, points, size
 from harness.suite.ranges import budget, lengths
 from harness.suite.schema import AXES, THREAT_PARAMS, Block, Evaluation, Metrics, SuiteFile, ThreatParams
@@ -234,9 +235,9 @@ class _Draft:
         if metrics.probe is not None:
             at = ("metrics", "probe", "recipe")
             recipe = self.resolver.recipe(metrics.probe.recipe, self.document, at)
-            if recipe is not None and recipe.use != "mae":
-                sentence = f"expected a recipe of a masked autoencoder (net mae), got one of net {recipe.use}"
-                self.own.append(self.document.problem(at, sentence))
+            reason = None if recipe is None else unfit_probe(network(recipe))
+            if reason is not None:
+                self.own.append(self.document.problem(at, reason))
         return probe_spec(metrics, recipe)
 
     def _blocks(self) -> dict[int, Block]:

@@ -12,12 +12,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from harness.core.errors import UserError
 from harness.draws import Draws
-from harness.nets import build_net
 from harness.nets.joint import Joint
 from harness.training.context import Batch, Beside
-from harness.training.objectives import LOSSES
-from harness.training.pretrained import import_into
-from harness.training.recipe import PublishedObjective
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -63,16 +59,16 @@ def train(
         attack: what is trained against.
 
     Raises:
-        UserError: if the weights to start from are those of another network, or published ones are not at hand.
+        UserError: if the weights to start from are those of another network or are not at hand, the network is none, or
+            the loss is no number with a gradient.
     """
     with torch.random.fork_rng():
         torch.manual_seed(plan.seed)  # layers draw their first weights from the global generator
-        net = build_net(plan.net, data).to(device)
+        net = _module(plan.net.build(data)).to(device)
     threat = plan.threat_model.threat if plan.threat_model else None
     beside = Beside({role: one.to(device) for role, one in (nets or {}).items()}, attack, threat, data.n_classes)
     _begin(net, beside.nets)
-    if isinstance(plan.objective, PublishedObjective):
-        import_into(net, plan.net, data, plan.objective)
+    plan.objective.begin(net, plan.net, data)
     rng = torch.Generator().manual_seed(plan.seed + 1)
     images, labels = torch.from_numpy(split.images).to(device), torch.from_numpy(split.labels).to(device)
     how = plan.optimiser
@@ -86,7 +82,7 @@ def train(
     for step, rows in enumerate(_batches(len(images), plan, rng), start=1):
         here = rows.to(device)
         draws = Draws(("train", plan.seed, step), here)
-        loss = LOSSES[plan.objective.use](net, Batch(images[here], labels[here], rng, draws), plan.objective, beside)
+        loss = _number(plan.objective.loss(net, Batch(images[here], labels[here], rng, draws), beside))
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(net.parameters(), how.clip)
@@ -102,6 +98,31 @@ def train(
     progress(1.0)
     kept = net if average is None else average.module
     return Trained(kept.eval().requires_grad_(False), tuple(curve))
+
+
+def _module(built: object) -> nn.Module:
+    """Return a network as what can be trained.
+
+    Raises:
+        UserError: if it is no module.
+    """
+    if isinstance(built, nn.Module):
+        return built
+    raise UserError(f"expected a torch.nn.Module from the network's `build`, got an object {type(built).__name__}")
+
+
+def _number(loss: object) -> Tensor:
+    """Return a loss as what can be minimised.
+
+    Raises:
+        UserError: if it is no number with a gradient.
+    """
+    if isinstance(loss, Tensor) and loss.ndim == 0 and loss.requires_grad:
+        return loss
+    got = f"an object {type(loss).__name__}"
+    if isinstance(loss, Tensor):
+        got = f"a tensor {tuple(loss.shape)} with{'' if loss.requires_grad else 'out'} a gradient"
+    raise UserError(f"expected one number with a gradient from the objective's `loss`, got {got}")
 
 
 def _begin(net: nn.Module, nets: Mapping[str, nn.Module]) -> None:

@@ -202,8 +202,9 @@ def role_in_study(defense: Mapping[str, Any], traits: Mapping[str, Any] | None =
 
 
 def _untrained(recipe: Mapping[str, Any]) -> bool:
-    params = recipe["params"]
-    return bool(params.get("steps") == 0 and params.get("objective", {}).get("use") != "published")
+    params, own = recipe["params"], recipe.get("parts", {}).get("objective")
+    trains = params.get("objective", {}).get("use") != "published" if own is None else own["params"].get("trains", True)
+    return bool(params.get("steps") == 0 and trains)
 
 
 def crafted(spec: Mapping[str, Any]) -> str:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harness.core.recipe import network
 from harness.core.result import AMV_AXES
 from harness.core.roles import Role
-from harness.core.spec import digest_of
+from harness.core.spec import Spec, digest_of
 from reports.attention.probe import alike, read_probed
 from reports.attention.quantities import Part, attacked, bound, effects, margin, part_of, relations, restoring
 from reports.stats.bootstrap import Resamples
@@ -155,7 +156,7 @@ def _by_layer(probed: Probed, frames: Results, draw: Resamples) -> tuple[tuple[P
     """Return the parts of every layer and of every head; of the last layer where heads were not measured."""
     under_attack = [sight for sight in probed.sights if not sight.clean]
     if "amv-by-head" not in probed.probe["params"]["names"]:
-        last = int(probed.probe["parts"]["recipe"]["params"]["net"]["decoder_depth"])
+        last = int(network(Spec.from_dict(probed.probe["parts"]["recipe"])).params["decoder_depth"])
         seen = [_with_amv(one, one["amv_last_before"], one["amv_last_after"]) for one in under_attack]
         return tuple(_over_all(probed, seen, draw, layer=last)), ()
     known = {sight.id: _heads(frames, probed, sight) for sight in under_attack}

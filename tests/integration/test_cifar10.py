@@ -11,10 +11,9 @@ import torch
 import harness
 from harness.data.cifar10 import CIFAR10
 from harness.nets.files import FromFile
-from harness.suite.components import Resolver
+from harness.suite.components import Resolver, training_plan
 from harness.suite.document import Document
 from harness.training.loop import train
-from harness.training.recipe import TrainingPlan
 
 if TYPE_CHECKING:
     from conftest import Bench
@@ -49,10 +48,10 @@ def test_the_recipe_of_the_published_classifier_is_the_one_that_suites_judge(
     monkeypatch.setenv("PUREBENCH_DATA", str(shared / "data"))
     monkeypatch.setenv("PUREBENCH_WEIGHTS", str(shared / "weights"))
     resolver = Resolver(Path())
-    plan = TrainingPlan.model_validate(resolver.recipe("cifar10-resnet20", Document("", {}, {}), ()).params)
+    plan = training_plan(resolver.recipe("cifar10-resnet20", Document("", {}, {}), ()))
     data = CIFAR10(CIFAR10.Options())
     trained = train(plan, data.card, data.load("test"), lambda share: None).net
-    objective = plan.objective
+    objective = plan.objective.options
     options = FromFile.Options(net="resnet20", file=objective.file, sha256=objective.sha256)
     x = torch.from_numpy(data.load("test").images[:32])
     with torch.no_grad():

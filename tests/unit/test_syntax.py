@@ -10,7 +10,8 @@ import textwrap
 
 import pytest
 
-from harness.core.code_hashes import UNREADABLE, forget, read_groups, source_hash
+from harness.core import registry
+from harness.core.code_hashes import LOOP, UNREADABLE, forget, read_groups, source_hash
 from harness.core.registry import BASES, TABLES
 from harness.core.syntax import Family
 
@@ -278,13 +279,34 @@ def test_the_description_of_an_option_is_for_people(monkeypatch):
 
 
 def test_an_objective_is_an_entry_of_its_table(monkeypatch):
-    targets = [f"harness.training.objectives:LOSSES[{name}]" for name in ("classify", "reconstruct")]
+    targets = [f"harness.training.losses:LOSSES[{name}]" for name in ("classify", "reconstruct")]
     before = [Family(own, whole=False).hash(target) for target in targets]
-    family = changed(
-        monkeypatch, "harness.training.objectives", "F.cross_entropy(net(batch.x), batch.y)", "net(batch.x)"
-    )
+    family = changed(monkeypatch, "harness.training.losses", "F.cross_entropy(net(batch.x), batch.y)", "net(batch.x)")
     after = [family.hash(target) for target in targets]
     assert [one != other for one, other in zip(before, after, strict=True)] == [True, False]
+
+
+@pytest.mark.parametrize("half", ["cnn", "dir", "mae", "resnet"])
+def test_a_joint_network_is_its_halves_too(monkeypatch, half):
+    before = Family(own, whole=False).hash("harness.nets.joint:build")
+    family = changed(monkeypatch, f"harness.nets.{half}", "def build(", "@abs\ndef build(")
+    assert family.hash("harness.nets.joint:build") != before
+
+
+@pytest.mark.parametrize(
+    ("module", "name"), [("harness.nets.networks", "cnn"), ("harness.training.objectives", "classify")]
+)
+def test_a_network_or_an_objective_more_leaves_every_checkpoint_as_it_was(monkeypatch, module, name):
+    components = ("network", "objective")
+    code = {
+        getattr(entry.load(), "code", entry.target) for kind in components for entry in registry.entries(kind).values()
+    }
+    targets = sorted({LOOP, *(one for one in code if one.startswith("harness."))})
+    before = [Family(own, whole=False).hash(target) for target in targets]
+    family = changed(
+        monkeypatch, module, f'    "{name}": ', f'    "another": "harness.another:Another",\n    "{name}": '
+    )
+    assert [family.hash(target) for target in targets] == before
 
 
 def test_the_shipped_list_reads_groups_that_share_a_hash_as_one():

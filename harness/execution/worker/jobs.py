@@ -7,7 +7,7 @@ import traceback
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from harness.core.code_hashes import craft_code, judge_code, training_code, with
 from harness.core.errors import UserError
 from harness.core.job import Craft, Evaluate, Job, Terms, Train
 from harness.core.printable import printable
+from harness.core.recipe import network, objective
 from harness.core.result import Artifact, Cost, Done, Failed, Outcome
 from harness.core.threat import Knowledge
 from harness.data.order import order
@@ -30,12 +31,9 @@ from harness.execution.worker.state import Watch, seed
 from harness.execution.worker.trial import trial
 from harness.execution.worker.victim import DefendedVictim, known_draws
 from harness.metrics.attention import Probe
-from harness.nets import build_net
 from harness.nets.joint import parts_of
-from harness.nets.mae import MAE
-from harness.suite.components import build
+from harness.suite.components import build, training_plan
 from harness.training.loop import train
-from harness.training.recipe import TrainingPlan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +42,7 @@ if TYPE_CHECKING:
     from harness.core.cell import Cell, Shard
     from harness.core.contracts import Attack, Certificate, Classifier, Dataset, Defense
     from harness.core.spec import Spec
+    from harness.nets.mae import MAE
 
     Progress = Callable[[float], None]
 
@@ -163,7 +162,7 @@ def networks(spec: Spec, folder: Folder, used: dict[str, Artifact]) -> dict[str,
     for role, recipe in spec.parts:
         if recipe.kind == "recipe":
             tensors, _, used[recipe.digest] = folder.load("weights", recipe.digest, recipe.label)
-            net = build_net(TrainingPlan.model_validate(recipe.params).net, dataset(recipe.part("dataset")).card)
+            net = build(network(recipe)).build(dataset(recipe.part("dataset")).card)
             net.load_state_dict(tensors)
             found[role] = net.eval().requires_grad_(False)
     return found
@@ -250,10 +249,35 @@ class Bench:
         nets = self._nets(spec)
         if not nets:
             return None, names
-        mae = nets["recipe"]
-        if not isinstance(mae, MAE):
-            raise UserError(f"expected a masked autoencoder as probe, got a {spec.part('recipe').use} network")
-        return Probe(mae, spec.params["mask_ratio"], spec.params["masks"]), names
+        found = Probe(cast("MAE", nets["recipe"]), spec.params["mask_ratio"], spec.params["masks"])
+        self._try(found, network(spec.part("recipe")))
+        return found, names
+
+    def _try(self, probe: Probe, net: Spec) -> None:
+        """Look through a probe at an image before anything is measured through it.
+
+        Raises:
+            UserError: if it is no masked autoencoder of as many decoder layers and heads as its options say.
+        """
+        rows = self.order[:1]
+        x = torch.from_numpy(images(self.data, self.split, rows)).to(**self.place)
+        try:
+            seen = probe.look(x, Draws(("probe",), torch.from_numpy(self.split.ids[rows]).to(self.place["device"])))
+            maps = [tuple(one.shape[:2]) for one in seen.attention[0]]
+            losses = tuple(seen.reconstruction.shape)
+        except Exception as error:
+            if _out_of_memory(error):
+                raise
+            raise UserError(
+                f"expected a masked autoencoder as probe, such as harness.nets.mae.MAE, got a {net.use} network, which "
+                f"failed with {type(error).__name__}: {error}"
+            ) from error
+        wanted = [(1, net.params["decoder_heads"])] * net.params["decoder_depth"]
+        if maps != wanted or losses != (1,):
+            raise UserError(
+                f"expected attention (1, {net.params['decoder_heads']}, T, T) of each of {net.params['decoder_depth']} "
+                f"decoder layers and a loss (1,) from the probe {net.use}, got {maps} and {losses}"
+            )
 
     def batch(self, shard: Shard) -> Batch:
         """Return a shard's examples: a slice of the test part in its order."""
@@ -277,10 +301,10 @@ class Bench:
 
 def _train(recipe: Spec, folder: Folder, device: torch.device, progress: Progress) -> Done:
     code = training_code(recipe)
-    plan = TrainingPlan.model_validate(recipe.params)
+    plan = training_plan(recipe)
     data = dataset(recipe.part("dataset"))
     used: dict[str, Artifact] = {}
-    nets = networks(recipe, folder, used)
+    nets = networks(recipe, folder, used) | networks(objective(recipe), folder, used)
     opponent = dict(recipe.parts).get("attack")
     attack: Attack | None = None if opponent is None else build(opponent)
     split = load(data, "train")

@@ -16,8 +16,9 @@ from statsmodels.stats.proportion import proportion_confint
 
 from harness.core.cell import Labels
 from harness.core.errors import UserError, nearest
+from harness.core.recipe import network
 from harness.core.result import AMV_AXES, MEASURES
-from harness.core.spec import short
+from harness.core.spec import Spec, short
 from harness.store.read.latest import latest_suites, read_results
 from harness.store.read.origins import origin_names
 from harness.store.read.other_suites import related_members
@@ -182,7 +183,7 @@ class Results:
 
     def _unpacked(self, cell: Any, column: pd.Series[Any]) -> Shares:
         """Return AMV by head as an array; the probe's recipe says how many layers and heads there are."""
-        net = self._store.spec_of(cell)["probe"]["parts"]["recipe"]["params"]["net"]
+        net = network(Spec.from_dict(self._store.spec_of(cell)["probe"]["parts"]["recipe"])).params
         shape = (*map(len, AMV_AXES.values()), net["decoder_depth"], net["decoder_heads"])
         return np.frombuffer(b"".join(column), "<f4").reshape(len(column), *shape).astype(float)
 

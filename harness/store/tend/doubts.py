@@ -14,7 +14,8 @@ from sqlalchemy import func, select
 
 from harness.core.cell import Labels
 from harness.core.code_hashes import CRAFTED, unlike
-from harness.core.spec import short
+from harness.core.recipe import objective
+from harness.core.spec import Spec, short
 from harness.store.tables import LABELS, CellRow, ComponentRow, MemberRow, OutcomeRow, ResultRow, SuiteRow
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ class _Cells:
             attack = spec["parts"].get("attack", {"use": "", "version": 0})
             old = spec["kind"] == "recipe" and attack["version"] < fault.below.get(attack["use"], 0)
             if old and budget.get("use") in fault.norms:
-                return f"{spec['params']['objective']['use']} in {budget['use']}"
+                return f"{objective(Spec.from_dict(spec)).use} in {budget['use']}"
             waiting += spec["parts"].values()
         return None
 

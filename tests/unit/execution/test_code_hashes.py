@@ -11,7 +11,6 @@ from harness.core.code_hashes import (
     UNREADABLE,
     code_of,
     craft_code,
-    net_code,
     package_hash,
     source_hash,
     training_code,
@@ -68,13 +67,6 @@ def test_a_training_counts_its_loop_its_objective_its_network_and_all_that_it_st
         "recipe", "resnet", 1, {"net": {"use": "resnet"}, "objective": {"use": "published"}}, {"dataset": data}
     )
     assert not unreadable(training_code(nothing))
-
-
-def test_a_joint_network_is_its_halves_too():
-    halves = {"purifier": {"use": "mae"}, "classifier": {"use": "cnn"}}
-    joint = Spec.of("recipe", "joint", 1, {"net": {"use": "joint", **halves}})
-    other = Spec.of("recipe", "joint", 1, {"net": {"use": "joint", **halves, "classifier": {"use": "resnet"}}})
-    assert net_code(joint) != net_code(other)
 
 
 def test_what_is_not_known_of_both_differs_in_nothing():

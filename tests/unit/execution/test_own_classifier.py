@@ -195,14 +195,14 @@ class TestPair(DefenseContract):
         return Pair(Pair.Options(net="joint", own=self.own))
 
     def nets(self):
-        from harness.nets import build_net
+        from harness.nets.joint import build
         from harness.nets.sizes import JointSize
 
         purifier = {"use": "dir", "patch": 4, "dim": 16, "depth": 1, "heads": 2, "decoder_depth": 1}
         size = JointSize(use="joint", purifier=purifier, classifier={"use": "cnn", "width": 4, "hidden": 16})
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            return {"net": build_net(size, CARD).eval().requires_grad_(False)}
+            return {"net": build(size, CARD).eval().requires_grad_(False)}
 
 
 class TestHalf(TestPair):

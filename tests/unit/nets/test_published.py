@@ -9,17 +9,17 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from pydantic import ValidationError
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from harness.core.contracts import DataCard
 from harness.core.errors import UserError
+from harness.nets import networks
 from harness.nets.mae import MAE
-from harness.nets.published import load, published, translated
-from harness.nets.published_maes import IMAGENET, contradiction, names, size_of
-from harness.nets.sizes import MAESize
-from harness.training.recipe import RecipeFile
+from harness.nets.published import load, translated
+from harness.nets.published_maes import DECODER, ENCODERS, contradiction
+from harness.nets.sizes import IMAGENET, MAESize
+from harness.training.objectives import Published
 
 TINY = MAESize(
     use="mae",
@@ -33,7 +33,8 @@ TINY = MAESize(
     positions="sincos-columns-first",
     class_token=True,
     norm_eps=1e-6,
-    **IMAGENET,
+    mean=IMAGENET[0],
+    std=IMAGENET[1],
 )
 SHAPE = (3, 12, 12)
 
@@ -150,7 +151,7 @@ def forward(found, size, x, order, n_visible):
         hidden = hidden * 0.5 * (1.0 + torch.erf(hidden / math.sqrt(2.0)))
         return tokens + linear(hidden, f"{name}.mlp.fc2")
 
-    mean, std = (torch.tensor(IMAGENET[name]).reshape(1, 3, 1, 1) for name in ("mean", "std"))
+    mean, std = (torch.tensor(values).reshape(1, 3, 1, 1) for values in IMAGENET)
     kernel, bias = found["patch_embed.proj.weight"], found["patch_embed.proj.bias"]
     grid = F.conv2d((x - mean) / std, kernel, bias, stride=size.patch)
     tokens = grid.flatten(2).mT + found["pos_embed"][:, 1:]
@@ -190,7 +191,7 @@ def test_a_mapped_checkpoint_predicts_what_the_definition_says(column, targets):
     x, order = images()
     expected = forward(authors(size, SHAPE), size, x, order, 4)
     if targets == "raw":  # ours are pixels in [0, 1]; theirs are in ImageNet's units, channels innermost
-        mean, std = (torch.tensor(IMAGENET[name]).repeat(16) for name in ("mean", "std"))
+        mean, std = (torch.tensor(values).repeat(16) for values in IMAGENET)
         expected = expected * std + mean
     found = ours(translated(column(size, SHAPE), size, SHAPE, "tiny"), size)(x, order, 0.5)
     assert expected.std() > 0.1
@@ -223,93 +224,46 @@ def test_positions_that_are_declared_learned_come_from_the_file():
     assert torch.equal(ours(translated(found, size, SHAPE, "tiny"), size).positions, found["pos_embed"][0])
 
 
-@pytest.mark.parametrize(
-    ("name", "million"),
-    [
-        ("mae_visualize_vit_base", 111.7),
-        ("mae_pretrain_vit_base_full", 111.7),
-        ("mae_visualize_vit_large", 329.2),
-        ("mae_visualize_vit_large_ganloss", 329.2),
-        ("mae_visualize_vit_huge", 656.6),
-        ("facebook/vit-mae-base", 111.7),
-        ("facebook/vit-mae-large", 329.2),
-        ("facebook/vit-mae-huge", 656.6),
-    ],
-)
-def test_the_genuine_names_and_shapes_fit(name, million):
+def published_size(vit):
+    """Return the size of the published autoencoders of a ViT."""
+    patch, dim, depth, heads = ENCODERS[vit]
+    return MAESize(
+        use="mae", patch=patch, dim=dim, depth=depth, heads=heads, positions="sincos-columns-first", class_token=True
+    ).model_copy(update=DECODER)
+
+
+@pytest.mark.parametrize(("vit", "million"), [("base", 111.7), ("large", 329.2), ("huge", 656.6)])
+@pytest.mark.parametrize("renamed", [False, True])
+def test_the_genuine_names_and_shapes_fit(vit, million, renamed):
     """On the meta device: shapes without numbers, but for the positions."""
-    size, shape = size_of(name), (3, 224, 224)
+    size, shape = published_size(vit), (3, 224, 224)
     found = authors(size, shape, "meta")
-    assert tuple(found["pos_embed"].shape) == (1, 257 if "huge" in name else 197, size.dim)
-    weights = translated(hugging_face(found) if "/" in name else found, size, shape, name)
+    assert tuple(found["pos_embed"].shape) == (1, 257 if vit == "huge" else 197, size.dim)
+    weights = translated(hugging_face(found) if renamed else found, size, shape, vit)
     with torch.device("meta"):
         net = MAE(size, DataCard(shape, 1000, 1, "0" * 64))
     assert {key: value.shape for key, value in net.state_dict().items()} == {k: v.shape for k, v in weights.items()}
     assert sum(value.numel() for value in weights.values()) / 1e6 == pytest.approx(million, abs=0.05)
 
 
-def test_names_say_what_is_predicted():
-    assert {name for name in names() if size_of(name).targets == "normalised"} == {
-        f"mae_pretrain_vit_{vit}_full" for vit in ("base", "large", "huge")
-    }
-    assert size_of("mae_visualize_vit_huge.pth").patch == 14
-    assert size_of("facebook/vit-mae-large").heads == 16
-
-
-@pytest.mark.parametrize("name", names())
-def test_every_name_has_the_norms_and_the_pixels_that_its_training_had(name):
-    """Neither shows in a file's shapes."""
-    size = size_of(name)
-    assert (size.mean, size.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    assert size.norm_eps == 1e-6
-    assert (size.heads, size.decoder_heads) == (12 if "base" in name else 16, 16)
-
-
-def test_a_size_from_a_name_survives_yaml():
-    size = size_of("mae_visualize_vit_base")
-    assert MAESize.model_validate(size.model_dump(mode="json")) == size
-
-
 # ---------------------------------------------------------------------- files
 
 
-@pytest.fixture
-def small(monkeypatch):
-    """Make the base model of the name table as small as a test file should be."""
-    monkeypatch.setattr("harness.nets.published.ENCODERS", {"base": (16, 16, 2, 2)})
-    return size_of("mae_visualize_vit_base")
-
-
-def test_a_file_of_each_kind_is_read_by_name(small, tmp_path):
-    found = authors(small, (3, 224, 224))
-    torch.save(
-        {"model": found, "epoch": 3, "args": argparse.Namespace(lr=0.1)}, tmp_path / "mae_visualize_vit_base.pth"
-    )
+def test_a_file_of_each_kind_is_read(tmp_path):
+    found = authors(TINY, SHAPE)
+    torch.save({"model": found, "epoch": 3, "args": argparse.Namespace(lr=0.1)}, tmp_path / "authors.pth")
     torch.save(hugging_face(found), tmp_path / "pytorch_model.bin")
     save_file(hugging_face(found), tmp_path / "model.safetensors")
-    size, first = published("mae_visualize_vit_base", tmp_path / "mae_visualize_vit_base.pth")
-    assert size == small
-    MAE(size, DataCard((3, 224, 224), 10, 1, "0" * 64)).load_state_dict(first)
+    first = load(tmp_path / "authors.pth", TINY, SHAPE)
+    MAE(TINY, DataCard(SHAPE, 10, 1, "0" * 64)).load_state_dict(first)
     for name in ("pytorch_model.bin", "model.safetensors"):
-        _, again = published("facebook/vit-mae-base", tmp_path / name)
+        again = load(tmp_path / name, TINY, SHAPE)
         assert all(torch.equal(first[key], again[key]) for key in first)
 
 
 def test_half_precision_is_read_as_float32(tmp_path):
     save_file({name: tensor.half() for name, tensor in authors(TINY, SHAPE).items()}, tmp_path / "half.safetensors")
     assert {tensor.dtype for tensor in load(tmp_path / "half.safetensors", TINY, SHAPE).values()} == {torch.float32}
-
-
-@pytest.mark.parametrize("vit", ["base", "large", "huge"])
-@pytest.mark.parametrize("kind", ["pretrain", "finetuned"])
-def test_the_name_of_an_encoder_alone_is_refused_and_the_right_file_named(vit, kind):
-    with pytest.raises(UserError) as caught:
-        size_of(f"mae_{kind}_vit_{vit}")
-    assert str(caught.value) == (
-        f"expected an autoencoder, got an encoder without its decoder in mae_{kind}_vit_{vit}, which reconstructs "
-        f"nothing; take mae_visualize_vit_{vit}.pth (predicts pixels) or mae_pretrain_vit_{vit}_full.pth (pixels "
-        "normalised by patch)"
-    )
 
 
 def test_a_file_of_an_encoder_alone_is_refused_whatever_its_name():
@@ -319,11 +273,6 @@ def test_a_file_of_an_encoder_alone_is_refused_whatever_its_name():
     bare = {name.removeprefix("vit."): tensor for name, tensor in hugging_face(found).items()}
     with pytest.raises(UserError, match="without its decoder"):
         translated(bare, TINY, SHAPE, "got.safetensors")
-
-
-def test_an_unknown_name_is_answered_with_the_nearest():
-    with pytest.raises(UserError, match="got 'mae_visualise_vit_base'; did you mean 'mae_visualize_vit_base'"):
-        size_of("mae_visualise_vit_base")
 
 
 @pytest.mark.parametrize(
@@ -427,10 +376,10 @@ def test_a_checkpoint_with_other_targets_than_the_recipe_says_is_refused(normali
 
 def test_a_recipe_that_contradicts_the_name_of_its_file_is_refused_when_it_is_read():
     objective = {"use": "published", "file": "mae_pretrain_vit_base_full.pth", "sha256": "0" * 64}
-    text = {"name": "own", "dataset": {"use": "digits"}, "net": BASE, "objective": objective, "steps": 0}
-    with pytest.raises(ValidationError, match="expected a net with targets: normalised, as the name"):
-        RecipeFile.model_validate(text)
-    RecipeFile.model_validate(text | {"net": BASE | {"targets": "normalised"}})
+    published = Published(Published.Options.model_validate(objective))
+    told = published.refuses(networks.MAE(MAESize.model_validate(BASE)))
+    assert told.startswith("expected a net with targets: normalised, as the name")
+    assert published.refuses(networks.MAE(MAESize.model_validate(BASE | {"targets": "normalised"}))) is None
 
 
 class Trap:

@@ -15,13 +15,15 @@ from safetensors.torch import save_file
 from defenses.diffpure import DiffPure
 from harness.core.contracts import DataCard, Split
 from harness.core.errors import UserError
+from harness.core.spec import Spec
 from harness.draws import Draws
 from harness.nets.published_unets import read_unet
 from harness.nets.sizes import DiffusersUNetSize, UNetSize
 from harness.nets.unet import bare, build, schedule
 from harness.nets.unsupported import refuse_file
+from harness.suite.components import training_plan
 from harness.training.loop import train
-from harness.training.recipe import RecipeFile, TrainingPlan
+from harness.training.objectives import PublishedObjective
 
 #: google/ddpm-cifar10-32's config.json, but for the class and the version of the library
 GOOGLE = {
@@ -86,7 +88,7 @@ def imported(folder, file, config, monkeypatch, net=None):
     sha256 = hashlib.sha256((folder / file).read_bytes()).hexdigest()
     objective = {"use": "published", "file": file, "sha256": sha256}
     net = net or {"use": "diffusers-unet"} | config
-    plan = TrainingPlan.model_validate({"net": net, "objective": objective, "steps": 0})
+    plan = training_plan(Spec.of("recipe", "unet", 1, {"net": net, "objective": objective, "steps": 0}))
     data = card(config)
     images = np.zeros((2, *data.shape), np.float32)
     return train(plan, data, Split(images, np.array([0, 1]), np.arange(2)), lambda share: None).net
@@ -267,7 +269,8 @@ def test_the_hash_is_looked_at_first(tmp_path, monkeypatch):
     monkeypatch.setenv("PUREBENCH_WEIGHTS", str(tmp_path))
     (tmp_path / "net.bin").write_bytes(b"something else")
     objective = {"use": "published", "file": "net.bin", "sha256": "0" * 64}
-    plan = TrainingPlan.model_validate({"net": {"use": "diffusers-unet"} | TINY, "objective": objective, "steps": 0})
+    told = {"net": {"use": "diffusers-unet"} | TINY, "objective": objective, "steps": 0}
+    plan = training_plan(Spec.of("recipe", "diffusers-unet", 1, told))
     split = Split(np.zeros((2, 1, 8, 8), np.float32), np.array([0, 1]), np.arange(2))
     with pytest.raises(UserError, match="expected weights with sha256 000000000000, got"):
         train(plan, card(TINY), split, lambda share: None)
@@ -293,11 +296,10 @@ def test_the_hash_is_looked_at_first(tmp_path, monkeypatch):
 )
 def test_a_known_file_without_an_adapter_is_refused_where_the_recipe_is_read(file, said):
     objective = {"use": "published", "file": file, "sha256": "0" * 64}
-    text = {"name": "r", "dataset": {"use": "cifar10"}, "net": {"use": "diffusers-unet"}, "steps": 0}
     with pytest.raises(ValidationError, match=said) as caught:
-        RecipeFile.model_validate(text | {"objective": objective})
+        PublishedObjective.model_validate(objective)
     (error,) = caught.value.errors()
-    assert error["loc"] == ("objective", "published", "file")
+    assert error["loc"] == ("file",)
     assert f"expected weights that there is an adapter for, got {file}: " in error["msg"]
 
 

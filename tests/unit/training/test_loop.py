@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from harness.core.errors import UserError
-from harness.nets import build_net
+from harness.core.spec import Spec
+from harness.suite.components import training_plan
 from harness.testing.nets import CARD
 from harness.training.loop import train
-from harness.training.recipe import TrainingPlan
 
 PLAN = {
     "cnn": {
@@ -24,7 +24,7 @@ PLAN = {
 
 
 def fit(split, base="cnn", told=None, nets=None, **changes):
-    plan = TrainingPlan.model_validate(PLAN[base] | {"steps": 12, "batch_size": 32} | changes)
+    plan = training_plan(Spec.of("recipe", base, 1, PLAN[base] | {"steps": 12, "batch_size": 32} | changes))
     return train(plan, CARD, split, (told if told is not None else []).append, nets=nets)
 
 
@@ -87,7 +87,7 @@ def test_no_steps_leave_the_first_weights(split, net):
     made = fit(split, net, told=told, steps=0)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        first = build_net(TrainingPlan.model_validate(PLAN[net] | {"steps": 0}).net, CARD)
+        first = training_plan(Spec.of("recipe", net, 1, PLAN[net] | {"steps": 0})).net.build(CARD)
     assert all(torch.equal(tensor, made.net.state_dict()[name]) for name, tensor in first.state_dict().items())
     assert (made.curve, told) == ((), [1.0])
 

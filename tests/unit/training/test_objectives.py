@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import get_args
 
 import pytest
 import torch
@@ -13,21 +14,17 @@ from torch.nn import functional as F
 from attacks.pgd import PGD
 from harness import bounds
 from harness.core.errors import UserError
+from harness.core.registry import find
+from harness.core.spec import Spec
 from harness.core.threat import BALLS, Knowledge, Norm, ThreatModel
 from harness.draws import Draws
+from harness.suite.components import training_plan
 from harness.testing.nets import CARD, tiny_cnn, tiny_mae
 from harness.training.context import Batch, Beside, Learner, held, kl
 from harness.training.forward import denoised, halves, one_pass
 from harness.training.loop import train
-from harness.training.objectives import LOSSES, gamma
-from harness.training.recipe import (
-    NEEDS,
-    TAKES,
-    DIRObjective,
-    SmoothClassifyObjective,
-    TradesObjective,
-    TrainingPlan,
-)
+from harness.training.losses import LOSSES, gamma
+from harness.training.objectives import TABLE, DIRObjective, SmoothClassifyObjective, TradesObjective
 
 DRAWS = Draws(("objectives",), torch.arange(6))
 X = 0.1 + 0.8 * DRAWS.at("x").uniform(1, 8, 8)
@@ -86,7 +83,14 @@ def trained(split):
         if eps is not None:
             plan["threat_model"] = {"use": "Linf", "params": {"eps": eps, "knowledge": knowledge}}
         attack = None if eps is None else PGD(PGD.Options(steps=2))
-        return train(TrainingPlan.model_validate(plan), CARD, split, lambda share: None, nets=nets, attack=attack)
+        return train(
+            training_plan(Spec.of("recipe", net["use"], 1, plan)),
+            CARD,
+            split,
+            lambda share: None,
+            nets=nets,
+            attack=attack,
+        )
 
     return made
 
@@ -136,9 +140,13 @@ def test_the_loss_falls_and_what_is_stood_on_stays_as_it_was(run, cnn, mae, use)
         assert role not in nets or same(state(nets[role]), state(whole))
 
 
-def test_every_objective_has_a_loss():
-    assert set(NEEDS) | set(TAKES) <= set(LOSSES)
+def test_every_objective_has_a_loss_of_its_name():
+    assert set(LOSSES) | {"published"} == set(TABLE)
     assert set(RUNS) | {"classify", "reconstruct", "denoise-masked", "diffuse"} == set(LOSSES)
+    for name in LOSSES:
+        component = find("objective", name).load()
+        assert component.code == f"harness.training.losses:LOSSES[{name}]"
+        assert get_args(component.Options.model_fields["use"].annotation) == (name,)
 
 
 @pytest.mark.parametrize("use", ["adversarial", "trades"])

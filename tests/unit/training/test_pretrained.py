@@ -12,13 +12,17 @@ from safetensors.torch import save_file
 
 from harness.core.contracts import DataCard, Split
 from harness.core.errors import UserError
+from harness.core.spec import Spec
 from harness.draws import Draws
+from harness.nets.networks import MAE
 from harness.nets.published import _rows, translated
 from harness.nets.resnet import ResNet
-from harness.nets.sizes import MAESize
+from harness.nets.sizes import MAESize, ResNetSize
+from harness.suite.components import training_plan
 from harness.testing.nets import CARD
 from harness.training.loop import train
-from harness.training.recipe import RecipeFile, TrainingPlan
+from harness.training.objectives import Published, PublishedObjective
+from harness.training.recipe import RecipeFile
 
 NET = {"use": "mae", "patch": 4, "dim": 8, "depth": 1, "heads": 2, "decoder_dim": 8, "decoder_depth": 1} | {
     "decoder_heads": 2,
@@ -41,7 +45,7 @@ def file(tmp_path, monkeypatch):
 
 def imported(split, name, sha256, net=NET):
     objective = {"use": "published", "file": name, "sha256": sha256}
-    plan = TrainingPlan.model_validate({"net": net, "objective": objective, "steps": 0})
+    plan = training_plan(Spec.of("recipe", "net", 1, {"net": net, "objective": objective, "steps": 0}))
     return train(plan, CARD, split, lambda share: None).net.state_dict()
 
 
@@ -75,8 +79,9 @@ def test_weights_of_another_size_are_refused(split, file):
 def test_a_recipe_of_published_weights_trains_nothing(more):
     objective = {"use": "published", "file": "tiny.safetensors", "sha256": "0" * 64}
     text = {"name": "tiny", "dataset": {"use": "digits"}, "net": NET, "objective": objective}
-    with pytest.raises(ValidationError, match="expected steps: 0 and no init with the objective 'published'"):
-        RecipeFile.model_validate(text | more)
+    recipe = RecipeFile.model_validate(text | more)
+    told = recipe.misfit(MAE(SIZE), Published(PublishedObjective.model_validate(objective)))
+    assert told.startswith("expected steps: 0 and no init with the objective 'published'")
 
 
 RESNET = {"use": "resnet", "depth": 8}
@@ -98,7 +103,7 @@ def residual(tmp_path, monkeypatch):
 def test_a_residual_network_of_a_recipe_is_the_one_of_the_file_behind_its_normalisation(residual):
     net, sha256 = residual
     objective = {"use": "published", "file": "eight.safetensors", "sha256": sha256}
-    plan = TrainingPlan.model_validate({"net": RESNET, "objective": objective, "steps": 0})
+    plan = training_plan(Spec.of("recipe", "net", 1, {"net": RESNET, "objective": objective, "steps": 0}))
     x = Draws(("x",), torch.arange(2)).uniform(3, 32, 32)
     split = Split(x.numpy(), np.array([0, 1]), np.arange(2))
     found = train(plan, IMAGES, split, lambda share: None).net(x)
@@ -110,7 +115,9 @@ def test_a_residual_network_of_a_recipe_is_the_one_of_the_file_behind_its_normal
 
 def test_a_residual_network_of_another_depth_is_refused(residual):
     objective = {"use": "published", "file": "eight.safetensors", "sha256": residual[1]}
-    plan = TrainingPlan.model_validate({"net": RESNET | {"depth": 14}, "objective": objective, "steps": 0})
+    plan = training_plan(
+        Spec.of("recipe", "net", 1, {"net": RESNET | {"depth": 14}, "objective": objective, "steps": 0})
+    )
     split = Split(np.zeros((2, 3, 32, 32), np.float32), np.array([0, 1]), np.arange(2))
     with pytest.raises(UserError, match=r"expected weights of a resnet14 in eight\.safetensors, got others"):
         train(plan, IMAGES, split, lambda share: None)
@@ -118,4 +125,4 @@ def test_a_residual_network_of_another_depth_is_refused(residual):
 
 def test_a_depth_that_no_residual_network_has_is_refused():
     with pytest.raises(ValidationError, match=r"expected a depth of 6 n \+ 2, such as 20, 32 or 56, got 18"):
-        TrainingPlan.model_validate({"net": RESNET | {"depth": 18}, "objective": {"use": "classify"}, "steps": 1})
+        ResNetSize.model_validate(RESNET | {"depth": 18})

@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 
 from harness.core.contracts import Split
+from harness.core.recipe import network
 from harness.execution.worker.jobs import build, dataset
-from harness.nets import build_net
 from harness.suite import shipped
-from harness.suite.components import Resolver
+from harness.suite.components import Resolver, training_plan
 from harness.suite.document import Document
 from harness.training.loop import train
-from harness.training.recipe import TrainingPlan
 
 #: published weights have to be there (see test_imported)
 TRAINED = sorted(set(shipped.recipes()) - {"cifar10-resnet20"})
@@ -63,12 +62,12 @@ def test_a_recipe_takes_a_step(name):
     rng = np.random.default_rng(0)
     images, labels = rng.random((8, *card.shape), np.float32), rng.integers(0, card.n_classes, 8)
     nets = {
-        role: build_net(TrainingPlan.model_validate(part.params).net, card).eval().requires_grad_(False)
+        role: build(network(part)).build(card).eval().requires_grad_(False)
         for role, part in spec.parts
         if part.kind == "recipe"
     }
     attack = build(spec.part("attack")) if "attack" in dict(spec.parts) else None
-    plan = TrainingPlan.model_validate(spec.params)
+    plan = training_plan(spec)
     short = plan.model_copy(update={"steps": min(1, plan.steps), "batch_size": 2})
     made = train(short, card, Split(images, labels, np.arange(8)), lambda share: None, nets=nets, attack=attack)
     assert [step for step, _ in made.curve] == list(range(1, short.steps + 1))
