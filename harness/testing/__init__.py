@@ -9,5 +9,15 @@ from harness.testing.certificate import CertificateContract
 from harness.testing.classifier import ClassifierContract
 from harness.testing.dataset import DatasetContract
 from harness.testing.defense import DefenseContract
+from harness.testing.network import NetworkContract
+from harness.testing.objective import ObjectiveContract
 
-__all__ = ["AttackContract", "CertificateContract", "ClassifierContract", "DatasetContract", "DefenseContract"]
+__all__ = [
+    "AttackContract",
+    "CertificateContract",
+    "ClassifierContract",
+    "DatasetContract",
+    "DefenseContract",
+    "NetworkContract",
+    "ObjectiveContract",
+]
