@@ -11,11 +11,15 @@ import yaml
 
 from harness.core import local
 from harness.core.errors import UserError
+from harness.data.digits import Digits
 from harness.draws import Draws
 from harness.store.tend.published import import_published
 from harness.store.write.store import Store
+from harness.suite.components import Resolver, training_plan
+from harness.suite.document import Document
 from harness.suite.load import load_suite, read_suite
 from harness.topics import topics
+from harness.training.loop import train
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 PAGES = {"README": README, **topics()}
@@ -40,7 +44,7 @@ def mine(tmp_path: Path) -> Path:
 def test_each_block_of_yaml_is_of_a_kind_that_is_tried():
     known = [
         pair
-        for begin in ("name: mine", "matrix:", "defenses:", "- {dataset:", "name: cifar10-ddpm")
+        for begin in ("name: mine", "name: wide", "matrix:", "defenses:", "- {dataset:", "name: cifar10-ddpm")
         for pair in yamls(begin)
     ]
     assert sorted(known) == sorted((page, text) for page in PAGES for text in blocks(page, "yaml"))
@@ -78,6 +82,21 @@ def test_a_recipe_lacks_its_hash_alone(tmp_path):
     with pytest.raises(UserError) as told:
         read_suite(yaml.safe_dump(suite), "suite.yaml", tmp_path)
     assert [one.key for one in told.value.problems if "cifar" not in one.sentence.lower()] == ["objective.sha256"]
+
+
+def test_the_network_is_trained_by_the_objective_beside_it(tmp_path):
+    (code,) = (block for block in blocks("own", "python") if "class Wide" in block)
+    ((_, text),) = yamls("name: wide")
+    (tmp_path / "wide.py").write_text(code)
+    (tmp_path / "wide.yaml").write_text(text)
+    resolver = Resolver(tmp_path)
+    recipe = resolver.recipe("wide.yaml", Document("", {}, {}), ())
+    assert resolver.problems == []
+    assert recipe is not None
+    digits = Digits(Digits.Options())
+    found = train(training_plan(recipe), digits.card, digits.load("train"), lambda share: None)
+    assert found.net[1].out_features == 128
+    assert found.curve[-1][1] < 0.5 * found.curve[0][1]
 
 
 def test_published_figures_are_taken(tmp_path):
