@@ -252,10 +252,14 @@ class Resolver:
         parts = {role: self.recipe(named, document, (role,), beside) for role, named in recipe.roles.items()}
         if dataset is None or net is None or objective is None:
             return None
-        misfit = recipe.misfit(net.built, objective.built)
-        if misfit is not None:
-            self.problems.append(document.problem((), misfit.rstrip(".")))
-            return None
+        reasons: dict[Path, str | None] = {
+            (): recipe.misfit(objective.built),
+            ("net",): objective.built.refuses(net.built),
+        }
+        for at, reason in reasons.items():
+            if reason is not None:
+                self.problems.append(document.problem(at, reason.rstrip(".")))
+                return None
         if not self._in_range(recipe, dataset, objective, document):
             return None
         if recipe.attack is not None:

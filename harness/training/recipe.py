@@ -134,8 +134,8 @@ class RecipeFile(Course):
     purifier: Recipe | None = Field(None, description="recipe of a purifier, frozen unless it is trained jointly")
     attack: AttackEntry | None = Field(None, description="the attack that is trained against")
 
-    def misfit(self, network: Network, objective: Objective) -> str | None:
-        """Return what does not go together in the recipe, as a sentence; None where all does."""
+    def misfit(self, objective: Objective) -> str | None:
+        """Return what the recipe names too little or too much for its objective, as a sentence, or None."""
         use = self.objective.use
         lacking = [name for name in objective.needs if getattr(self, name) is None]
         if lacking:
@@ -149,7 +149,7 @@ class RecipeFile(Course):
                 f"expected steps: 0 and no init with the objective {use!r}, which trains nothing; "
                 "to train on, name this recipe under `init` in another one"
             )
-        return objective.refuses(network)
+        return None
 
     @property
     def roles(self) -> dict[str, str]:

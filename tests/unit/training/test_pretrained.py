@@ -14,7 +14,6 @@ from harness.core.contracts import DataCard, Split
 from harness.core.errors import UserError
 from harness.core.spec import Spec
 from harness.draws import Draws
-from harness.nets.networks import MAE
 from harness.nets.published import _rows, translated
 from harness.nets.resnet import ResNet
 from harness.nets.sizes import MAESize, ResNetSize
@@ -80,7 +79,7 @@ def test_a_recipe_of_published_weights_trains_nothing(more):
     objective = {"use": "published", "file": "tiny.safetensors", "sha256": "0" * 64}
     text = {"name": "tiny", "dataset": {"use": "digits"}, "net": NET, "objective": objective}
     recipe = RecipeFile.model_validate(text | more)
-    told = recipe.misfit(MAE(SIZE), Published(PublishedObjective.model_validate(objective)))
+    told = recipe.misfit(Published(PublishedObjective.model_validate(objective)))
     assert told.startswith("expected steps: 0 and no init with the objective 'published'")
 
 
