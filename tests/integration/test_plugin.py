@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 EXAMPLE = Path(__file__).parents[1] / "plugin_example"
 CONTRACTS = """
 from harness.options import NoOptions
-from harness.testing import AttackContract, DefenseContract
+from harness.testing import AttackContract, DefenseContract, NetworkContract, ObjectiveContract
 from purebench_example.blur import Blur
 from purebench_example.fgsm import FGSM
+from purebench_example.line import Line, Warm
 
 
 class TestFGSM(AttackContract):
@@ -36,6 +37,16 @@ class TestFGSM(AttackContract):
 class TestBlur(DefenseContract):
     def make(self):
         return Blur(Blur.Options())
+
+
+class TestLine(NetworkContract):
+    def make(self):
+        return Line()
+
+
+class TestWarm(ObjectiveContract):
+    def make(self):
+        return Warm(Warm.Options(temperature=2.0))
 """
 
 
@@ -74,6 +85,7 @@ def test_ls_shows_the_outsider_and_says_why_another_is_broken(bench: Bench) -> N
     shown = bench.process("ls", "defenses").stdout
     assert "purebench-example/blur" in shown
     assert "strength" in shown
+    assert "purebench-example/line" in bench.process("ls", "networks").stdout
     assert "ModuleNotFoundError" in shown
     assert "purebench_example.absent" in bench.process("doctor", code=2).stdout.replace("\n", "")
 

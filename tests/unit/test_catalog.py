@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.cli import render
+from harness.core import registry
 from harness.suite import catalog
 from harness.topics import topic
 
@@ -23,12 +24,19 @@ def test_the_page_of_defenses_has_the_table_of_those_that_are_installed():
     assert shown.replace(table, "") == written.replace("<!-- purebench ls defenses --markdown -->\n", "")
 
 
-@pytest.mark.parametrize("kind", ["dataset", "classifier", "defense", "attack", "certificate"])
+@pytest.mark.parametrize("kind", registry.TABLES)
 def test_every_component_says_what_it_is_and_what_its_options_mean(kind):
     for one in shipped(kind):
         assert not one.fault
         assert one.summary.endswith("."), one.name
         assert all(option.description for option in one.options), one.name
+
+
+def test_a_network_is_listed_with_its_options_and_without_the_name_that_a_recipe_calls_it_by():
+    (cnn,) = (one for one in shipped("network") if one.name == "cnn")
+    assert [(one.name, one.default) for one in cnn.options] == [("width", "32"), ("hidden", "128")]
+    (published,) = (one for one in shipped("objective") if one.name == "published")
+    assert [(one.name, one.default) for one in published.options] == [("file", None), ("sha256", None)]
 
 
 def test_every_defense_names_its_source_and_its_flags():
