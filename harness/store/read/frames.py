@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.special import ndtri
 from sqlalchemy import Select, func, select
-from statsmodels.stats.proportion import proportion_confint
 
 from harness.core.cell import Labels
 from harness.core.errors import UserError, nearest
@@ -61,8 +61,11 @@ def wilson(score: Any, n: Any, confidence: float = 0.95) -> Interval:
     score, n = np.asarray(score, float), np.asarray(n, float)
     if not np.all((score >= 0) & (score <= n) & (n >= 1)):
         raise ValueError(f"expected a score between 0 and n >= 1, got {score} of {n}")
-    low, high = proportion_confint(score, n, alpha=1 - confidence, method="wilson")
-    return Interval(score / n, low, high)
+    share, quantile = score / n, -ndtri((1 - confidence) / 2)
+    widened = 1 + quantile**2 / n
+    centre = (share + quantile**2 / (2 * n)) / widened
+    reach = quantile * np.sqrt(share * (1 - share) / n + quantile**2 / (4 * n**2)) / widened
+    return Interval(share, np.clip(centre - reach, 0, 1), np.clip(centre + reach, 0, 1))
 
 
 #: outcomes of a suite beyond which votes are not counted: it takes about a second for each million
@@ -377,5 +380,5 @@ def _intervals(summary: pd.DataFrame) -> dict[str, Shares]:
     n = summary["n"].to_numpy(float)[known]
     score = (summary["accuracy"].to_numpy(float)[known] * n).round(9)
     found = {"low": np.full(len(summary), np.nan), "high": np.full(len(summary), np.nan)}
-    found["low"][known], found["high"][known] = proportion_confint(score, n, method="wilson")
+    _, found["low"][known], found["high"][known] = wilson(score, n)
     return found
