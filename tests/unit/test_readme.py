@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+import shlex
+import tomllib
+from datetime import date
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -11,6 +15,7 @@ import yaml
 
 from harness.core import local
 from harness.core.errors import UserError
+from harness.core.extras import EXTRAS
 from harness.data.digits import Digits
 from harness.draws import Draws
 from harness.store.tend.published import import_published
@@ -21,7 +26,8 @@ from harness.suite.load import load_suite, read_suite
 from harness.topics import topics
 from harness.training.loop import train
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = {"README": README, **topics()}
 
 
@@ -120,17 +126,133 @@ def test_pages_have_titles_and_readme_names_each():
     assert len(README.splitlines()) <= 150
 
 
+def commands(page: str) -> list[str]:
+    """Return the command lines of purebench that a page shows, without comments and where a shell sends the output."""
+    lines = re.findall(r"^    purebench (.*)$", PAGES[page], re.MULTILINE)
+    return [re.split(r"\s+[#>](?=\s)", line)[0].strip() for line in lines]
+
+
+def parsed(words: list[str]) -> None:
+    """Read a command line as typer does, and run nothing."""
+    from typer.main import get_command
+
+    from harness.cli.commands import app
+
+    command = get_command(app)
+    while words and words[0] in getattr(command, "commands", {}):
+        command, words = command.commands[words[0]], words[1:]
+    command.make_context("purebench", list(words))
+
+
+SHOWN = [(page, line) for page in PAGES for line in commands(page)]
+
+
+@pytest.mark.parametrize(("page", "line"), [pair for pair in SHOWN if not pair[1].startswith("--")])
+def test_a_command_line_that_is_shown_is_one(page, line):
+    parsed(shlex.split(line))
+
+
+def test_a_command_line_that_is_none_is_found():
+    from typer.exceptions import TyperException
+
+    for line in ("plan", "run quickstart --dbb x", "verify --fraction half", "report surplus", "ls --schema --only x"):
+        with pytest.raises(TyperException):
+            parsed(shlex.split(line))
+
+
 @pytest.mark.parametrize("page", PAGES)
-def test_a_command_that_is_shown_has_the_options_that_it_names(page):
+def test_a_command_in_the_text_has_the_options_that_it_names(page):
     from typer.main import get_command
 
     from harness.cli.commands import app
 
     root = get_command(app)
-    for line in re.findall(r"^    purebench (.*)$", PAGES[page], re.MULTILINE):
-        words = line.partition("#")[0].split()
-        command = root.commands[words[0]]
-        if words[0] == "db":
-            command, words = command.commands[words[1]], words[1:]
-        known = {option for one in command.params for option in one.opts}
-        assert {word for word in words if word.startswith("--")} <= known, line
+    options = {"--help", "--install-completion"}
+    waiting = [root]
+    while waiting:
+        command = waiting.pop()
+        options |= {option for one in command.params for option in one.opts}
+        waiting += getattr(command, "commands", {}).values()
+    text = PAGES[page]
+    for words in (inline.split() for inline in re.findall(r"`purebench ([^`]*)`", text)):
+        command = root.commands.get(words[0])
+        assert command is not None or words[0].startswith("--"), words
+        if words[0] == "db" and len(words) > 1:
+            assert words[1] in command.commands
+        elif words[0] == "help" and len(words) > 1 and words[1] != "TOPIC":
+            assert words[1] in topics()
+    ours = re.sub(r"^    (?!purebench).*$", "", text, flags=re.MULTILINE)  # of other programmes
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", ours)) <= options
+
+
+#: commands that take seconds and no torch
+CHEAP = ("ls", "validate", "plan", "doctor", "help")
+
+
+@pytest.mark.parametrize(
+    ("page", "line"), [(page, line) for page, line in SHOWN if line.split()[0] in CHEAP and "--estimate" not in line]
+)
+def test_a_cheap_command_that_is_shown_runs(page, line, mine, monkeypatch):
+    from typer.testing import CliRunner
+
+    from harness.cli.commands import app
+
+    monkeypatch.chdir(mine.parent)
+    ((_, suite),) = [pair for pair in yamls("name: mine") if pair[0] == "suites"]
+    Path("mine.yaml").write_text(suite)
+    done = CliRunner().invoke(app, shlex.split(line), catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert done.output
+
+
+@pytest.mark.parametrize("page", ["README", "install"])
+def test_a_target_of_make_that_is_shown_is_one(page):
+    shown = set(re.findall(r"\bmake ([a-z][a-z-]*)", re.sub(r"(?s)```.*?```", "", PAGES[page])))
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    known = set(re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)[1].split())
+    assert shown
+    assert shown <= known
+
+
+def test_each_extra_is_in_the_help_and_what_is_installed_there_is_one():
+    for extra in EXTRAS:
+        assert f"| `{extra.name}` | {extra.purpose} |" in PAGES["install"]
+    known = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
+    for page in PAGES.values():
+        for names in re.findall(r"(?:pip install '?\.|purebench)\[([\w,-]+)\]", page):
+            assert set(names.split(",")) <= known
+
+
+def test_releases_that_the_help_says_are_held_back_are():
+    asked = metadata.requires("robustbench")
+    told = re.search(r"`robustbench` is at its newest release, (\S+), and asks for (.*), no others", PAGES["install"])
+    assert told[1] == metadata.version("robustbench")
+    for name, release in re.findall(r"`(\w+)` ([\d.]+)", told[2]):
+        assert any(re.fullmatch(rf"{name} ?\(?=={re.escape(release)}\)?", one) for one in asked)
+
+
+def test_python_that_is_shown_twice_is_the_same():
+    assert blocks("python", "python") == blocks("README", "python")
+
+
+def test_each_block_of_python_is_one_that_is_run():
+    """Those of README and results are run by ``tests/integration/test_api.py``, that of own is the fixture here."""
+    shown = [(page, text) for page in PAGES for text in blocks(page, "python")]
+    assert sorted(page for page, _ in shown) == ["README", "own", "python", "results"]
+    languages = {name for page in PAGES.values() for name in re.findall(r"^```(\w+)$", page, re.MULTILINE)}
+    assert languages == {"python", "yaml", "text"}
+
+
+def test_the_citation_can_be_read_and_is_of_this_version():
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert cited["cff-version"] == "1.2.0"
+    assert (cited["title"], cited["version"]) == (project["name"], project["version"])
+    assert (cited["license"], cited["abstract"]) == (project["license"], project["description"])
+    assert (ROOT / "LICENSE").read_text(encoding="utf-8").startswith(f"{cited['license']} License")
+    assert cited["authors"] == [{"name": "The purebench developers"}]
+    assert cited["message"]
+    assert cited["type"] == "software"
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert f"## {cited['version']}, {cited['date-released']}\n" in changes
+    assert date.fromisoformat(cited["date-released"])
