@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
 from torch import nn
@@ -10,6 +10,8 @@ from torch import nn
 from harness.core.contracts import DataCard
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from harness.nets.cnn import CNN
     from harness.nets.dir import DIR
     from harness.nets.joint import Joint
@@ -116,3 +118,28 @@ def tiny_unet(seed: int = 0) -> UNet:
 def _still(net: Net) -> Net:
     """Bring a network into the state in which the harness hands it over."""
     return net.eval().requires_grad_(False)
+
+
+#: how the network of an option is made that names a recipe, by the option's usual name
+BY_ROLE: dict[str, Callable[[], nn.Module]] = {
+    "mae": tiny_mae,
+    "maskdit": tiny_maskdit,
+    "unet": tiny_unet,
+    "dir": tiny_dir,
+    "guide": tiny_cnn,
+    "classifier": tiny_cnn,
+}
+
+
+def by_default(component: Any) -> tuple[Any, dict[str, Callable[[], nn.Module]]]:
+    """Return a component with default options, and how the networks that these need are made, by role.
+
+    Raises:
+        LookupError: if no network is known for a role.
+    """
+    roles = [name for name in component.Options.recipe_fields() if component.Options.model_fields[name].is_required()]
+    unknown = [role for role in roles if role not in BY_ROLE]
+    if unknown:
+        raise LookupError(f"expected a role of {', '.join(BY_ROLE)}, got {unknown[0]!r} of {component.__name__}")
+    made = component(component.Options.model_validate(dict.fromkeys(roles, "tiny")))
+    return made, {role: BY_ROLE[role] for role in roles}

@@ -34,7 +34,7 @@ x = draws.at("x").uniform(3, 32, 32)
 
 def backward(steps):
     defense = Method(Method.Options(**{options}))
-    defense = defense.smoothed(Smoothing()) if hasattr(defense, "smoothed") else defense
+    defense = defense.smoothed(Smoothing()) if defense.smoothable() else defense
     at = x.clone().requires_grad_(True)
     torch.autograd.grad(defense.purify(at, nets, draws).sum(), at)
 

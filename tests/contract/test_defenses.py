@@ -28,7 +28,7 @@ from harness.core.registry import entries
 from harness.core.threat import Norm
 from harness.options import NoOptions
 from harness.testing import DefenseContract
-from harness.testing.nets import tiny_cnn, tiny_dir, tiny_joint, tiny_mae, tiny_maskdit, tiny_unet
+from harness.testing.nets import by_default, tiny_cnn, tiny_dir, tiny_joint, tiny_mae, tiny_maskdit, tiny_unet
 
 
 class TestUndefended(DefenseContract):
@@ -465,28 +465,15 @@ def is_case(case):
     return issubclass(case, DefenseContract) and case is not DefenseContract
 
 
-#: a tiny network for each role that recipes of defenses have
-NETS = {
-    "mae": tiny_mae,
-    "maskdit": tiny_maskdit,
-    "unet": tiny_unet,
-    "guide": tiny_cnn,
-    "classifier": tiny_cnn,
-}
-
-
-def by_default(defense):
-    """Return a case of a defense that has none of its own: with default options, and networks by their roles."""
-    roles = [name for name in defense.Options.recipe_fields() if defense.Options.model_fields[name].is_required()]
-    lacking = [role for role in roles if role not in NETS]
-    assert not lacking, f"expected a network for {lacking[0]} of {defense.__name__}: add it to NETS, or write a case"
+def of_defaults(defense):
+    """Return a case of a defense that has none of its own."""
 
     class Case(DefenseContract):
         def make(self):
-            return defense(defense.Options.model_validate(dict.fromkeys(roles, "tiny")))
+            return by_default(defense)[0]
 
         def nets(self):
-            return {role: NETS[role]() for role in roles}
+            return {role: make() for role, make in by_default(defense)[1].items()}
 
     return Case
 
@@ -496,7 +483,7 @@ def shipped():
 
 
 for _defense in sorted(shipped() - held(), key=lambda one: one.__name__):
-    globals()[f"Test{_defense.__name__}ByDefault"] = by_default(_defense)
+    globals()[f"Test{_defense.__name__}ByDefault"] = of_defaults(_defense)
 
 
 def test_every_shipped_defense_is_held_to_the_contract():
