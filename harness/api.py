@@ -238,11 +238,11 @@ def run(
     if lives_here and who.executor != "inline":
         raise UserError(f"expected the executor inline, since a component lives in this process, got {who.executor}")
     console = Screen(stderr=True, quiet=True) if quiet else err()
-    tally, _ = launch(checked, str(db), console=console, only=only, limit=limit, workers=who)
-    lost = [*tally.failed, *tally.skipped]
+    summary, _ = launch(checked, str(db), console=console, only=only, limit=limit, workers=who)
+    lost = [*summary.failed, *summary.skipped]
     if lost:
         told = "; ".join(f"{job}: {reason}" for job, reason in lost[:3])
-        raise UserError(f"{len(lost)} of {tally.done + len(lost)} jobs were not done: {told}")
+        raise UserError(f"{len(lost)} of {summary.done + len(lost)} jobs were not done: {told}")
     return Evaluation(str(db), checked.name)
 
 

@@ -202,13 +202,13 @@ def run(
     from harness.execution.driver.launch import Workers, amounts, launch
 
     who = Workers(executor, devices, workers, batch_size, address, amounts(resource or []))
-    tally, made = launch(suite, db, only=only, limit=limit, keep_old_code=keep_old_code, workers=who, console=_err())
+    summary, made = launch(suite, db, only=only, limit=limit, keep_old_code=keep_old_code, workers=who, console=_err())
     if not made.jobs:
         _out().print(f"nothing to compute: {render.plan_summary(made)}", highlight=False)
         return
-    lost = len(tally.failed) + len(tally.skipped)
-    parts = [f"{tally.done} jobs done"]
-    parts += [f"{tally.elsewhere} done by other runs"] if tally.elsewhere else []
+    lost = len(summary.failed) + len(summary.skipped)
+    parts = [f"{summary.done} jobs done"]
+    parts += [f"{summary.elsewhere} done by other runs"] if summary.elsewhere else []
     parts += [f"{lost} not: see `purebench status --db {db}`"] if lost else []
     _out().print(", ".join(parts), highlight=False, soft_wrap=True)
     if lost:

@@ -11,20 +11,20 @@ from rich.table import Table
 from harness.core.spec import short
 from harness.execution.driver.progress import duration
 from harness.store.read.origins import Kind
-from harness.suite.plan import Plan, Verdict
+from harness.suite.plan import Plan, PlanVerdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from harness.cli.doctor import Finding
-    from harness.execution.recheck.estimate import Estimate
+    from harness.execution.recheck.estimate import PlanEstimate
     from harness.execution.recheck.verify import Verified
     from harness.store.read.edited import Edited
     from harness.store.read.origins import Origin
     from harness.store.read.status import Status, SuiteStatus
     from harness.suite.catalog import ComponentInfo, FileInfo
 
-COLOURS = {Verdict.RUN: "cyan", Verdict.DONE: "green", Verdict.STALE: "yellow", Verdict.SKIPPED: "dim"}
+COLOURS = {PlanVerdict.RUN: "cyan", PlanVerdict.DONE: "green", PlanVerdict.STALE: "yellow", PlanVerdict.SKIPPED: "dim"}
 #: what became of results that were computed again, in the order in which it is told
 VERIFIED = {
     "equal": "equal to the last bit",
@@ -87,11 +87,11 @@ def plan_jobs(plan: Plan) -> Iterable[str]:
 
 def plan_summary(plan: Plan) -> str:
     """Count the verdicts in a sentence."""
-    counts = [f"{plan.count(verdict)} {verdict}" for verdict in Verdict if plan.count(verdict)]
+    counts = [f"{plan.count(verdict)} {verdict}" for verdict in PlanVerdict if plan.count(verdict)]
     return f"{len(plan.cells)} cells: {', '.join(counts)}"
 
 
-def estimate_table(found: Estimate) -> Table:
+def estimate_table(found: PlanEstimate) -> Table:
     """Show what each defense costs, and what defenses share."""
     table = Table(title="Estimate", title_justify="left", header_style="bold")
     for column in ("for", "jobs", "s per image judged", "s per image attacked", "device time", "share"):
@@ -109,7 +109,7 @@ def estimate_table(found: Estimate) -> Table:
     return table
 
 
-def estimate_lines(found: Estimate) -> Iterable[str]:
+def estimate_lines(found: PlanEstimate) -> Iterable[str]:
     """Say what it comes to, and what to think of it."""
     who = "1 worker" if found.workers == 1 else f"{found.workers} workers"
     yield (

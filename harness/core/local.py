@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.core import session
 from harness.core.errors import UserError
-from harness.core.registry import Entry, find
+from harness.core.registry import RegistryEntry, find
 from harness.core.syntax import Family
 
 if TYPE_CHECKING:
@@ -223,7 +223,7 @@ def sources(specs: Iterable[Spec]) -> frozenset[str]:
 
 
 @dataclass(frozen=True)
-class LocalEntry(Entry):
+class LocalEntry(RegistryEntry):
     """A class of a file.
 
     Attributes:
@@ -244,7 +244,7 @@ def entry(kind: str, name: str, code: Code) -> LocalEntry:
     return LocalEntry(kind, f"{LOCAL}{name}", f"{code.main}:{name}", code.main, code)
 
 
-def entry_of(spec: Spec) -> Entry:
+def entry_of(spec: Spec) -> RegistryEntry:
     """Return the entry of the component that a spec names.
 
     Raises:

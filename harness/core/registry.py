@@ -42,7 +42,7 @@ BASES = {
 
 
 @dataclass(frozen=True)
-class Entry:
+class RegistryEntry:
     """A name in the registry: where the component comes from and how to reach it.
 
     Attributes:
@@ -107,20 +107,20 @@ def _own_version() -> str:
 
 
 @functools.cache
-def entries(kind: str) -> Mapping[str, Entry]:
+def entries(kind: str) -> Mapping[str, RegistryEntry]:
     """Return every known name of a kind; nothing but the literal tables is imported."""
     own = f"purebench {_own_version()}"
     table: Mapping[str, str] = importlib.import_module(TABLES[kind]).TABLE
-    found = {name: Entry(kind, name, target, own) for name, target in table.items()}
+    found = {name: RegistryEntry(kind, name, target, own) for name, target in table.items()}
     for point in metadata.entry_points(group=f"purebench.{kind}s"):
         distribution = point.dist.metadata["Name"] if point.dist else "unknown"
         version = point.dist.version if point.dist else "?"
         name = f"{distribution}/{point.name}"
-        found[name] = Entry(kind, name, point.value, f"{distribution} {version}")
+        found[name] = RegistryEntry(kind, name, point.value, f"{distribution} {version}")
     return found
 
 
-def find(kind: str, name: str) -> Entry:
+def find(kind: str, name: str) -> RegistryEntry:
     """Return the entry of a name.
 
     Raises:

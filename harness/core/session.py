@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.core.errors import UserError, nearest
-from harness.core.registry import Entry
+from harness.core.registry import RegistryEntry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,7 +24,7 @@ _latest: dict[tuple[str, str], str] = {}
 
 
 @dataclass(frozen=True)
-class SessionEntry(Entry):
+class SessionEntry(RegistryEntry):
     """A component of this process.
 
     Attributes:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import ExceptionContext
 
-    from harness.store.tables import Table
+    from harness.store.tables import TableBase
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -172,7 +172,7 @@ def networked(path: Path) -> str | None:
     return kind if kind in NETWORKED else None
 
 
-def insert_new(connection: Connection, table: type[Table], rows: Sequence[dict[str, Any]]) -> None:
+def insert_new(connection: Connection, table: type[TableBase], rows: Sequence[dict[str, Any]]) -> None:
     """Insert the rows that are not there yet; what is there stays as it is."""
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     if rows:

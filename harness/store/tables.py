@@ -20,7 +20,7 @@ from harness.store.types import Moment, Real
 _WIDE = BigInteger().with_variant(Integer(), "sqlite")
 
 
-class Table(DeclarativeBase):
+class TableBase(DeclarativeBase):
     """Base of all tables; constraints have names, so that migrations can speak of them."""
 
     metadata = MetaData(
@@ -37,7 +37,7 @@ class Table(DeclarativeBase):
 # ---------------------------------------------------------------------- who says so
 
 
-class OriginRow(Table):
+class OriginRow(TableBase):
     """A database that rows come from: this one, one of our own elsewhere, or a stranger's.
 
     ``kind`` is ``here``, ``own`` or ``foreign``; see ``harness.store.read.origins``. ``database`` is the name that a
@@ -52,7 +52,7 @@ class OriginRow(Table):
     kind: Mapped[str]
 
 
-class ArrivalRow(Table):
+class ArrivalRow(TableBase):
     """A merge that brought rows of another database: from which file, with which content, and when by our clock.
 
     ``sha256`` is None where the source was a server.
@@ -70,7 +70,7 @@ class ArrivalRow(Table):
 # ---------------------------------------------------------------------- what was asked
 
 
-class ComponentRow(Table):
+class ComponentRow(TableBase):
     """A dataset, classifier, defense, attack, threat model, probe or recipe: all that its digest is made of."""
 
     __tablename__ = "components"
@@ -82,7 +82,7 @@ class ComponentRow(Table):
     spec: Mapped[dict[str, Any]]
 
 
-class CellRow(Table):
+class CellRow(TableBase):
     """A cell by its identity: the components, by digest, and the seeds.
 
     ``random`` and ``traits`` say what the defense is, for who reads without building it, and take no part in the
@@ -117,7 +117,7 @@ class CellRow(Table):
     adopted: Mapped[str | None] = mapped_column(ForeignKey("weights.digest"))
 
 
-class CodeRow(Table):
+class CodeRow(TableBase):
     """The text of a user's own file and of what it imports beside it: for reading, never to be run.
 
     ``digest`` is the ``source`` of the components that came from it; ``files`` has the texts by path.
@@ -130,7 +130,7 @@ class CodeRow(Table):
     files: Mapped[dict[str, str]] = mapped_column(JSON)
 
 
-class SuiteRow(Table):
+class SuiteRow(TableBase):
     """A suite as it was run: the text, and the rules that are applied when reading.
 
     An edited suite is a row of its own under the same name; ``declared_at`` is when it was run last, and the row
@@ -153,7 +153,7 @@ class SuiteRow(Table):
     arrival: Mapped[int | None] = mapped_column(ForeignKey("arrivals.id"))
 
 
-class MemberRow(Table):
+class MemberRow(TableBase):
     """A cell's place in a suite: the suite's names for its parts, as ``Labels`` has them, and whether it can be run.
 
     ``cell`` is None where the cell was refused; ``reason`` then says why.
@@ -188,7 +188,7 @@ class MemberRow(Table):
 LABELS = tuple(getattr(MemberRow, one.name) for one in fields(Labels))
 
 
-class ReferenceRow(Table):
+class ReferenceRow(TableBase):
     """A figure that somebody published; shown beside our own, never ranked. Shares are in [0, 1]."""
 
     __tablename__ = "published"
@@ -213,7 +213,7 @@ class ReferenceRow(Table):
 # ---------------------------------------------------------------------- what was tried
 
 
-class EnvironmentRow(Table):
+class EnvironmentRow(TableBase):
     """Where work was done: commit, versions, hardware, determinism flags."""
 
     __tablename__ = "environments"
@@ -222,7 +222,7 @@ class EnvironmentRow(Table):
     facts: Mapped[dict[str, Any]]
 
 
-class JobRow(Table):
+class JobRow(TableBase):
     """A job and how it stands: queued, running, done, failed, timeout, interrupted or skipped.
 
     What it does: a training has its ``recipe``; an evaluation its ``cell``, with places ``start`` to ``stop - 1`` and
@@ -253,7 +253,7 @@ class JobRow(Table):
     reason: Mapped[str | None]
 
 
-class AttemptRow(Table):
+class AttemptRow(TableBase):
     """One try at a job: who, where, when, how it ended; ``batch_size`` is what fitted into the memory."""
 
     __tablename__ = "attempts"
@@ -272,7 +272,7 @@ class AttemptRow(Table):
     arrival: Mapped[int | None] = mapped_column(ForeignKey("arrivals.id"))
 
 
-class ArtifactRow(Table):
+class ArtifactRow(TableBase):
     """A checkpoint or an adversarial batch that was made or used: what made it, and the hash of its content.
 
     The digest of weights is that of the component of kind ``recipe`` that they were trained by.
@@ -292,7 +292,7 @@ class ArtifactRow(Table):
 # ---------------------------------------------------------------------- what was measured
 
 
-class WeightsRow(Table):
+class WeightsRow(TableBase):
     """A set of weights that something was measured with, the code and the origin: what shares all counts together.
 
     ``hashes`` has content hashes by recipe digest, ``code`` hashes of sources by role (``harness.core.code_hashes``).
@@ -308,7 +308,7 @@ class WeightsRow(Table):
     origin: Mapped[int | None] = mapped_column(ForeignKey("origins.id"))
 
 
-class ResultRow(Table):
+class ResultRow(TableBase):
     """What a successful attempt measured on some repeats of a shard: costs and aggregates; outcomes have a table.
 
     A recipe names its checkpoint, but another machine may train other weights from it, and a component may be edited:
@@ -362,7 +362,7 @@ class ResultRow(Table):
     arrival: Mapped[int | None] = mapped_column(ForeignKey("arrivals.id"))
 
 
-class ConfirmationRow(Table):
+class ConfirmationRow(TableBase):
     """A result of another origin that was computed again here and found equal."""
 
     __tablename__ = "confirmations"
@@ -371,7 +371,7 @@ class ConfirmationRow(Table):
     confirmed_at: Mapped[datetime]
 
 
-class OutcomeRow(Table):
+class OutcomeRow(TableBase):
     """One example in one repeat."""
 
     __tablename__ = "outcomes"

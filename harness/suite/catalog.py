@@ -99,7 +99,7 @@ def _top(file: Any, name: str) -> dict[str, Any]:
     return data if isinstance(data, dict) else {}
 
 
-def _component(entry: registry.Entry) -> ComponentInfo:
+def _component(entry: registry.RegistryEntry) -> ComponentInfo:
     try:
         component = entry.load()
     except UserError as error:

@@ -185,7 +185,7 @@ class Resolver:
         identity = {**options.model_dump(mode="json", exclude=set(options.recipe_fields())), **beside}
         return Resolved(Spec.of(kind, entry.name, component.version, identity, found, label), built, path, options)
 
-    def _entry(self, kind: str, use: str, folder: FilePath) -> registry.Entry:
+    def _entry(self, kind: str, use: str, folder: FilePath) -> registry.RegistryEntry:
         """Return the entry of a registered name, of a class in a file, or of what this process has registered.
 
         Raises:

@@ -44,7 +44,7 @@ _MEANINGS = {
 _LARGEST, _DIGITS = 2**63, 20
 
 
-class _Loader(yaml.SafeLoader):
+class _YamlLoader(yaml.SafeLoader):
     """Scalars are text, numbers, true, false and null.
 
     Dates, ``yes`` and ``on``, ``010`` (8 or 10?), ``2:30`` (150?) and ``1_000`` are text, which an option that wants
@@ -52,9 +52,9 @@ class _Loader(yaml.SafeLoader):
     """
 
 
-_Loader.yaml_implicit_resolvers = {}
+_YamlLoader.yaml_implicit_resolvers = {}
 for _kind, (_form, _first) in _MEANINGS.items():
-    _Loader.add_implicit_resolver(_PREFIX + _kind, re.compile(rf"(?:{_form})\Z"), list(_first))
+    _YamlLoader.add_implicit_resolver(_PREFIX + _kind, re.compile(rf"(?:{_form})\Z"), list(_first))
 
 
 def dotted(path: Path) -> str:
@@ -95,7 +95,7 @@ class Document:
 class _Walk:
     """Turns composed nodes into plain values, noting lines, repeated keys and refused tags on the way."""
 
-    def __init__(self, name: str, loader: _Loader) -> None:
+    def __init__(self, name: str, loader: _YamlLoader) -> None:
         self.name = name
         self.loader = loader
         self.lines: dict[Path, int] = {}
@@ -207,7 +207,7 @@ def parse(text: str, name: str) -> Document:
         sentence = f"expected a file of at most {MOST_CHARACTERS} characters, got {len(text)}"
         raise UserError(Problem(sentence, f"{name}:1", remedy="divide it"))
     try:
-        loader = _Loader(text)
+        loader = _YamlLoader(text)
         try:
             root = loader.get_single_node()
             if root is None:

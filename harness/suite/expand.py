@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from harness.core.errors import Problem
     from harness.suite.document import Document, Path
-    from harness.suite.schema import Block, Condition, Point
+    from harness.suite.schema import Condition, MatrixBlock, MatrixPoint
 
 #: family -> names of its members
 Families = Mapping[str, Sequence[str]]
@@ -40,7 +40,7 @@ def is_family(entry: Mapping[str, Any]) -> bool:
     return members(entry) != [entry]
 
 
-def spelled_out(block: Block, families: Families) -> Block:
+def spelled_out(block: MatrixBlock, families: Families) -> MatrixBlock:
     """Return a block of a matrix with its families replaced by their members, but for ties."""
     listed = None if block.threat_models is None else tuple(_names(block.threat_models, families))
     found = {
@@ -75,7 +75,7 @@ def _condition(condition: Condition, families: Families) -> Condition:
     return condition.model_copy(update={"threat_model": tuple(_names(condition.threat_model, families))})
 
 
-def _points(point: Point, families: Families) -> Iterator[Point]:
+def _points(point: MatrixPoint, families: Families) -> Iterator[MatrixPoint]:
     for name in _names([point.threat_model], families):
         yield point.model_copy(update={"threat_model": name})
 

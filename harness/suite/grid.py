@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from harness.core.errors import Problem
     from harness.suite.components import Resolved
     from harness.suite.document import Document, Path
-    from harness.suite.schema import Block, Evaluation, Metrics
+    from harness.suite.schema import EvaluationRules, MatrixBlock, Metrics
 
 PROBE_VERSION = 1
 
@@ -87,14 +87,16 @@ class Grid:
     Points that name an entry with mistakes are passed over: those mistakes have been noted already.
     """
 
-    def __init__(self, shelf: Shelf, evaluation: Evaluation | None, probe: Spec | None, document: Document) -> None:
+    def __init__(
+        self, shelf: Shelf, evaluation: EvaluationRules | None, probe: Spec | None, document: Document
+    ) -> None:
         self.shelf = shelf
         self.evaluation = evaluation
         self.probe = probe
         self.document = document
         self.problems: list[Problem] = []
 
-    def members(self, points: Mapping[Labels, int], blocks: Mapping[int, Block]) -> tuple[Member, ...]:
+    def members(self, points: Mapping[Labels, int], blocks: Mapping[int, MatrixBlock]) -> tuple[Member, ...]:
         """Return a member per point, in order; ``points`` maps each to the block that named it."""
         members = []
         for labels, position in points.items():
@@ -104,7 +106,7 @@ class Grid:
         self.problems = list(dict.fromkeys(self.problems))
         return tuple(members)
 
-    def _member(self, labels: Labels, position: int, block: Block) -> Member:
+    def _member(self, labels: Labels, position: int, block: MatrixBlock) -> Member:
         defense = self.shelf.defenses[labels.defense]
         attacked = labels.attack != CLEAN
         threat = self.shelf.threat_models[labels.threat_model] if attacked else None

@@ -17,7 +17,7 @@ from harness.suite.expand import is_family, members, spelled_out, tied
 from harness.suite.grid import Grid, Shelf, probe_spec, unfit_probe
 from harness.suite.matrix import MOST_POINTS, label_problems, points, size
 from harness.suite.ranges import budget, lengths
-from harness.suite.schema import AXES, THREAT_PARAMS, Block, Evaluation, Metrics, SuiteFile, ThreatParams
+from harness.suite.schema import AXES, THREAT_PARAMS, EvaluationRules, MatrixBlock, Metrics, SuiteFile, ThreatParams
 from harness.suite.suite import Suite
 from harness.suite.validation import check, salvage
 
@@ -54,7 +54,7 @@ def read_suite(text: str, source: str, folder: FilePath) -> Suite:
     """
     document = parse(text, source)
     file, problems = check(SuiteFile, document.data, document)
-    draft = _Draft(document, file, Resolver(folder))
+    draft = _SuiteDraft(document, file, Resolver(folder))
     members = draft.members()
     problems = [*document.problems, *problems, *draft.problems]
     if problems or file is None:
@@ -71,7 +71,7 @@ def _place(problem: Problem) -> tuple[str, int]:
     return file, int(line) if line.isdigit() else 0
 
 
-class _Draft:
+class _SuiteDraft:
     """What can be made of a file that may have mistakes, so that one does not hide another.
 
     Where it has none by the schema, its parts are read from ``file``; else they are read one by one, as far as they go.
@@ -108,7 +108,7 @@ class _Draft:
         self._check_names()
         shelf = self._shelf()
         probe = self._probe()
-        evaluation = self.file.evaluation if self.file else salvage(Evaluation, self.data.get("evaluation", {}))
+        evaluation = self.file.evaluation if self.file else salvage(EvaluationRules, self.data.get("evaluation", {}))
         blocks = self._blocks()
         names = {axis: self.names.get(axis, []) for axis in AXES}
         grid = Grid(shelf, evaluation, probe, self.document)
@@ -118,7 +118,7 @@ class _Draft:
         self._in_range(shelf, asked)
         return members
 
-    def _points(self, blocks: Mapping[int, Block], names: Mapping[str, list[str]]) -> dict[Labels, int]:
+    def _points(self, blocks: Mapping[int, MatrixBlock], names: Mapping[str, list[str]]) -> dict[Labels, int]:
         """Return the points of a matrix; say so where they are too many to look at, or none is left."""
         number, at = size(blocks.values(), names), ("matrix",) if "matrix" in self.data else ()
         if number > MOST_POINTS:
@@ -240,7 +240,7 @@ class _Draft:
                 self.own.append(self.document.problem(at, reason))
         return probe_spec(metrics, recipe)
 
-    def _blocks(self) -> dict[int, Block]:
+    def _blocks(self) -> dict[int, MatrixBlock]:
         """Check the names in every block; return the blocks without mistakes, by position."""
         listed = self.data.get("matrix", [{}])
         threats = {"threat_models": [*self.names["threat_models"], *self.families]} if self.families else {}
@@ -248,12 +248,12 @@ class _Draft:
         self.own += tied(listed, self.families, self.document)
         return {position: spelled_out(block, self.families) for position, block in self._sound(listed)}
 
-    def _sound(self, listed: Any) -> Iterator[tuple[int, Block]]:
+    def _sound(self, listed: Any) -> Iterator[tuple[int, MatrixBlock]]:
         """Yield the blocks without mistakes, with their positions."""
         if self.file is not None:
             yield from enumerate(self.file.matrix)
             return
         for position, data in enumerate(listed if isinstance(listed, list) else []):
-            block, _ = check(Block, data, self.document)
+            block, _ = check(MatrixBlock, data, self.document)
             if block is not None:
                 yield position, block

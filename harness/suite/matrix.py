@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.core.cell import Labels
 from harness.core.errors import Problem, nearest
-from harness.suite.schema import ATTACKING, AXES, Block, Condition
+from harness.suite.schema import ATTACKING, AXES, Condition, MatrixBlock
 
 if TYPE_CHECKING:
     from harness.suite.document import Document, Path
@@ -22,7 +22,7 @@ Names = Mapping[str, Sequence[str]]
 MOST_POINTS = 5_000
 
 
-def size(blocks: Iterable[Block], names: Names) -> int:
+def size(blocks: Iterable[MatrixBlock], names: Names) -> int:
     """Return how many points blocks name at most, before any is left out."""
     total = 0
     for block in blocks:
@@ -32,7 +32,7 @@ def size(blocks: Iterable[Block], names: Names) -> int:
     return total
 
 
-def points(blocks: Mapping[int, Block], names: Names) -> dict[Labels, int]:
+def points(blocks: Mapping[int, MatrixBlock], names: Names) -> dict[Labels, int]:
     """Unite blocks: the points in first-seen order, each with the position of the block that named it first.
 
     Before the first other point of a dataset, classifier and defense stand their clean one, and those of certificates.
@@ -53,7 +53,7 @@ def _clean(labels: Labels) -> Labels:
     return Labels(labels.dataset, labels.classifier, labels.defense)
 
 
-def _crafted(labels: Labels, block: Block) -> Iterator[Labels]:
+def _crafted(labels: Labels, block: MatrixBlock) -> Iterator[Labels]:
     """Yield a point, or one for each source of its examples."""
     if not block.crafted_on or labels.clean:
         yield labels
@@ -71,7 +71,7 @@ def source_of(labels: Labels) -> tuple[str, str]:
     return labels.source_classifier or labels.classifier, labels.source_defense or labels.defense
 
 
-def _crossed(block: Block, names: Names) -> Iterator[Labels]:
+def _crossed(block: MatrixBlock, names: Names) -> Iterator[Labels]:
     axes = [axis for axis in AXES if axis != "certificates"]
     for rows in itertools.product(*_dimensions(block, names, axes)):
         at = {axis: name for row in rows for axis, name in row.items()}
@@ -83,7 +83,7 @@ def _crossed(block: Block, names: Names) -> Iterator[Labels]:
             yield labels
 
 
-def _certified(block: Block, names: Names) -> Iterator[Labels]:
+def _certified(block: MatrixBlock, names: Names) -> Iterator[Labels]:
     """Yield the crossing of datasets, classifiers and defenses with certificates, if there are any."""
     axes = [axis for axis in AXES if axis not in ATTACKING]
     for rows in itertools.product(*_dimensions(block, names, axes)):
@@ -94,7 +94,7 @@ def _certified(block: Block, names: Names) -> Iterator[Labels]:
                 yield labels
 
 
-def _dimensions(block: Block, names: Names, axes: Sequence[str]) -> list[list[dict[str, str]]]:
+def _dimensions(block: MatrixBlock, names: Names, axes: Sequence[str]) -> list[list[dict[str, str]]]:
     """Return what is crossed with what: single axes, and tied axes as one, at the place of the first of them."""
     tied = {axis: tie for tie in block.tie for axis in tie.lists}
     dimensions: list[list[dict[str, str]]] = []
@@ -119,7 +119,7 @@ def _matches(condition: Condition, labels: Labels) -> bool:
     return all(getattr(labels, axis) in chosen for axis, chosen in condition.names.items())
 
 
-def _included(block: Block, names: Names) -> Iterator[Labels]:
+def _included(block: MatrixBlock, names: Names) -> Iterator[Labels]:
     for point in block.include:
         dataset = point.dataset or (names["datasets"][0] if len(names["datasets"]) == 1 else None)
         classifier = point.classifier or (names["classifiers"][0] if len(names["classifiers"]) == 1 else None)

@@ -46,7 +46,7 @@ class Record(Protocol):
         ...
 
 
-class Verdict(StrEnum):
+class PlanVerdict(StrEnum):
     """What a plan says of a cell."""
 
     RUN = "run"
@@ -63,7 +63,7 @@ class Planned:
     """
 
     member: Member
-    verdict: Verdict
+    verdict: PlanVerdict
     reason: str
     evaluations: tuple[Evaluate, ...] = ()
     version: str | None = None
@@ -89,7 +89,7 @@ class Plan:
         """Return, by cell, the set of weights and code that its results go on from, where there is one."""
         return {one.member.cell.digest: one.version for one in self.cells if one.member.cell and one.version}
 
-    def count(self, verdict: Verdict) -> int:
+    def count(self, verdict: PlanVerdict) -> int:
         """Return how many cells have a verdict."""
         return sum(planned.verdict is verdict for planned in self.cells)
 
@@ -218,9 +218,9 @@ class _State:
         """Return the verdict on one member."""
         cell = member.cell
         if cell is None:
-            return Planned(member, Verdict.SKIPPED, member.reason or "cannot be run")
+            return Planned(member, PlanVerdict.SKIPPED, member.reason or "cannot be run")
         if not chosen:
-            return Planned(member, Verdict.SKIPPED, "left out by --only")
+            return Planned(member, PlanVerdict.SKIPPED, "left out by --only")
         found = self._going_on(cell)
         rows = [row for row in self.covered.get(cell.digest, []) if row.version == found.version]
         left = tuple(_missing(cell, rows, slices, repeats))
@@ -232,17 +232,17 @@ class _State:
         version = None if found.version is None else found.version.digest
         if not left:
             kept = f", though {found.changed}" if found.changed else ""
-            return Planned(member, Verdict.DONE, f"{wanted} outcomes are there{kept}", version=version)
+            return Planned(member, PlanVerdict.DONE, f"{wanted} outcomes are there{kept}", version=version)
         if found.version is None and found.changed:
-            return Planned(member, Verdict.STALE, found.changed, left)
+            return Planned(member, PlanVerdict.STALE, found.changed, left)
         if missing < wanted:
-            return Planned(member, Verdict.RUN, f"{wanted - missing} of {wanted} outcomes are there", left, version)
+            return Planned(member, PlanVerdict.RUN, f"{wanted - missing} of {wanted} outcomes are there", left, version)
         before = self.earlier.get(member.labels)
         if before is not None and before != cell.digest and self.store is not None:
             changed = ", ".join(differences(self.store.spec_of(before), cell.as_dict()))
-            return Planned(member, Verdict.STALE, f"changed since cell {short(before)}: {changed}", left)
+            return Planned(member, PlanVerdict.STALE, f"changed since cell {short(before)}: {changed}", left)
         failed = [self.failures[job.digest] for job in left if job.digest in self.failures]
-        return Planned(member, Verdict.RUN, f"failed before: {failed[0]}" if failed else "not measured yet", left)
+        return Planned(member, PlanVerdict.RUN, f"failed before: {failed[0]}" if failed else "not measured yet", left)
 
     def _going_on(self, cell: Cell) -> _Found:
         """Return which of a cell's results it goes on from: those of the weights and the code that are at hand."""

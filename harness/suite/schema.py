@@ -51,7 +51,7 @@ class _Schema(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Entry(_Schema):
+class AxisEntry(_Schema):
     """Something on an axis of the grid."""
 
     name: Name = Field(description="how this suite and its reports call it; no part of any identity")
@@ -59,7 +59,7 @@ class Entry(_Schema):
     params: dict[str, Any] = Field(default_factory=dict, description="options of the component; its defaults otherwise")
 
 
-class DefenseEntry(Entry):
+class DefenseEntry(AxisEntry):
     """A defense, and what an attacker may run in its place."""
 
     surrogate: dict[str, Any] | None = Field(
@@ -209,7 +209,7 @@ class Condition(_Schema):
         return self
 
 
-class Point(_Schema):
+class MatrixPoint(_Schema):
     """One point of the grid."""
 
     dataset: str | None = Field(None, description="name of a dataset; may be left out where there is one")
@@ -226,7 +226,7 @@ class Source(_Schema):
     classifier: str | None = Field(None, description="name of a classifier; the judged one unless told")
 
 
-class Block(_Schema):
+class MatrixBlock(_Schema):
     """A crossing of the axes; an axis that is not listed takes all its entries."""
 
     datasets: tuple[str, ...] | None = Field(None, description="names of datasets to cross")
@@ -239,7 +239,7 @@ class Block(_Schema):
     )
     tie: tuple[Tie, ...] = Field((), description="axes to walk together instead of crossing them")
     exclude: tuple[Condition, ...] = Field((), description="cells to leave out: those that match any condition")
-    include: tuple[Point, ...] = Field((), description="points to add to the crossing")
+    include: tuple[MatrixPoint, ...] = Field((), description="points to add to the crossing")
     crafted_on: tuple[Source, ...] = Field(
         (),
         description="judge examples that were crafted on each of these, in place of each cell's own (transfer); a cell "
@@ -250,7 +250,7 @@ class Block(_Schema):
     )
 
     @model_validator(mode="after")
-    def _each_axis_once(self) -> Block:
+    def _each_axis_once(self) -> MatrixBlock:
         told = [axis for axis in AXES if getattr(self, axis) is not None]
         told += [axis for tie in self.tie for axis in tie.lists]
         twice = [axis for axis in AXES if told.count(axis) > 1]
@@ -263,7 +263,7 @@ class Block(_Schema):
 Count = Annotated[int, Field(ge=1, le=10_000_000)]
 
 
-class Evaluation(_Schema):
+class EvaluationRules(_Schema):
     """How much is measured, and which random numbers are drawn."""
 
     n_examples: Count = Field(description="test images: the first so many of a seeded permutation")
@@ -284,7 +284,7 @@ class Evaluation(_Schema):
     )
 
     @model_validator(mode="after")
-    def _can_be_counted(self) -> Evaluation:
+    def _can_be_counted(self) -> EvaluationRules:
         outcomes = self.n_examples * self.repeats
         if outcomes > MOST_OUTCOMES:
             raise ValueError(f"expected n_examples times repeats of at most {MOST_OUTCOMES}, got {outcomes}")
@@ -356,18 +356,18 @@ class SuiteFile(_Schema):
         description="what the database files the results under",
     )
     title: str = Field("", description="heading of the report")
-    datasets: tuple[Entry, ...] = Field(min_length=1, description="where images come from")
-    classifiers: tuple[Entry, ...] = Field(min_length=1, description="what is defended")
+    datasets: tuple[AxisEntry, ...] = Field(min_length=1, description="where images come from")
+    classifiers: tuple[AxisEntry, ...] = Field(min_length=1, description="what is defended")
     defenses: tuple[DefenseEntry, ...] = Field(min_length=1, description="what purifies images before the classifier")
-    attacks: tuple[Entry, ...] = Field((), description="what proposes adversarial images")
-    threat_models: tuple[Entry, ...] = Field(
+    attacks: tuple[AxisEntry, ...] = Field((), description="what proposes adversarial images")
+    threat_models: tuple[AxisEntry, ...] = Field(
         (), description="budgets and knowledge; `use`: Linf, L2, L1, flow or corruption"
     )
-    certificates: tuple[Entry, ...] = Field((), description="what says how far an image can be moved by any attack")
-    matrix: tuple[Block, ...] = Field(
-        (Block(),), min_length=1, description="blocks of cells, united; crosses everything unless told"
+    certificates: tuple[AxisEntry, ...] = Field((), description="what says how far an image can be moved by any attack")
+    matrix: tuple[MatrixBlock, ...] = Field(
+        (MatrixBlock(),), min_length=1, description="blocks of cells, united; crosses everything unless told"
     )
-    evaluation: Evaluation = Field(description="how much is measured, and the seeds")
+    evaluation: EvaluationRules = Field(description="how much is measured, and the seeds")
     metrics: Metrics = Field(default_factory=Metrics, description="what is measured besides correctness and cost")
     execution: Execution = Field(default_factory=Execution, description="what a job may take; changes no number")
 
@@ -388,11 +388,11 @@ def json_schema() -> dict[str, Any]:
             if options is not None:
                 branches.append(_branch(name, _hoisted(options, f"{singular}.{name}", definitions)))
         kind = f"{singular} entry".title().replace("_", " ").replace(" ", "")
-        entry = copy.deepcopy(definitions.get(kind, definitions["Entry"]))
+        entry = copy.deepcopy(definitions.get(kind, definitions["AxisEntry"]))
         entry["properties"]["use"] = {"enum": names, "description": entry["properties"]["use"]["description"]}
         definitions[kind] = {**entry, "title": kind, "allOf": branches}
         schema["properties"][axis]["items"] = {"$ref": f"#/$defs/{kind}"}
-    del definitions["Entry"]
+    del definitions["AxisEntry"]
     recipe = definitions["ProbeOptions"]["properties"]["recipe"]
     definitions["ProbeOptions"]["properties"]["recipe"] = {**_recipe(), "description": recipe["description"]}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "purebench suite"}

@@ -11,7 +11,7 @@ from harness.core.declaration import Declaration, Member
 if TYPE_CHECKING:
     from harness.core.errors import Problem
     from harness.core.local import Code
-    from harness.suite.schema import Evaluation, Execution, Metrics
+    from harness.suite.schema import EvaluationRules, Execution, Metrics
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Suite:
     title: str
     text: str
     source: str
-    evaluation: Evaluation
+    evaluation: EvaluationRules
     metrics: Metrics
     execution: Execution
     members: tuple[Member, ...]

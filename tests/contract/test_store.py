@@ -28,7 +28,7 @@ from harness.core.result import Artifact, Cost, Done, Outcome
 from harness.core.spec import Spec
 from harness.core.threat import Knowledge, Norm, ThreatModel
 from harness.store.database import Clock, connect
-from harness.store.tables import AttemptRow, CellRow, JobRow, MemberRow, OutcomeRow, ResultRow, SuiteRow, Table
+from harness.store.tables import AttemptRow, CellRow, JobRow, MemberRow, OutcomeRow, ResultRow, SuiteRow, TableBase
 from harness.store.write.store import Store
 
 WEIGHTS = Artifact("r" * 64, "weights", "a" * 64, 2**40)
@@ -146,7 +146,7 @@ def rows(store, column):
 def test_the_migrations_make_the_tables_that_the_code_declares(url, driver):
     with driver(url).engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
-        assert compare_metadata(context, Table.metadata) == []
+        assert compare_metadata(context, TableBase.metadata) == []
 
 
 def test_several_threads_that_make_one_database_find_it_made(url):

@@ -163,9 +163,9 @@ def conduct(
 
     known = registry.entries
 
-    def with_flawed(kind: str) -> Mapping[str, registry.Entry]:
+    def with_flawed(kind: str) -> Mapping[str, registry.RegistryEntry]:
         flawed = {"defense": FLAWED, "attack": FAILING}.get(kind, {})
-        own = {name: registry.Entry(kind, name, target, "purebench 0") for name, target in flawed.items()}
+        own = {name: registry.RegistryEntry(kind, name, target, "purebench 0") for name, target in flawed.items()}
         return {**known(kind), **own}
 
     return run_it

@@ -12,7 +12,7 @@ from harness.artifacts import Folder
 from harness.core.job import Train
 from harness.store.write.store import Store
 from harness.suite.load import load_suite
-from harness.suite.plan import Verdict, make_plan
+from harness.suite.plan import PlanVerdict, make_plan
 
 if TYPE_CHECKING:
     from conftest import Bench
@@ -42,12 +42,12 @@ def test_other_weights_below_are_noticed(standing: Bench, tmp_path: Path) -> Non
     home = Folder(tmp_path / "home")
     shutil.copytree(standing.home, home.root)
     suite, store = load_suite(str(SUITE)), Store.open(str(standing.db))
-    assert {one.verdict for one in make_plan(suite, store, home).cells} == {Verdict.DONE}
+    assert {one.verdict for one in make_plan(suite, store, home).cells} == {PlanVerdict.DONE}
     mae = recipes()["tiny-mae"]
     tensors, about, _ = home.load("weights", mae.digest)
     home.save("weights", mae.digest, {name: tensor + 1e-3 for name, tensor in tensors.items()}, about)
     plan = make_plan(suite, store, home)
-    assert {one.verdict for one in plan.cells} == {Verdict.STALE}
+    assert {one.verdict for one in plan.cells} == {PlanVerdict.STALE}
     assert [str(job) for job in plan.jobs_of("train")] == ["tiny-tuned"]
     store.engine.dispose()
 

@@ -24,7 +24,7 @@ from harness.execution.driver.progress import watcher
 from harness.execution.driver.scheduler import Limits, run
 from harness.execution.executors.inline import InlineExecutor
 from harness.execution.recheck.result_comparison import Tolerance
-from harness.execution.recheck.verify import State, Verified, verify
+from harness.execution.recheck.verify import Agreement, Verified, verify
 from harness.store.read.origins import origins
 from harness.store.read.provenance import provenance
 from harness.store.read.results import sample
@@ -141,7 +141,7 @@ def test_everything_is_found_again_to_the_last_bit_and_nothing_is_written(record
     before = hashlib.sha256(recorded.db.read_bytes()).hexdigest()
     files = sorted(path for path in recorded.home.root.rglob("*") if path.is_file())
     found = recorded.verify()
-    assert found.count(State.EQUAL) == found.total == len(found.findings) == 20
+    assert found.count(Agreement.EQUAL) == found.total == len(found.findings) == 20
     assert found.sound
     assert (found.batches, found.equal_batches) == (12, 12)
     assert found.elsewhere == ()
@@ -154,7 +154,7 @@ def test_a_server_s_results_are_found_again(recorded: Desk, postgresql: Callable
     url = postgresql()
     merge([str(recorded.db)], url, own=True)
     found = verify(url, recorded.home, Console(file=io.StringIO()), fraction=0.3, executor=inline)
-    assert found.count(State.EQUAL) == len(found.findings) == 6
+    assert found.count(Agreement.EQUAL) == len(found.findings) == 6
     assert found.sound
 
 
@@ -249,7 +249,7 @@ def test_a_tampered_outcome_is_found(desk: Desk, one: dict[str, Any]) -> None:
     change = "update outcomes set prediction = (prediction + 1) % 10 where result = ? and place = 5 and repeat = 1"
     assert desk.write(change, one["id"]) == 1
     finding, found = drawn(desk, one)
-    assert finding.state is State.DIFFERENT
+    assert finding.state is Agreement.DIFFERENT
     assert finding.said.startswith("place 5, repeat 1: prediction ")
     assert not found.sound
     said = list(verified_lines(found))
@@ -262,12 +262,12 @@ def test_a_tampered_outcome_is_found(desk: Desk, one: dict[str, Any]) -> None:
 def test_one_bit_of_a_metric_is_found_here_and_let_pass_elsewhere(desk: Desk, one: dict[str, Any]) -> None:
     assert desk.write("update outcomes set l2 = l2 * (1 + 1e-15) where result = ? and place = 2", one["id"]) == 2
     finding, _ = drawn(desk, one)
-    assert finding.state is State.DIFFERENT
+    assert finding.state is Agreement.DIFFERENT
     assert finding.said.startswith("place 2, repeat 0: l2 ")
 
     elsewhere(desk)
     finding, found = drawn(desk, one)
-    assert finding.state is State.WITHIN
+    assert finding.state is Agreement.WITHIN
     assert found.sound
     assert "torch 1.0 -> " in " ".join(found.elsewhere)
     assert any("2% of a result's outcomes" in line for line in verified_lines(found))
@@ -285,10 +285,10 @@ def test_more_than_the_tolerance_is_found_elsewhere_too(desk: Desk, one: dict[st
     elsewhere(desk)
     assert desk.write("update outcomes set l2 = l2 * 1.2 where result = ?", one["id"]) == 16
     finding, _ = drawn(desk, one)
-    assert finding.state is State.DIFFERENT
+    assert finding.state is Agreement.DIFFERENT
     assert finding.said.startswith("the mean of l2 is ")
     finding, _ = drawn(desk, one, tolerance=Tolerance(means=0.2))
-    assert finding.state is State.WITHIN
+    assert finding.state is Agreement.WITHIN
     assert desk.write("update outcomes set prediction = 9 - prediction where result = ? and place < 4", one["id"]) == 8
     finding, _ = drawn(desk, one, tolerance=Tolerance(means=0.2))
     assert finding.said.startswith("8 of 16 predictions differ, first place 0, repeat 0: ")
@@ -303,7 +303,7 @@ def test_another_commit_alone_excuses_nothing(desk: Desk, one: dict[str, Any]) -
     code = json.dumps({"defense": "tree:0"})
     assert desk.write("update results set code = ? where id = ?", code, one["id"]) == 1
     finding, found = drawn(desk, one)
-    assert finding.state is State.DIFFERENT
+    assert finding.state is Agreement.DIFFERENT
     assert finding.said.endswith("(the source of its defense has changed)")
     assert found.same_code == ()
 
@@ -315,7 +315,7 @@ def test_other_code_that_gives_the_same_results_is_told_as_a_line_of_the_shipped
     code = {**json.loads(kept), "defense": "tree:0", "attack": "0" * 64}  # of older kinds nothing is known
     desk.write("update results set code = ? where id = ?", json.dumps(code), one["id"])
     finding, found = drawn(desk, one)
-    assert finding.state is State.EQUAL
+    assert finding.state is Agreement.EQUAL
     now = json.loads(kept)["defense"]
     line = list(verified_lines(found))[-1]
     assert line == f"tree:0 {now}  # defense dmae: 1 results equal to the last bit"
@@ -325,7 +325,7 @@ def test_other_code_that_gives_the_same_results_is_told_as_a_line_of_the_shipped
 def test_a_count_of_passes_is_a_number_too(desk: Desk, one: dict[str, Any]) -> None:
     assert desk.write("update results set attack_backwards = attack_backwards + 1 where id = ?", one["id"]) == 1
     finding, _ = drawn(desk, one)
-    assert finding.state is State.DIFFERENT
+    assert finding.state is Agreement.DIFFERENT
     assert finding.said.startswith("attack_backwards ")
 
 
@@ -335,7 +335,7 @@ def test_missing_and_other_weights_are_reported_with_the_reason(desk: Desk, one:
     tensors, about, before = desk.home.load("weights", digest_of(recipe))
     after = desk.home.save("weights", digest_of(recipe), {name: 1.001 * each for name, each in tensors.items()}, about)
     finding, found = drawn(desk, one)
-    assert finding.state is State.UNVERIFIABLE
+    assert finding.state is Agreement.UNVERIFIABLE
     assert finding.said == (
         f"weights of tiny-dmae in {desk.home.root} are {after.sha256[:12]}, recorded {before.sha256[:12]}"
     )
@@ -345,8 +345,8 @@ def test_missing_and_other_weights_are_reported_with_the_reason(desk: Desk, one:
     assert finding.said == f"weights of tiny-dmae are not in {desk.home.root}, and trainings are not repeated"
     # the other defense does without them, so that its results are checked all the same
     found = desk.verify(0.5, seed=one["seed"])
-    assert found.count(State.EQUAL) + found.count(State.UNVERIFIABLE) == 10
-    assert found.count(State.EQUAL) > 0
+    assert found.count(Agreement.EQUAL) + found.count(Agreement.UNVERIFIABLE) == 10
+    assert found.count(Agreement.EQUAL) > 0
     assert found.sound
 
 
@@ -357,7 +357,7 @@ def test_a_component_of_another_version_cannot_be_verified(
 
     monkeypatch.setattr(PGD, "version", PGD.version + 1)
     finding, _ = drawn(desk, one)
-    assert finding.state is State.UNVERIFIABLE
+    assert finding.state is Agreement.UNVERIFIABLE
     assert finding.said == f"attack pgd is recorded in version {PGD.version - 1}, installed in {PGD.version}"
 
 
@@ -369,7 +369,7 @@ def test_a_job_that_fails_is_no_success(desk: Desk, one: dict[str, Any], monkeyp
 
     monkeypatch.setattr(PGD, "propose", broken)
     finding, found = drawn(desk, one)
-    assert finding.state is State.FAILED
+    assert finding.state is Agreement.FAILED
     assert "out of ideas" in finding.said
     assert not found.sound
 
@@ -379,10 +379,10 @@ def test_a_batch_that_is_not_the_recorded_one_is_found(desk: Desk, one: dict[str
     tensors, about, _ = desk.home.load("adversarial", name)
     moved = desk.home.save("adversarial", name, {"proposed": tensors["proposed"] * 0.99}, about)
     finding, found = drawn(desk, one)
-    assert (finding.state, found.batches) == (State.EQUAL, 0)  # no file that was recorded: nothing to compare with
+    assert (finding.state, found.batches) == (Agreement.EQUAL, 0)  # no file that was recorded: nothing to compare with
     assert desk.write("update artifacts set sha256 = ? where digest = ?", moved.sha256, name) == 1
     finding, found = drawn(desk, one)
-    assert (finding.state, finding.said) == (State.DIFFERENT, "its adversarial batch is not the recorded one")
+    assert (finding.state, finding.said) == (Agreement.DIFFERENT, "its adversarial batch is not the recorded one")
     assert (found.batches, found.equal_batches) == (1, 0)
 
 
@@ -395,14 +395,14 @@ def test_a_part_of_what_a_job_measured_is_found_again(desk: Desk, one: dict[str,
     assert desk.write("update outcomes set result = ? where result = ? and place >= 3", number, one["id"]) == 10
     found = desk.verify()
     assert found.total == 21
-    assert found.count(State.EQUAL) == 21
+    assert found.count(Agreement.EQUAL) == 21
     # the job's digest is all that tells which shard it was
     desk.write("update results set start = 4 where id = ?", number)
     desk.write("delete from outcomes where result = ? and place = 3", number)
     desk.write("pragma foreign_keys = off")
     other = "select digest from jobs where kind = 'train' limit 1"  # another job than that of any result
     desk.write(f"update attempts set job = ({other}) where id in (select attempt from results)")
-    assert desk.verify(0.2).count(State.UNVERIFIABLE) == 5
+    assert desk.verify(0.2).count(Agreement.UNVERIFIABLE) == 5
 
 
 def test_arguments_are_checked(recorded: Desk) -> None:

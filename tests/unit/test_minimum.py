@@ -11,7 +11,7 @@ from attacks import TABLE
 from harness.core import registry
 from harness.core.contracts import effort_of
 from harness.core.minimum import MINIMA, USUAL, Effort, Met, Minimum
-from harness.suite.schema import Evaluation
+from harness.suite.schema import EvaluationRules
 
 LEAST = Minimum("least-1", steps=10, eot=4, queries=100)
 
@@ -129,11 +129,11 @@ def test_a_sentence_says_what_is_asked_and_what_there_is():
 
 
 def test_the_named_ones_are_those_that_a_suite_may_name_and_the_later_ask_for_more():
-    assert tuple(MINIMA) == get_args(Evaluation.model_fields["minimum"].annotation)
-    assert Evaluation.model_fields["minimum"].default == USUAL == next(iter(MINIMA))
+    assert tuple(MINIMA) == get_args(EvaluationRules.model_fields["minimum"].annotation)
+    assert EvaluationRules.model_fields["minimum"].default == USUAL == next(iter(MINIMA))
     for less, more in pairwise(MINIMA.values()):
         assert (less.steps, less.eot, less.queries) < (more.steps, more.eot, more.queries)
-    described = Evaluation.model_fields["minimum"].description or ""
+    described = EvaluationRules.model_fields["minimum"].description or ""
     for one in MINIMA.values():
         assert f"{one.name}: {one.steps} steps with {one.eot} draws, {one.queries} queries" in described
 

@@ -16,8 +16,8 @@ from harness.core.threat import Knowledge, Norm, ThreatModel
 from harness.store.read.latest import read_results
 from harness.store.tables import ResultRow
 from harness.store.write.store import Store
-from harness.suite.plan import Verdict, make_plan
-from harness.suite.schema import Evaluation, Execution, Metrics
+from harness.suite.plan import PlanVerdict, make_plan
+from harness.suite.schema import EvaluationRules, Execution, Metrics
 from harness.suite.suite import Suite
 
 DATA = Spec.of("dataset", "digits", 1, {})
@@ -39,7 +39,7 @@ def cell(*, attacked=True):
 
 
 def suite(*cells, **evaluation):
-    rules = Evaluation(**{"n_examples": 10, "shard_size": 4, **evaluation})
+    rules = EvaluationRules(**{"n_examples": 10, "shard_size": 4, **evaluation})
     members = tuple(Member(one.labels, one, False) for one in cells)
     return Suite("toy", "", "", "toy.yaml", rules, Metrics(), Execution(), members)
 
@@ -88,12 +88,12 @@ def test_a_cell_whose_code_has_changed_is_stale_whatever_is_edited(store, folder
     jobs = make_plan(made, store, folder).jobs_of("evaluate")
     measure(store, made, *jobs, **{role: "tree:0"})
     plan = make_plan(made, store, folder)
-    assert plan.cells[0].verdict is Verdict.STALE
+    assert plan.cells[0].verdict is PlanVerdict.STALE
     assert plan.cells[0].reason.startswith("its code has changed since: ")
     assert role.partition(".")[0] in plan.cells[0].reason
     assert plan.jobs_of("evaluate") == jobs
     measure(store, made, *jobs)
-    assert make_plan(made, store, folder).cells[0].verdict is Verdict.DONE
+    assert make_plan(made, store, folder).cells[0].verdict is PlanVerdict.DONE
 
 
 def test_results_of_edited_code_are_kept_apart_and_those_of_the_code_at_hand_are_read(store, folder):
@@ -114,7 +114,7 @@ def test_whoever_takes_an_edit_back_reads_what_was_measured_before_it(store, fol
     measure(store, made, jobs[0], attack="tree:0")
     assert read(store) == (4, {"tree:0"})
     plan = make_plan(made, store, folder)
-    assert plan.cells[0].verdict is Verdict.DONE
+    assert plan.cells[0].verdict is PlanVerdict.DONE
     store.read(plan.versions)
     assert read(store) == (10, {code_of(cell())["attack"]})
 
@@ -130,7 +130,7 @@ def test_who_knows_that_old_code_does_the_same_keeps_what_it_made_and_adds_to_it
     made = suite(cell())
     measure(store, made, *make_plan(made, store, folder).jobs_of("evaluate"), attack="tree:0")
     plan = make_plan(made, store, folder, keep_old_code=True)
-    assert plan.cells[0].verdict is Verdict.DONE
+    assert plan.cells[0].verdict is PlanVerdict.DONE
     assert plan.cells[0].reason == "10 outcomes are there, though its code has changed since: attack pgd"
     wider = suite(cell(), n_examples=12)
     plan = make_plan(wider, store, folder, keep_old_code=True)
@@ -138,16 +138,16 @@ def test_who_knows_that_old_code_does_the_same_keeps_what_it_made_and_adds_to_it
     store.kept = plan.versions
     measure(store, wider, *plan.jobs_of("evaluate"))
     assert make_plan(wider, store, folder, keep_old_code=True).jobs == ()
-    assert make_plan(wider, store, folder).cells[0].verdict is Verdict.STALE
+    assert make_plan(wider, store, folder).cells[0].verdict is PlanVerdict.STALE
 
 
 def test_what_was_measured_before_code_was_kept_stands_but_nothing_is_added_to_it(store, folder):
     made = suite(cell())
     measure(store, made, *make_plan(made, store, folder).jobs_of("evaluate"), unknown=True)
-    assert make_plan(made, store, folder).cells[0].verdict is Verdict.DONE
+    assert make_plan(made, store, folder).cells[0].verdict is PlanVerdict.DONE
     wider = suite(cell(), n_examples=12)
     plan = make_plan(wider, store, folder)
-    assert plan.cells[0].verdict is Verdict.STALE
+    assert plan.cells[0].verdict is PlanVerdict.STALE
     assert plan.cells[0].reason.startswith("it was measured before its code was kept")
     assert left(plan) == [(0, 4), (4, 8), (8, 12)]
     assert left(make_plan(wider, store, folder, keep_old_code=True)) == [(10, 12)]

@@ -9,7 +9,7 @@ from harness.artifacts import Folder
 from harness.console import warn
 from harness.core.errors import UserError
 from harness.execution.driver.progress import watcher
-from harness.execution.driver.scheduler import Limits, Tally, run
+from harness.execution.driver.scheduler import Limits, RunSummary, run
 from harness.execution.driver.signals import Stop
 from harness.execution.executors.devices import seats
 from harness.store.database import file_of, networked
@@ -79,7 +79,7 @@ def launch(
     limit: int | None = None,
     keep_old_code: bool = False,
     workers: Workers | None = None,
-) -> tuple[Tally, Plan]:
+) -> tuple[RunSummary, Plan]:
     """Compute what a suite lacks; return how it went and what had been planned.
 
     Args:
@@ -113,14 +113,14 @@ def launch(
         store.kept = made.versions if keep_old_code else {}
         store.queue.find(made.at_hand)
         if not made.jobs:
-            return Tally(), made
+            return RunSummary(), made
         store.queue.post(made.jobs, seen)
         who = workers or Workers()
         executor = who.open(folder, len(made.jobs))
         with Stop() as stop:
             told = limits(checked, who.batch_size)
-            tally = run(made.jobs, store, executor, watcher(console), told, stop, folder.has_made)
-    return tally, made
+            summary = run(made.jobs, store, executor, watcher(console), told, stop, folder.has_made)
+    return summary, made
 
 
 def amounts(words: Sequence[str]) -> dict[str, float]:

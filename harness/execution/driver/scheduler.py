@@ -85,7 +85,7 @@ class Watcher(Protocol):
 
 
 @dataclass
-class Tally:
+class RunSummary:
     """How a run went; ``elsewhere`` counts what other drivers did meanwhile."""
 
     done: int = 0
@@ -102,7 +102,7 @@ def run(
     limits: Limits | None = None,
     stop: Stop | None = None,
     at_hand: Callable[[Job], bool] = lambda job: True,
-) -> Tally:
+) -> RunSummary:
     """Do the jobs and write what they bring; return how it went.
 
     Once ``stop`` is asked for, what is under way is finished and nothing new begins; KeyboardInterrupt ends at once
@@ -154,7 +154,7 @@ def run(
     finally:
         watcher.closed()
         executor.close()
-    return shift.tally
+    return shift.summary
 
 
 class _Shift:
@@ -172,7 +172,7 @@ class _Shift:
     ) -> None:
         self.ask = patience.ask
         self.store, self.executor, self.watcher, self.limits, self.at_hand = store, executor, watcher, limits, at_hand
-        self.tally = Tally()
+        self.summary = RunSummary()
         self.jobs = {job.digest: job for job in jobs}
         self.order = {digest: place for place, digest in enumerate(self.jobs)}
         self.unfinished = set(self.jobs)
@@ -245,13 +245,13 @@ class _Shift:
                 continue
             self.elsewhere.discard(digest)
             if standing.status == "done":
-                self.tally.elsewhere += 1
+                self.summary.elsewhere += 1
                 self._well(digest)
                 self.watcher.ended(0, job, 0.0, "")
             elif standing.status in ("queued", "interrupted"):
                 self._ready_again(digest)
             else:
-                self.tally.failed.append((job, standing.reason))
+                self.summary.failed.append((job, standing.reason))
                 self.watcher.ended(0, job, 0.0, standing.reason)
                 self._give_up(digest, f"{job.kind} {job} failed: {standing.reason}")
 
@@ -273,7 +273,7 @@ class _Shift:
         job, _ = self.running.pop(one.ticket)
         if one.done is not None:
             if self.ask(self.store.finish, one.ticket, job, one.done):
-                self.tally.done += 1
+                self.summary.done += 1
                 self._well(job.digest)
                 self.watcher.ended(one.ticket, job, one.done.seconds, "")
             else:  # the lease was lost meanwhile: whoever has the job now will record it
@@ -313,7 +313,7 @@ class _Shift:
             self.elsewhere.add(job.digest)
             self.watcher.ended(ticket, job, 0.0, reason, again=True)
             return
-        self.tally.failed.append((job, reason))
+        self.summary.failed.append((job, reason))
         self.watcher.ended(ticket, job, 0.0, reason)
         self._give_up(job.digest, f"{job.kind} {job} failed: {reason}")
 
@@ -327,6 +327,6 @@ class _Shift:
             attempt = self.ask(self.store.queue.claim, job)
             if attempt is not None:
                 self.ask(self.store.queue.end, attempt, "skipped", reason)
-            self.tally.skipped.append((job, reason))
+            self.summary.skipped.append((job, reason))
             self.watcher.ended(attempt or 0, job, 0.0, reason)
             self._give_up(dependent, reason)

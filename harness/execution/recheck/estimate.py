@@ -67,7 +67,7 @@ class Timing:
 
 
 @dataclass(frozen=True)
-class Line:
+class EstimateLine:
     """What a part of a plan costs.
 
     Attributes:
@@ -89,7 +89,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class PlanEstimate:
     """What a plan costs: a line per defense, and those of what they share.
 
     Attributes:
@@ -99,7 +99,7 @@ class Estimate:
         longest: seconds of the longest job, which no number of workers makes shorter.
     """
 
-    lines: tuple[Line, ...]
+    lines: tuple[EstimateLine, ...]
     stand_ins: tuple[str, ...]
     workers: int
     longest: float
@@ -123,7 +123,7 @@ def estimate(
     devices: str = "auto",
     workers: int | None = None,
     batch_size: int | None = None,
-) -> Estimate:
+) -> PlanEstimate:
     """Time each kind of work in a plan, and add up; nothing is written that outlasts the call.
 
     Args:
@@ -147,7 +147,7 @@ def estimate(
             executor.close()
     prices = [(job, clock.price(job)) for job in plan.jobs]
     longest = max((seconds for _, seconds in prices), default=0.0)
-    return Estimate(tuple(_lines(prices)), tuple(clock.stand_ins.values()), len(sitting), longest)
+    return PlanEstimate(tuple(_lines(prices)), tuple(clock.stand_ins.values()), len(sitting), longest)
 
 
 def _show(console: Console, jobs: Iterable[Job], time: Callable[[Job], Timing]) -> None:
@@ -294,7 +294,7 @@ def _sample(job: Job, number: int) -> Job:
     return Evaluate(replace(origin, attack=None, threat=None, surrogate=None), Shard(0, 0, number), 0, 1)
 
 
-def _lines(prices: Iterable[tuple[Job, float]]) -> Iterable[Line]:
+def _lines(prices: Iterable[tuple[Job, float]]) -> Iterable[EstimateLine]:
     """Yield a line per defense, after those of what defenses share."""
     groups: dict[str, list[tuple[Job, float]]] = {}
     for job, seconds in prices:
@@ -310,7 +310,7 @@ def _lines(prices: Iterable[tuple[Job, float]]) -> Iterable[Line]:
         evaluations = [(job, seconds) for job, seconds in mine if isinstance(job, Evaluate)]
         judged = sum(job.shard.size * (job.stop_repeat - job.first_repeat) for job, _ in evaluations)
         attacked = sum(job.shard.size for job, _ in crafts)
-        yield Line(
+        yield EstimateLine(
             name,
             len(mine),
             sum(seconds for _, seconds in mine),

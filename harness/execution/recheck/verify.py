@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from harness.store.read.origins import Origin
 
 
-class State(StrEnum):
+class Agreement(StrEnum):
     """What became of a result."""
 
     EQUAL = "equal"
@@ -59,11 +59,11 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True)
-class Finding:
+class VerifiedResult:
     """What became of a result, and a sentence on it; empty where there is nothing to say."""
 
     result: Recorded
-    state: State
+    state: Agreement
     said: str = ""
 
 
@@ -97,7 +97,7 @@ class Verified:
             hashes, and how many results show it.
     """
 
-    findings: tuple[Finding, ...]
+    findings: tuple[VerifiedResult, ...]
     total: int
     tolerance: Tolerance
     elsewhere: tuple[str, ...] = ()
@@ -107,19 +107,19 @@ class Verified:
     adopted: int | None = None
     seed: int = 0
 
-    def count(self, *states: State) -> int:
+    def count(self, *states: Agreement) -> int:
         """Return how many results are in some states."""
         return sum(one.state in states for one in self.findings)
 
     @property
     def checked(self) -> int:
         """How many results were computed again."""
-        return self.count(State.EQUAL, State.WITHIN, State.DIFFERENT)
+        return self.count(Agreement.EQUAL, Agreement.WITHIN, Agreement.DIFFERENT)
 
     @property
     def sound(self) -> bool:
         """Whether something was checked, and nothing differed or failed."""
-        return self.checked > 0 and not self.count(State.DIFFERENT, State.FAILED)
+        return self.checked > 0 and not self.count(Agreement.DIFFERENT, Agreement.FAILED)
 
 
 def verify(
@@ -172,7 +172,11 @@ def verify(
     drawn = sample(store, fraction, seed, suite, other)
     desk = _Desk(store, folder, allowed_calls)
     tasks = [desk.task(result) for result in drawn.results]
-    found = {task.result.id: Finding(task.result, State.UNVERIFIABLE, task.hindrance) for task in tasks if not task.job}
+    found = {
+        task.result.id: VerifiedResult(task.result, Agreement.UNVERIFIABLE, task.hindrance)
+        for task in tasks
+        if not task.job
+    }
     there = [task for task in tasks if task.job]
     with tempfile.TemporaryDirectory(prefix="purebench-verify-") as scratch:
         bench = _Bench(Path(scratch), store, folder, there, allowed, other)
@@ -196,7 +200,7 @@ def _adopt(store: Store, verified: Verified) -> int:
     """Record what held, and of the cells that may rank by it what their defenses are; return how many cells that is."""
     if not verified.sound:
         return 0
-    held = [one.result for one in verified.findings if one.state in (State.EQUAL, State.WITHIN)]
+    held = [one.result for one in verified.findings if one.state in (Agreement.EQUAL, Agreement.WITHIN)]
     cells = {result.cell: Cell.from_dict(result.spec, result.labels) for result in held}
     store.tell([member_of(cell) for cell in cells.values()])
     return confirm(store, [result.id for result in held])
@@ -316,7 +320,7 @@ class _Bench:
     ) -> None:
         self.store, self.recorded, self.tasks, self.allowed = store, folder, tasks, allowed
         self.folder, self.database = Folder(scratch / "home"), scratch / "again.db"
-        self.found: dict[int, Finding] = {}
+        self.found: dict[int, VerifiedResult] = {}
         self.elsewhere: set[str] = set()
         self.batches: dict[str, bool] = {}
         self.same_code: Counter[tuple[str, str, str]] = Counter()
@@ -336,10 +340,10 @@ class _Bench:
         try:
             with Stop() as stop:
                 crew = executor(self.folder, len(self.jobs))
-                tally = run(self.jobs, keeper, crew, watcher(console), Limits(sizes=sizes), stop)
+                summary = run(self.jobs, keeper, crew, watcher(console), Limits(sizes=sizes), stop)
         finally:
             keeper.engine.dispose()
-        reasons = {job.digest: reason for job, reason in (*tally.failed, *tally.skipped)}
+        reasons = {job.digest: reason for job, reason in (*summary.failed, *summary.skipped)}
         for task in self.tasks:
             if task.job is not None:
                 self.found[task.result.id] = self._judge(task.result, task.job, keeper.done, reasons)
@@ -366,10 +370,10 @@ class _Bench:
         job: Evaluate,
         done: Mapping[str, tuple[Done, int | None]],
         reasons: Mapping[str, str],
-    ) -> Finding:
+    ) -> VerifiedResult:
         """Compare a result with what its job brought now."""
         if job.digest not in done:
-            return Finding(result, State.FAILED, reasons.get(job.digest, "it was not done"))
+            return VerifiedResult(result, Agreement.FAILED, reasons.get(job.digest, "it was not done"))
         again, _ = done[job.digest]
         told = outcomes(self.store, result)
         mine = sorted(
@@ -389,13 +393,13 @@ class _Bench:
         }
         if not unlike:
             self.same_code.update(pairs)
-            return Finding(result, State.EQUAL)
+            return VerifiedResult(result, Agreement.EQUAL)
         self.unlike |= pairs
         unlike += f" (the source of its {' and '.join(changed)} has changed)" if changed else ""
         if alike:
-            return Finding(result, State.DIFFERENT, unlike)
+            return VerifiedResult(result, Agreement.DIFFERENT, unlike)
         beyond = beyond_tolerance(told, mine, self.allowed)
-        return Finding(result, State.DIFFERENT if beyond else State.WITHIN, beyond or unlike)
+        return VerifiedResult(result, Agreement.DIFFERENT if beyond else Agreement.WITHIN, beyond or unlike)
 
     def _alike(self, job: Evaluate, done: Mapping[str, tuple[Done, int | None]]) -> bool:
         """Whether an evaluation, and the craft behind it, were done as then: where, and how many images at a time."""

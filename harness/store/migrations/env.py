@@ -2,9 +2,9 @@
 
 from alembic import context
 
-from harness.store.tables import Table
+from harness.store.tables import TableBase
 
 connection = context.config.attributes["connection"]
-context.configure(connection=connection, target_metadata=Table.metadata, render_as_batch=True)
+context.configure(connection=connection, target_metadata=TableBase.metadata, render_as_batch=True)
 with context.begin_transaction():
     context.run_migrations()

@@ -38,7 +38,7 @@ from harness.store.tables import (
     OutcomeRow,
     ResultRow,
     SuiteRow,
-    Table,
+    TableBase,
     WeightsRow,
 )
 from harness.store.tend.doubts import doubts
@@ -176,7 +176,7 @@ def _doubtful(connection: Connection) -> tuple[str, ...]:
 
 
 def _count(connection: Connection, name: str) -> int:
-    return int(connection.execute(select(func.count()).select_from(Table.metadata.tables[name])).scalar_one())
+    return int(connection.execute(select(func.count()).select_from(TableBase.metadata.tables[name])).scalar_one())
 
 
 def _stream(connection: Connection, query: Select[*tuple[Any, ...]], rows: int = 1000) -> Iterator[Any]:
@@ -193,8 +193,8 @@ def _file(connection: Connection) -> Iterator[str]:
 
 def _orphans(connection: Connection) -> Iterator[str]:
     """Follow every reference; PostgreSQL does so itself, an SQLite file may have been edited without."""
-    pairs = [(key.parent, key.column) for table in Table.metadata.sorted_tables for key in table.foreign_keys]
-    tables = Table.metadata.tables
+    pairs = [(key.parent, key.column) for table in TableBase.metadata.sorted_tables for key in table.foreign_keys]
+    tables = TableBase.metadata.tables
     pairs.append((tables["jobs"].c.attempt, tables["attempts"].c.id))  # no foreign key: each names the other
     for child, parent in sorted(pairs, key=str):
         yield from _lost(connection, child, parent)

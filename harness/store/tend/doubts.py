@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Fault:
+class MendedFault:
     """A fault of components before some version.
 
     Attributes:
@@ -49,10 +49,10 @@ UNLIKE_CODE = "results of unlike code count together"
 
 #: what was wrong, with which components, and since which version it is not
 FAULTS = (
-    Fault("attack", {"fgsm": 2, "pgd": 2, "joint": 2}, SMALL_GRADIENTS, ("L2", "L1"), trained=True),
-    Fault("defense", {"gdmp": 2}, "the guide was a hundred times as strong as the authors'"),
-    Fault("defense", {"soap": 2}, "it moves by signs and was not attacked through smooth ones"),
-    Fault("defense", {"contrastive": 2}, "alone, without batch-mates, its guidance is several times as strong"),
+    MendedFault("attack", {"fgsm": 2, "pgd": 2, "joint": 2}, SMALL_GRADIENTS, ("L2", "L1"), trained=True),
+    MendedFault("defense", {"gdmp": 2}, "the guide was a hundred times as strong as the authors'"),
+    MendedFault("defense", {"soap": 2}, "it moves by signs and was not attacked through smooth ones"),
+    MendedFault("defense", {"contrastive": 2}, "alone, without batch-mates, its guidance is several times as strong"),
 )
 
 #: attacks that a gradient which is not finite turned off, by the first version that goes on with its finite part
@@ -101,7 +101,7 @@ class _Cells:
         for digest in sorted(found, key=lambda one: (self.names.get(one, ""), one)):
             yield f"in doubt: cell {short(digest)} ({self.names.get(digest, 'of no suite')}): {said} ({found[digest]})"
 
-    def with_fault(self, fault: Fault) -> dict[str, str]:
+    def with_fault(self, fault: MendedFault) -> dict[str, str]:
         """Return the cells that have a component with a fault, or a network trained against one, and which."""
         found = {}
         for digest, row in self.rows.items():
@@ -117,10 +117,10 @@ class _Cells:
         component = self.components.get(threat) if threat else None
         return component.spec["norm"] if component is not None else None
 
-    def _within(self, fault: Fault, norm: str | None) -> bool:
+    def _within(self, fault: MendedFault, norm: str | None) -> bool:
         return not fault.norms or norm in fault.norms
 
-    def _trained(self, row: Any, fault: Fault) -> str | None:
+    def _trained(self, row: Any, fault: MendedFault) -> str | None:
         """Return what a network behind a cell was trained by, in a norm where steps vanished."""
         waiting = [self.components[part].spec for part in (row.classifier, row.defense) if part in self.components]
         while waiting:

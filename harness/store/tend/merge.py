@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection, Row, Select
     from sqlalchemy.orm import InstrumentedAttribute
 
-    from harness.store.tables import Table
+    from harness.store.tables import TableBase
     from harness.store.write.record import Arrival
 
     Rows = Sequence[Row[Any]]
@@ -307,7 +307,7 @@ class _Source:
         behind = (AttemptRow.status == "done") & AttemptRow.job.in_(before) & _ours(AttemptRow.arrival)
         return AttemptRow.id.in_(measured.where(WeightsRow.origin.is_(None))) | behind
 
-    def _copy(self, table: type[Table], where: Any = None, without: Sequence[str] = (), **told: Any) -> None:
+    def _copy(self, table: type[TableBase], where: Any = None, without: Sequence[str] = (), **told: Any) -> None:
         """Insert the rows that are not there; numbers are given anew.
 
         Args:

@@ -25,7 +25,7 @@ from harness.store.tables import (
     ReferenceRow,
     ResultRow,
     SuiteRow,
-    Table,
+    TableBase,
     WeightsRow,
 )
 from harness.store.types import Moment, Real
@@ -120,7 +120,7 @@ def values(connection: Connection) -> Iterator[str]:
 def _types(connection: Connection) -> Iterator[str]:
     """Hold values against the types of their columns, which SQLite does not, and JSON against what it is to be."""
     sqlite = connection.dialect.name == "sqlite"
-    for table in Table.metadata.sorted_tables:
+    for table in TableBase.metadata.sorted_tables:
         looks = dict(_kinds(table.columns, sqlite))
         counted = [func.sum(case((wrong, 1), else_=0)) for wrong in looks.values()]
         rows = connection.execute(select(*counted).select_from(table)).one() if counted else ()

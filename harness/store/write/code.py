@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from harness.store.write.store import Store
 
 
-class Text(NamedTuple):
+class RecordedCode(NamedTuple):
     """A file with what it imported from its folder.
 
     Attributes:
@@ -30,14 +30,14 @@ class Text(NamedTuple):
     files: Mapping[str, str]
 
 
-def texts(store: Store) -> tuple[Text, ...]:
+def texts(store: Store) -> tuple[RecordedCode, ...]:
     """Return all that were recorded, by name."""
     query = select(CodeRow.digest, CodeRow.main, CodeRow.files).order_by(CodeRow.main, CodeRow.digest)
     with store.session() as session:
-        return tuple(Text(*row) for row in session.execute(query))
+        return tuple(RecordedCode(*row) for row in session.execute(query))
 
 
-def find_text(store: Store, wanted: str) -> Text:
+def find_text(store: Store, wanted: str) -> RecordedCode:
     """Return the one whose hash begins like this, or whose file has this name.
 
     Raises:

@@ -51,7 +51,7 @@ class JobStatus(NamedTuple):
     label: str = ""
 
 
-class Seen(NamedTuple):
+class JobSnapshot(NamedTuple):
     """How a job stood at a moment, and how often it had been tried; by default one that is not there yet."""
 
     status: str = "queued"
@@ -90,13 +90,13 @@ class JobQueue:
 
     # ------------------------------------------------------------------ before work
 
-    def seen(self) -> dict[str, Seen]:
+    def seen(self) -> dict[str, JobSnapshot]:
         """Return how each job stands; taken before planning, it tells ``post`` what is news."""
         query = select(JobRow.digest, JobRow.status, JobRow.tries)
         with self.engine.connect() as connection:
-            return {digest: Seen(status, tries) for digest, status, tries in connection.execute(query)}
+            return {digest: JobSnapshot(status, tries) for digest, status, tries in connection.execute(query)}
 
-    def post(self, jobs: Sequence[Job], seen: Mapping[str, Seen]) -> None:
+    def post(self, jobs: Sequence[Job], seen: Mapping[str, JobSnapshot]) -> None:
         """Queue jobs; one that somebody has begun or ended since ``seen``, or has now, is left alone."""
         if not jobs:
             return
@@ -115,7 +115,7 @@ class JobQueue:
                 [
                     {"which": job.digest, "was": before.status, "known": before.tries}
                     for job in ordered
-                    for before in [seen.get(job.digest, Seen())]
+                    for before in [seen.get(job.digest, JobSnapshot())]
                 ],
             )
 

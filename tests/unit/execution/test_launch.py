@@ -10,7 +10,7 @@ from rich.console import Console
 
 from harness.core.errors import UserError
 from harness.execution.driver import launch as driver
-from harness.execution.driver.scheduler import Tally
+from harness.execution.driver.scheduler import RunSummary
 from harness.suite import document, load
 
 SUITE = """
@@ -48,7 +48,7 @@ def test_a_suite_is_read_once_and_planned_once(path, tmp_path, monkeypatch):
 
     def run(jobs, store, executor, *others):
         executor.close()
-        return Tally(done=len(jobs))
+        return RunSummary(done=len(jobs))
 
     planned = driver.make_plan
     monkeypatch.setattr(load, "parse", parse)

@@ -16,7 +16,16 @@ from harness.core.code_hashes import read_groups
 from harness.core.errors import UserError
 from harness.store.read.frames import results
 from harness.store.read.latest import latest_suites
-from harness.store.tables import AttemptRow, JobRow, OutcomeRow, ReferenceRow, ResultRow, SuiteRow, Table, WeightsRow
+from harness.store.tables import (
+    AttemptRow,
+    JobRow,
+    OutcomeRow,
+    ReferenceRow,
+    ResultRow,
+    SuiteRow,
+    TableBase,
+    WeightsRow,
+)
 from harness.store.tend.check import check
 from harness.store.tend.merge import merge
 from harness.store.write.store import Store
@@ -41,7 +50,7 @@ def dump(url):
     with store.engine.connect() as connection:
         return {
             table.name: [tuple(row) for row in connection.execute(select(table).order_by(*table.primary_key))]
-            for table in Table.metadata.sorted_tables
+            for table in TableBase.metadata.sorted_tables
         }
 
 

@@ -20,7 +20,7 @@ from harness.store.read.latest import latest_suites
 from harness.store.read.origins import Kind, confirm, find_origin, forget, identity, origins
 from harness.store.read.provenance import provenance
 from harness.store.read.status import status
-from harness.store.tables import ArtifactRow, CellRow, JobRow, ResultRow, Table
+from harness.store.tables import ArtifactRow, CellRow, JobRow, ResultRow, TableBase
 from harness.store.tend.check import check
 from harness.store.tend.merge import merge
 from harness.store.write.store import Store
@@ -56,7 +56,7 @@ def dump(url):
     with Store.open(str(url)).engine.connect() as connection:
         return {
             table.name: [tuple(row) for row in connection.execute(select(table).order_by(*table.primary_key))]
-            for table in Table.metadata.sorted_tables
+            for table in TableBase.metadata.sorted_tables
         }
 
 

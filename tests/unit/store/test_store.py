@@ -16,7 +16,7 @@ from harness.core.errors import UserError
 from harness.core.job import Train
 from harness.core.result import Done
 from harness.core.spec import Spec
-from harness.store.tables import JobRow, Table
+from harness.store.tables import JobRow, TableBase
 from harness.store.types import Moment, Real
 from harness.store.write.store import Store
 
@@ -32,7 +32,7 @@ def path(tmp_path):
 def test_the_migrations_make_the_tables_that_the_code_declares(path):
     with Store.open(str(path), create=True).engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
-        assert compare_metadata(context, Table.metadata) == []
+        assert compare_metadata(context, TableBase.metadata) == []
 
 
 def test_looking_writes_nothing(path):

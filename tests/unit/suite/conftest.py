@@ -161,7 +161,7 @@ def components(monkeypatch):
         for name, component in table.items():
             setattr(module, component.__name__, component)
             target = f"{module.__name__}:{component.__name__}"
-            tables[kind][name] = registry.Entry(kind, name, target, "purebench 0")
+            tables[kind][name] = registry.RegistryEntry(kind, name, target, "purebench 0")
     tables |= {kind: dict(registry.entries(kind)) for kind in ("network", "objective")}
     monkeypatch.setattr(registry, "entries", tables.__getitem__)
     return tables

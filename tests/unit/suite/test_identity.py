@@ -12,7 +12,7 @@ from harness.core.code_hashes import code_of
 from harness.core.result import Artifact, Cost, Done, Outcome
 from harness.core.spec import differences
 from harness.store.write.store import Store
-from harness.suite.plan import Verdict, make_plan
+from harness.suite.plan import PlanVerdict, make_plan
 
 SUITE = """
 name: demo
@@ -77,11 +77,11 @@ class Desk:
     def left(self):
         """Return the cells that a plan would measure again; all others are there in full."""
         plan = make_plan(self.read(self.text), self.store, self.artifacts)
-        assert {one.verdict for one in plan.cells} <= {Verdict.DONE, Verdict.STALE}
+        assert {one.verdict for one in plan.cells} <= {PlanVerdict.DONE, PlanVerdict.STALE}
         assert {job.cell.labels for job in plan.jobs_of("evaluate")} == {
-            one.member.labels for one in plan.cells if one.verdict is Verdict.STALE
+            one.member.labels for one in plan.cells if one.verdict is PlanVerdict.STALE
         }
-        return {one.member.labels for one in plan.cells if one.verdict is Verdict.STALE}
+        return {one.member.labels for one in plan.cells if one.verdict is PlanVerdict.STALE}
 
     def those(self, wanted):
         return {member.labels for member in self.suite.members if wanted(member.labels)}

@@ -16,8 +16,8 @@ from harness.core.result import Artifact, Cost, Done, Outcome
 from harness.core.spec import Spec
 from harness.core.threat import Knowledge, Norm, ThreatModel
 from harness.store.write.store import Store
-from harness.suite.plan import Verdict, make_plan, selection
-from harness.suite.schema import Evaluation, Execution, Metrics
+from harness.suite.plan import PlanVerdict, make_plan, selection
+from harness.suite.schema import EvaluationRules, Execution, Metrics
 from harness.suite.suite import Suite
 
 RECIPE = Spec.of("recipe", "cnn", 1, {"steps": 3}, label="toy-cnn")
@@ -37,7 +37,7 @@ def cell(defense="none", *, knowledge=Knowledge.OBLIVIOUS, steps=5, attacked=Tru
 
 
 def suite(*cells, random=False, members=(), **evaluation):
-    rules = Evaluation(**{"n_examples": 10, "shard_size": 4, **evaluation})
+    rules = EvaluationRules(**{"n_examples": 10, "shard_size": 4, **evaluation})
     return Suite(
         "toy",
         "",
@@ -82,7 +82,7 @@ def left(plan):
 
 def test_without_a_database_everything_has_to_be_run(folder):
     plan = make_plan(suite(cell(attacked=False), cell()), None, folder)
-    assert [planned.verdict for planned in plan.cells] == [Verdict.RUN] * 2
+    assert [planned.verdict for planned in plan.cells] == [PlanVerdict.RUN] * 2
     assert [job.kind for job in plan.jobs] == ["train"] + ["craft"] * 3 + ["evaluate"] * 6
     assert left(plan)[:3] == [(0, 4, 0, 1), (4, 8, 0, 1), (8, 10, 0, 1)]
 
@@ -116,7 +116,7 @@ def test_what_is_measured_is_done_and_what_is_not_is_left(store, folder):
     assert left(plan) == [(0, 4, 0, 1), (8, 10, 0, 1)]
     measure(store, made, jobs[0], jobs[2])
     plan = make_plan(made, store, folder)
-    assert (plan.cells[0].verdict, plan.jobs) == (Verdict.DONE, ())
+    assert (plan.cells[0].verdict, plan.jobs) == (PlanVerdict.DONE, ())
 
 
 def test_asking_for_more_examples_computes_only_the_new_ones(store, folder):
@@ -145,7 +145,7 @@ def test_a_changed_parameter_makes_the_cell_stale_and_says_what_changed(store, f
     made = suite(cell())
     measure(store, made, *make_plan(made, store, folder).jobs_of("evaluate"))
     plan = make_plan(suite(cell(steps=7)), store, folder)
-    assert plan.cells[0].verdict is Verdict.STALE
+    assert plan.cells[0].verdict is PlanVerdict.STALE
     assert "attack.params.steps 5 -> 7" in plan.cells[0].reason
     assert len(left(plan)) == 3
 
@@ -158,11 +158,11 @@ def test_changed_weights_make_the_cell_stale(store, folder):
     measure(store, made, *jobs)
     plan = make_plan(made, store, folder)
     assert (plan.cells[0].verdict, plan.cells[0].reason) == (
-        Verdict.STALE,
+        PlanVerdict.STALE,
         "the weights it was measured with have changed",
     )
     measure(store, made, *plan.jobs_of("evaluate"), sha256=folder.sha256("weights", RECIPE.digest))
-    assert make_plan(made, store, folder).cells[0].verdict is Verdict.DONE
+    assert make_plan(made, store, folder).cells[0].verdict is PlanVerdict.DONE
 
 
 def test_titles_and_the_decision_change_nothing(store, folder):
@@ -183,12 +183,12 @@ def test_a_failure_is_told_in_the_next_plan(store, folder):
 def test_a_refused_cell_is_skipped_with_its_reason(folder):
     refused = Member(Labels("digits", "cnn", "odd", "pgd", "full"), None, False, "it cannot be")
     plan = make_plan(suite(cell(), members=[refused]), None, folder)
-    assert (plan.cells[1].verdict, plan.cells[1].reason) == (Verdict.SKIPPED, "it cannot be")
+    assert (plan.cells[1].verdict, plan.cells[1].reason) == (PlanVerdict.SKIPPED, "it cannot be")
 
 
 def test_only_chooses_cells(folder):
     plan = make_plan(suite(cell("none"), cell("mae-pure")), None, folder, only="defense=mae-*|dmae, attack=pgd")
-    assert [planned.verdict for planned in plan.cells] == [Verdict.SKIPPED, Verdict.RUN]
+    assert [planned.verdict for planned in plan.cells] == [PlanVerdict.SKIPPED, PlanVerdict.RUN]
 
 
 @pytest.mark.parametrize(
@@ -264,11 +264,11 @@ def test_weights_that_stand_on_weights_that_have_changed_are_trained_again(folde
         weights = (Artifact(TUNED.digest, "weights", sha256, 1),)
         done = Done(weights, seen, Cost(images=1), code=code_of(job.cell))
         assert store.finish(store.queue.claim(job), job, done)
-    assert make_plan(made, store, folder).cells[0].verdict is Verdict.DONE
+    assert make_plan(made, store, folder).cells[0].verdict is PlanVerdict.DONE
     keep(folder, ASIDE, 2.0)
     plan = make_plan(made, store, folder)
     assert (plan.cells[0].verdict, plan.cells[0].reason) == (
-        Verdict.STALE,
+        PlanVerdict.STALE,
         "the weights it was measured with have changed",
     )
     assert trainings(plan) == ["tuned"]
