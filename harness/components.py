@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from harness.core.contracts import Classify, Nets, Setting, Victim
+    from harness.core.contracts import Classify, Judged, Nets, Setting, Victim
     from harness.core.contracts import Network as AnyNetwork
+    from harness.core.metric import MetricColumn
     from harness.core.minimum import Effort
     from harness.core.threat import Norm, Smoothing, ThreatModel
     from harness.draws import Draws
@@ -341,3 +342,24 @@ class Objective(Component):
                 option's name. See ``harness.training.context.Beside``.
         """
         raise NotImplementedError(f"expected {type(self).__name__} to have a method loss(net, batch, beside)")
+
+
+class Metric(Component):
+    """A number of each example beside its correctness: override ``measure`` and ``columns``.
+
+    Attributes:
+        columns: what it gives, each a ``MetricColumn``.
+        probed: whether it looks through the suite's probe, a masked autoencoder (``judged.seen``).
+    """
+
+    columns: ClassVar[tuple[MetricColumn, ...]] = ()
+    probed: ClassVar[bool] = False
+
+    def measure(self, judged: Judged) -> dict[str, Tensor]:
+        """Return the numbers of a batch by column, each ``(B,)``, or ``(B, ...)`` of a column with axes.
+
+        Args:
+            judged: the clean, adversarial and purified images, labels and logits; what was purified is computed when it
+                is asked for, so a metric that needs none of it costs no purification.
+        """
+        raise NotImplementedError(f"expected {type(self).__name__} to have a method measure(judged)")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.core.cell import Labels
 from harness.core.minimum import Effort
-from harness.core.result import MEASURES, REPAIRED, REPLACED, UNREPLACED
+from harness.core.result import REPAIRED, REPLACED, UNREPLACED
 from harness.core.roles import Role, role_of
 from harness.core.threat import unbounded
 
@@ -299,7 +299,10 @@ def entries_of(frames: Results, origin: Provenance) -> list[Entry]:
         key = tuple(record[name] for name in (*names, *(("elsewhere", "id") if record.get("elsewhere") else ())))
         size = pixels[record["suite"], record["dataset"]]
         notes, broken = frames.notes.get(key), frames.broken.get(key)
-        found.append(entry_of(record, anchor, facts, pixels=size, notes=notes, broken=broken, **flags))
+        measures = {column.name: record[column.name] for column in frames.columns}
+        found.append(
+            entry_of(record, anchor, facts, pixels=size, measures=measures, notes=notes, broken=broken, **flags)
+        )
     return found
 
 
@@ -319,6 +322,7 @@ def entry_of(
     oracle: bool,
     own_classifier: bool,
     pixels: int | None = None,
+    measures: Mapping[str, float | None] | None = None,
     notes: Mapping[str, tuple[float, float]] | None = None,
     broken: Mapping[str, Numbers] | None = None,
 ) -> Entry:
@@ -332,6 +336,7 @@ def entry_of(
         oracle: see ``Entry``.
         own_classifier: see ``Entry``.
         pixels: see ``Entry``.
+        measures: see ``Entry``.
         notes: see ``Entry``.
         broken: see ``Entry``.
     """
@@ -369,7 +374,7 @@ def entry_of(
         faults=record["faults"],
         decision=record["decision"],
         accuracy=accuracy,
-        measures={name: record[name] for name in MEASURES},
+        measures=measures or {},
         defense_cost=price("defense"),
         attack_cost=price("attack"),
         broken=broken or {},

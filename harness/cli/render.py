@@ -33,7 +33,7 @@ VERIFIED = {
     "failed": "failed",
     "not verifiable": "not verifiable",
 }
-VERBS = {"train": "train", "craft": "craft adversarial examples", "evaluate": "evaluate"}
+VERBS = {"train": "train", "craft": "craft adversarial examples", "evaluate": "evaluate", "measure": "measure"}
 
 
 def plan_table(plan: Plan) -> Table:

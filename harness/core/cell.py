@@ -85,8 +85,8 @@ class Cell:
             (transfer).
         certificate: how a radius is certified, in place of an attack.
 
-    Identity (law 1): the digest covers everything that changes the measurement. Left out: the number of
-    examples and of repeats (asking for more adds to a cell), the decision rule, labels, devices, workers.
+    Identity (law 1): the digest covers everything that changes the judgement. Left out: the number of examples and of
+    repeats (asking for more adds to a cell), which metrics are asked for, the decision rule, labels, devices, workers.
     """
 
     dataset: Spec
@@ -96,7 +96,6 @@ class Cell:
     threat: ThreatModel | None
     seed: int
     subset_seed: int
-    probe: Spec | None = None
     surrogate: Spec | None = None
     source_classifier: Spec | None = None
     source_defense: Spec | None = None
@@ -120,12 +119,12 @@ class Cell:
     @cached_property
     def digest(self) -> str:
         """The identity of the measurement."""
-        return digest_of(self.as_dict())
+        return cell_digest(self.as_dict())
 
-    @cached_property
+    @property
     def stream(self) -> str:
-        """Names the random draws of the evaluation; the probe measures and must not change what is drawn."""
-        return digest_of({**self.as_dict(), "probe": None})
+        """Names the random draws of the evaluation."""
+        return self.digest
 
     def as_dict(self) -> dict[str, Any]:
         """Return what the digest is made of, in plain JSON types."""
@@ -137,7 +136,6 @@ class Cell:
             "threat": self.threat.as_dict() if self.threat else None,
             "seed": self.seed,
             "subset_seed": self.subset_seed,
-            "probe": self.probe.as_dict() if self.probe else None,
             **{name: part.as_dict() for name in SPECIAL if (part := getattr(self, name)) is not None},
         }
 
@@ -170,7 +168,7 @@ class Cell:
     @classmethod
     def from_dict(cls, told: Mapping[str, Any], labels: Labels | None = None) -> Cell:
         """Build the cell whose ``as_dict`` this is."""
-        optional = {name: part for name in ("attack", "probe", *SPECIAL) if (part := told.get(name))}
+        optional = {name: part for name in ("attack", *SPECIAL) if (part := told.get(name))}
         return cls(
             dataset=Spec.from_dict(told["dataset"]),
             classifier=Spec.from_dict(told["classifier"]),
@@ -190,7 +188,6 @@ class Cell:
         if self.attack is None or self.threat is None:
             return None
         made_of = self.as_dict()
-        del made_of["probe"]
         if not self.threat.adaptive:
             made_of["defense"] = None
         return made_of
@@ -198,7 +195,7 @@ class Cell:
     def components(self) -> Iterator[Spec]:
         """Yield what this cell is made of: dataset, classifier and defense, and what else it has."""
         special = (getattr(self, name) for name in SPECIAL)
-        parts = (self.dataset, self.classifier, self.defense, self.attack, self.probe, *special)
+        parts = (self.dataset, self.classifier, self.defense, self.attack, *special)
         yield from (spec for spec in parts if spec)
 
     def networks(self) -> Iterator[Spec]:
@@ -219,6 +216,11 @@ def _collect(recipe: Spec, found: dict[str, Spec]) -> None:
         for other in recipe.stands_on():
             _collect(other, found)
         found[recipe.digest] = recipe
+
+
+def cell_digest(spec: Mapping[str, Any]) -> str:
+    """Return the digest of what a cell is made of; once it had a probe too, and digests stay what they were."""
+    return digest_of({**spec, "probe": None})
 
 
 @dataclass(frozen=True)

@@ -51,11 +51,16 @@ def code_of(cell: Cell) -> dict[str, str]:
 def judge_code(cell: Cell) -> dict[str, str]:
     """Return the hashes of the code that judges a cell, by role.
 
-    ``dataset``, ``classifier``, ``defense``, ``certificate`` and, under ``judge``, the judge and its metrics; networks
-    of a part are under ``classifier.recipe`` and the like.
+    ``dataset``, ``classifier``, ``defense``, ``certificate`` and, under ``judge``, the judge; networks of a part are
+    under ``classifier.recipe`` and the like.
     """
-    parts = {name: getattr(cell, name) for name in ("dataset", "classifier", "defense", "probe", "certificate")}
+    parts = {name: getattr(cell, name) for name in ("dataset", "classifier", "defense", "certificate")}
     return {"judge": _several(JUDGE), **_codes(parts)}
+
+
+def metric_code(metric: Spec) -> dict[str, str]:
+    """Return the hashes of the code behind a metric, by role: ``metric``, and ``metric.probe``, its probe's network."""
+    return _codes({"metric": metric})
 
 
 def craft_code(cell: Cell) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What a dataset, a classifier, a network, an objective, a defense, an attack, a certificate and a victim promise.
+"""What a dataset, a classifier, a network, an objective, a defense, an attack, a certificate, a metric and a victim do.
 
 Components are reached by registry name. A component's module is imported when a suite is checked, long before
 anything is computed, so it must not import torch at its top: it declares, and imports torch where it computes.
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor, nn
 
+    from harness.core.metric import MetricColumn
     from harness.core.roles import Role
     from harness.core.threat import Norm, Smoothing, ThreatModel
     from harness.draws import Draws
@@ -315,6 +316,75 @@ class Certificate(Component, Protocol):
             draws: what every random number comes from.
             copies: how many copies of the images may be asked about at once; changes no number.
         """
+        ...
+
+
+class Seen(Protocol):
+    """What the probe makes of a batch."""
+
+    @property
+    def reconstruction(self) -> Tensor:
+        """The masked reconstruction loss, mean over masks, ``(B,)``."""
+        ...
+
+    @property
+    def attention(self) -> list[list[Tensor]]:
+        """For every mask and decoder layer ``(B, heads, N, N)``: outer list masks, inner list layers."""
+        ...
+
+
+class Judged(Protocol):
+    """A batch in one repeat, for metrics: the images before and after the attack and the defense."""
+
+    @property
+    def clean(self) -> Tensor:
+        """The images, ``(B, C, H, W)`` in [0, 1]."""
+        ...
+
+    @property
+    def adversarial(self) -> Tensor:
+        """What the attack made of them, within budget and range; on clean input the clean images."""
+        ...
+
+    @property
+    def labels(self) -> Tensor:
+        """The true classes, ``(B,)``."""
+        ...
+
+    @property
+    def purified(self) -> Tensor:
+        """What the classifier saw, ``(B, C, H, W)``; of a defense that votes the first of its images."""
+        ...
+
+    @property
+    def logits(self) -> Tensor:
+        """What spoke for each class, ``(B, K)``."""
+        ...
+
+    def seen(self, image: str) -> Seen:
+        """Return what the probe makes of the ``clean``, ``adversarial`` or ``purified`` images, all masked alike.
+
+        Raises:
+            UserError: where there is no probe: only a metric that is ``probed`` has one.
+        """
+        ...
+
+
+class Metric(Component, Protocol):
+    """Gives numbers of each example and repeat beside its correctness.
+
+    Attributes:
+        columns: what it gives.
+        probed: whether it looks through the suite's probe.
+    """
+
+    columns: ClassVar[tuple[MetricColumn, ...]]
+    probed: ClassVar[bool]
+
+    def __init__(self, options: Any) -> None: ...
+
+    def measure(self, judged: Judged) -> Mapping[str, Tensor]:
+        """Return the numbers of a batch by column, each ``(B,)``, or ``(B, ...)`` of a column with axes."""
         ...
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from harness.core.cell import Cell, Labels
     from harness.core.local import Code
+    from harness.core.metric import AskedMetric
     from harness.core.threat import ThreatModel
 
 
@@ -39,7 +40,8 @@ class Member:
 class Declaration:
     """A suite as the store keeps it: its text, the rules applied when reading, and its members in order.
 
-    ``code`` is what its cells run of the user's own files; the specs of its members have the hashes.
+    ``metrics`` is what is asked for of each cell that has no certificate. ``code`` is what its cells run of the user's
+    own files; the specs of its members have the hashes.
     """
 
     name: str
@@ -50,15 +52,16 @@ class Declaration:
     repeats: int
     shard_size: int
     members: tuple[Member, ...]
+    metrics: tuple[AskedMetric, ...] = ()
     code: tuple[Code, ...] = ()
 
     @property
     def digest(self) -> str:
         """Names this version: the text and its rules, and the cells, which may change through recipes that it names."""
         rules = {name: getattr(self, name) for name in RULES}
-        return suite_digest(
-            rules, [(*one.labels.path, one.cell.digest if one.cell else one.reason) for one in self.members]
-        )
+        metrics = sorted(metric.spec.digest for metric in self.metrics)
+        members = [(*one.labels.path, one.cell.digest if one.cell else one.reason) for one in self.members]
+        return suite_digest({**rules, "metrics": metrics}, members)
 
 
 def suite_digest(rules: Mapping[str, Any], members: Iterable[Sequence[str | None]]) -> str:

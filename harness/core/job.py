@@ -1,4 +1,4 @@
-"""Job: a unit of work that a worker does - train a network, craft adversarial examples, evaluate a shard."""
+"""Job: a unit of work that a worker does: train a network, craft examples, evaluate a shard, take metrics of it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from harness.core import local
 from harness.core.spec import Spec, digest_of, short
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from harness.core.cell import Cell, Shard
     from harness.core.local import Code
 
@@ -73,19 +75,21 @@ class Craft:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Evaluate repeats ``first_repeat`` to ``stop_repeat - 1`` of one shard of a cell."""
+    """Evaluate repeats ``first_repeat`` to ``stop_repeat - 1`` of one shard of a cell, and take metrics of it."""
 
     cell: Cell
     shard: Shard
     first_repeat: int
     stop_repeat: int
+    metrics: tuple[Spec, ...] = ()
     kind = "evaluate"
 
     @cached_property
     def digest(self) -> str:
-        """The identity of the shard's measurement, and which repeats."""
+        """The identity of the work: which places and repeats of the cell, and which metrics."""
+        metrics = [metric.digest for metric in self.metrics]
         return evaluation_digest(
-            self.cell.digest, self.shard.start, self.shard.stop, self.first_repeat, self.stop_repeat
+            self.cell.digest, self.shard.start, self.shard.stop, self.first_repeat, self.stop_repeat, metrics
         )
 
     @property
@@ -95,8 +99,9 @@ class Evaluate:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Every network of the cell, and the adversarial batch."""
-        trained = tuple(recipe.digest for recipe in self.cell.networks())
+        """Every network of the cell and of its metrics, and the adversarial batch."""
+        networks = [*self.cell.networks(), *(recipe for metric in self.metrics for recipe in metric.stands_on())]
+        trained = tuple(dict.fromkeys(recipe.digest for recipe in networks))
         return trained if self.craft is None else (*trained, self.craft.digest)
 
     def __str__(self) -> str:
@@ -104,12 +109,36 @@ class Evaluate:
         return f"{self.cell.labels} #{self.shard.index}"
 
 
-def evaluation_digest(cell: str, start: int, stop: int, first_repeat: int, stop_repeat: int) -> str:
-    """Return the digest of an evaluation of places ``start`` to ``stop - 1`` of a cell, in some repeats."""
-    return digest_of({"cell": cell, "start": start, "stop": stop, "repeats": [first_repeat, stop_repeat]})
+def evaluation_digest(
+    cell: str, start: int, stop: int, first_repeat: int, stop_repeat: int, metrics: Sequence[str] = ()
+) -> str:
+    """Return the digest of an evaluation of places ``start`` to ``stop - 1`` of a cell, in repeats, with metrics."""
+    told = {"cell": cell, "start": start, "stop": stop, "repeats": [first_repeat, stop_repeat]}
+    return digest_of({**told, "metrics": sorted(metrics)} if metrics else told)
 
 
-Job = Train | Craft | Evaluate
+@dataclass(frozen=True)
+class Measure(Evaluate):
+    """Take metrics of what was evaluated before, in the same places and repeats, from the same adversarial batch.
+
+    ``version`` is the set of weights and code of the results that they are taken of, by digest.
+    """
+
+    version: str = ""
+    kind = "measure"
+
+    @cached_property
+    def digest(self) -> str:
+        """The identity of the work."""
+        return digest_of({"measure": super().digest, "version": self.version})
+
+    def __str__(self) -> str:
+        """Name the metrics, the cell and the shard."""
+        names = ", ".join(metric.label or metric.use for metric in self.metrics)
+        return f"{names} of {self.cell.labels} #{self.shard.index}"
+
+
+Job = Train | Craft | Evaluate | Measure
 
 
 def plugins(job: Job) -> frozenset[str]:
@@ -131,7 +160,9 @@ def code(job: Job) -> tuple[Code, ...]:
 
 
 def _components(job: Job) -> list[Spec]:
-    return [job.recipe] if isinstance(job, Train) else [*job.cell.components()]
+    if isinstance(job, Train):
+        return [job.recipe]
+    return [*job.cell.components(), *(job.metrics if isinstance(job, Evaluate) else ())]
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,15 @@ class Rectangle(NamedTuple):
         """How many outcomes."""
         return self.places * (self.stop_repeat - self.first_repeat)
 
+    def contains(self, other: Rectangle) -> bool:
+        """Whether another rectangle lies within this one."""
+        return (
+            self.start <= other.start
+            and other.stop <= self.stop
+            and self.first_repeat <= other.first_repeat
+            and other.stop_repeat <= self.stop_repeat
+        )
+
     def holds(self, place: int, repeat: int) -> bool:
         """Whether an outcome belongs here."""
         return self.start <= place < self.stop and self.first_repeat <= repeat < self.stop_repeat
@@ -70,11 +79,28 @@ class Version:
 
 
 @dataclass(frozen=True)
+class Taken:
+    """A metric that was taken of a result, with the networks and the code that it was taken with."""
+
+    metric: str
+    weights: tuple[tuple[str, str], ...]
+    code: Mapping[str, str] = field(compare=False)
+
+
+@dataclass(frozen=True)
 class Covered:
-    """Places ``start`` to ``stop - 1`` of a cell, measured in repeats ``first_repeat`` to ``stop_repeat - 1``."""
+    """Places ``start`` to ``stop - 1`` of a cell, measured in repeats ``first_repeat`` to ``stop_repeat - 1``.
+
+    Attributes:
+        version: what counts together with it.
+        job: what the job measured of which this is the whole or a part.
+        metrics: those that were taken of it, the latest of each.
+    """
 
     start: int
     stop: int
     first_repeat: int
     stop_repeat: int
     version: Version
+    job: Rectangle
+    metrics: tuple[Taken, ...] = ()

@@ -27,6 +27,7 @@ TABLES = {
     "certificate": "harness.certificates.smoothing",
     "network": "harness.nets.networks",
     "objective": "harness.training.objectives",
+    "metric": "harness.metrics",
 }
 
 #: kind -> the base class whose defaults a component has (reached by name likewise)
@@ -38,6 +39,7 @@ BASES = {
     "certificate": "harness.components:Certificate",
     "network": "harness.components:Network",
     "objective": "harness.components:Objective",
+    "metric": "harness.components:Metric",
 }
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from harness.core.metric import Measurement
 
 #: what two pieces of work on different images come to together, added up
 TOTALS = ("images", "seconds", "forwards", "backwards", "evaluations")
@@ -49,7 +53,7 @@ class Cost:
 
 
 class Fault(StrEnum):
-    """What can be wrong with an outcome, as it is recorded; a metric that is not finite is told by its own name.
+    """What can be wrong with an outcome, as it is recorded.
 
     A purified image that is not finite is told where the classifier made finite logits of it.
     """
@@ -71,7 +75,7 @@ REPLACED, REPAIRED = (Fault.PROPOSAL,), (Fault.RANGE, Fault.BUDGET)
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was seen of one example in one repeat. Metrics that were not asked for are None.
+    """What was judged of one example in one repeat; what metrics give of it is in a ``Measurement``.
 
     Attributes:
         example: the image's number in the dataset's source.
@@ -81,14 +85,8 @@ class Outcome:
         prediction: the class that the defended classifier chose; -1 where its logits or the purified image were not
             finite, or where a certificate abstains.
         correct: whether the two agree, as judged here and never by the attack.
-        fault: what was wrong, a ``Fault`` or a metric that is not finite; or None.
-        linf: size of the perturbation that was judged.
-        l2: likewise.
-        reconstruction_*: masked reconstruction loss of the probe on clean, adversarial and purified input.
-        amv_adversarial_*: attention-matrix variation, adversarial minus clean.
-        amv_purified_*: likewise, purified minus clean; ``last`` is the last decoder layer, ``mean`` all of them.
+        fault: what was wrong, a ``Fault``; or None.
         radius: the certified radius in L2; 0 where the certificate abstains or the class is wrong.
-        amv_by_head: the whole of it, axes ``AMV_AXES``, decoder layer, head; float32, lowest byte first.
     """
 
     example: int
@@ -98,28 +96,11 @@ class Outcome:
     prediction: int
     correct: bool
     fault: str | None = None
-    linf: float | None = None
-    l2: float | None = None
-    reconstruction_clean: float | None = None
-    reconstruction_adversarial: float | None = None
-    reconstruction_purified: float | None = None
-    amv_adversarial_last: float | None = None
-    amv_adversarial_mean: float | None = None
-    amv_purified_last: float | None = None
-    amv_purified_mean: float | None = None
     radius: float | None = None
-    amv_by_head: bytes | None = None
 
-
-#: the metrics of an outcome that are real numbers and may be absent
-MEASURES = tuple(item.name for item in fields(Outcome) if item.type == "float | None")
 
 #: outcomes that a suite may ask of a cell: a hundred repeats of half a million images
 MOST_OUTCOMES = 50_000_000
-
-#: the first two axes of an outcome's ``amv_by_head``: which image is compared with the clean one, and the matrix norm
-AMV_AXES = {"image": ("adversarial", "purified"), "matrix_norm": ("frobenius", "spectral")}
-
 
 #: before the names of notes: what a job left changed in its process, and which functions it exchanged
 CHANGED, EXCHANGED = "changed: ", "exchanged: "
@@ -161,6 +142,7 @@ class Done:
     Attributes:
         artifacts: files made or used, weights included.
         outcomes: per example and repeat (evaluations only).
+        measurements: what metrics gave, each of all places and repeats of the job.
         defense_cost: of purifying and classifying (evaluations only).
         attack_cost: of crafting, as recorded with the adversarial batch.
         environment: where it ran, in plain JSON types.
@@ -173,6 +155,7 @@ class Done:
 
     artifacts: tuple[Artifact, ...] = ()
     outcomes: tuple[Outcome, ...] = ()
+    measurements: tuple[Measurement, ...] = ()
     defense_cost: Cost | None = None
     attack_cost: Cost | None = None
     environment: dict[str, str] = field(default_factory=dict)

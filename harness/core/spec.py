@@ -51,7 +51,7 @@ class Spec:
     gives to an entry (``label``) is a title and takes no part.
 
     Attributes:
-        kind: one of the registry's, ``probe`` or ``recipe``.
+        kind: one of the registry's, or ``recipe``.
         use: the registered name.
         version: the component's own version; raised whenever its numbers change.
         params_json: the parameters, defaults filled in, as canonical JSON.

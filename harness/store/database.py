@@ -348,10 +348,16 @@ def _migrate(engine: Engine) -> None:
     path = file_of(engine.url)
     if path is not None:
         try:
-            with lock_of(path).acquire(timeout=60), engine.begin() as connection:
+            with lock_of(path).acquire(timeout=60), engine.connect() as connection:
+                connection.exec_driver_sql("PRAGMA foreign_keys=OFF")  # a table is changed by making it anew
                 connection.exec_driver_sql("BEGIN IMMEDIATE")  # Python's driver begins at rows only, not at tables
                 _go_forward(connection)
                 _name(connection)
+                lost = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchmany(3)
+                if lost:
+                    raise RuntimeError(f"expected references that lead somewhere after the migration, got {lost}")
+                connection.commit()
+                connection.exec_driver_sql("PRAGMA foreign_keys=ON")
         except Timeout as error:
             raise UserError(
                 f"expected to bring {path} forward, but a run is writing to it; wait for its end"

@@ -71,7 +71,7 @@ class ArrivalRow(TableBase):
 
 
 class ComponentRow(TableBase):
-    """A dataset, classifier, defense, attack, threat model, probe or recipe: all that its digest is made of."""
+    """A dataset, classifier, defense, attack, threat model, metric or recipe: all that its digest is made of."""
 
     __tablename__ = "components"
 
@@ -104,7 +104,6 @@ class CellRow(TableBase):
     defense: Mapped[str] = mapped_column(ForeignKey("components.digest"))
     attack: Mapped[str | None] = mapped_column(ForeignKey("components.digest"))
     threat: Mapped[str | None] = mapped_column(ForeignKey("components.digest"))
-    probe: Mapped[str | None] = mapped_column(ForeignKey("components.digest"))
     surrogate: Mapped[str | None] = mapped_column(ForeignKey("components.digest"))
     source_classifier: Mapped[str | None] = mapped_column(ForeignKey("components.digest"))
     source_defense: Mapped[str | None] = mapped_column(ForeignKey("components.digest"))
@@ -135,6 +134,7 @@ class SuiteRow(TableBase):
 
     An edited suite is a row of its own under the same name; ``declared_at`` is when it was run last, and the row
     with the latest one is what reports show. ``arrival`` is None for one that was run here: it goes before all others.
+    ``metrics`` has the columns of each metric that it asks for, by the metric's digest.
     """
 
     __tablename__ = "suites"
@@ -149,6 +149,7 @@ class SuiteRow(TableBase):
     n_examples: Mapped[int]
     repeats: Mapped[int]
     shard_size: Mapped[int]
+    metrics: Mapped[dict[str, Any]]
     declared_at: Mapped[datetime]
     arrival: Mapped[int | None] = mapped_column(ForeignKey("arrivals.id"))
 
@@ -225,9 +226,9 @@ class EnvironmentRow(TableBase):
 class JobRow(TableBase):
     """A job and how it stands: queued, running, done, failed, timeout, interrupted or skipped.
 
-    What it does: a training has its ``recipe``; an evaluation its ``cell``, with places ``start`` to ``stop - 1`` and
-    repeats ``first_repeat`` to ``stop_repeat - 1``; a craft its places, since several cells share it. Of a job that was
-    recorded before these were, they may be unknown.
+    What it does: a training has its ``recipe``; an evaluation its ``cell``, with places ``start`` to ``stop - 1``,
+    repeats ``first_repeat`` to ``stop_repeat - 1`` and ``metrics``, their digests separated by commas; a craft its
+    places, since several cells share it. Of a job that was recorded before these were, they may be unknown.
 
     ``attempt`` is the try under way or the last one, ``driver`` who made it. A driver owns a running job until
     ``lease``, in seconds of the database's own clock; after that another one may claim it.
@@ -245,6 +246,7 @@ class JobRow(TableBase):
     stop: Mapped[int | None]
     first_repeat: Mapped[int | None]
     stop_repeat: Mapped[int | None]
+    metrics: Mapped[str | None]
     status: Mapped[str]
     tries: Mapped[int]
     attempt: Mapped[int | None]
@@ -314,11 +316,9 @@ class ResultRow(TableBase):
     A recipe names its checkpoint, but another machine may train other weights from it, and a component may be edited:
     results of different weights or code are kept apart by ``weights``, and the cell says which are read.
 
-    ``correct`` and ``sums`` say again what the outcomes say, so that a leaderboard need not read millions of
-    rows: a bit per place and repeat (place by place, first bit highest, the last byte padded with zeros), and for
-    each metric, in the order of the columns of outcomes, its count, sum and sum of squares (doubles, lowest byte
-    first; metrics that came later than a result are at the end and missing there). ``purebench db check`` compares them
-    with the outcomes.
+    ``correct`` and ``faults`` say again what the outcomes say, so that a leaderboard need not read millions of rows: a
+    bit per place and repeat (place by place, first bit highest, the last byte padded with zeros), and how many have a
+    fault. ``purebench db check`` compares them with the outcomes.
     ``code`` holds the hashes of the code that measured it, by role. They are others than those that it counts under
     only where both were shown to give the same results, or somebody said so (``run --keep-old-code``).
     ``notes`` is what was seen of the attack as it was made, and what it claimed: by name the mean and the number of
@@ -342,7 +342,6 @@ class ResultRow(TableBase):
     stop_repeat: Mapped[int]
     correct: Mapped[bytes]
     faults: Mapped[int]
-    sums: Mapped[bytes]
     code: Mapped[dict[str, Any]]
     notes: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     defense_images: Mapped[int]
@@ -385,14 +384,27 @@ class OutcomeRow(TableBase):
     prediction: Mapped[int]
     correct: Mapped[bool]
     fault: Mapped[str | None]
-    linf: Mapped[float | None]
-    l2: Mapped[float | None]
-    reconstruction_clean: Mapped[float | None]
-    reconstruction_adversarial: Mapped[float | None]
-    reconstruction_purified: Mapped[float | None]
-    amv_adversarial_last: Mapped[float | None]
-    amv_adversarial_mean: Mapped[float | None]
-    amv_purified_last: Mapped[float | None]
-    amv_purified_mean: Mapped[float | None]
     radius: Mapped[float | None]
-    amv_by_head: Mapped[bytes | None]
+
+
+class MeasureRow(TableBase):
+    """What a metric gave of a result: a number, or an array, of each of its places and repeats.
+
+    ``set`` names the networks and the code that it was taken with; of several the one of the latest attempt is read.
+    ``names`` are the metric's columns, separated by commas, ``shape`` likewise the lengths of a column's axes, empty of
+    plain numbers. ``numbers`` are by column, place and repeat, one after the other: doubles, lowest byte first, of a
+    column with axes single ones; not a number where it was not finite. ``sums`` says again of each column the count,
+    sum and sum of squares of those that are finite (doubles); empty of a column with axes.
+    """
+
+    __tablename__ = "measures"
+
+    result: Mapped[int] = mapped_column(ForeignKey("results.id"), primary_key=True, autoincrement=False)
+    metric: Mapped[str] = mapped_column(ForeignKey("components.digest"), primary_key=True)
+    set: Mapped[str] = mapped_column(ForeignKey("weights.digest"), primary_key=True)
+    attempt: Mapped[int] = mapped_column(ForeignKey("attempts.id"))
+    names: Mapped[str]
+    shape: Mapped[str]
+    sums: Mapped[bytes]
+    numbers: Mapped[bytes]
+    arrival: Mapped[int | None] = mapped_column(ForeignKey("arrivals.id"))

@@ -11,6 +11,7 @@ from harness.core import local, registry, session
 from harness.core import recipe as recipes
 from harness.core.contracts import Network, Objective, Setting, Traits, refusal
 from harness.core.errors import Problem, UserError, nearest
+from harness.core.metric import PROBE, AskedMetric, MetricColumn
 from harness.core.roles import Role
 from harness.core.spec import Spec
 from harness.data.sound import card_fault
@@ -59,8 +60,9 @@ def build(spec: Spec) -> Any:
             f"expected {spec.kind} {spec.use!r} in version {spec.version}, got version {component.version}; "
             "plan again with the code that is installed"
         )
-    params = {name: value for name, value in spec.params.items() if name not in BESIDE_OPTIONS}
-    params |= {role: part.label or part.digest for role, part in spec.parts}
+    metric = (PROBE,) if spec.kind == "metric" else ()
+    params = {name: value for name, value in spec.params.items() if name not in (*BESIDE_OPTIONS, *metric)}
+    params |= {role: part.label or part.digest for role, part in spec.parts if role not in metric}
     return component(component.Options.model_validate(params))
 
 
@@ -184,6 +186,31 @@ class Resolver:
             return None
         identity = {**options.model_dump(mode="json", exclude=set(options.recipe_fields())), **beside}
         return Resolved(Spec.of(kind, entry.name, component.version, identity, found, label), built, path, options)
+
+    def metric(
+        self, use: str, params: Any, document: Document, path: Path, probe: Mapping[str, Any] | None
+    ) -> AskedMetric | None:
+        """Resolve a metric, with the probe where it looks through one; None after noting what is wrong."""
+        resolved = self.component("metric", use, params, document, path, use)
+        if resolved is None:
+            return None
+        spec, columns, probed = resolved.spec, resolved.built.columns, resolved.built.probed
+        shown = isinstance(columns, tuple) and columns and all(isinstance(one, MetricColumn) for one in columns)
+        if not shown or (len(columns) > 1 and any(one.axes for one in columns)):
+            sentence = (
+                f"expected {use} to have `columns`, a tuple of MetricColumn, one with axes alone; got {columns!r}"
+            )
+            self.problems.append(document.problem(path, sentence))
+            return None
+        if probed and PROBE in {*resolved.options.model_fields_set, *type(resolved.options).model_fields}:
+            sentence = f"expected {use} to leave the option 'probe' to purebench, but it has it"
+            self.problems.append(document.problem(path, sentence))
+            return None
+        if probed and probe is not None and probe["recipe"] is not None:
+            seen = {PROBE: {name: value for name, value in probe.items() if name != "recipe"}}
+            parts = {**dict(spec.parts), PROBE: probe["recipe"]}
+            spec = Spec.of("metric", spec.use, spec.version, {**spec.params, **seen}, parts, use)
+        return AskedMetric(spec, columns, probed)
 
     def _entry(self, kind: str, use: str, folder: FilePath) -> registry.RegistryEntry:
         """Return the entry of a registered name, of a class in a file, or of what this process has registered.

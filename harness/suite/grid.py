@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any
 from harness.core.cell import CLEAN, Cell, Labels
 from harness.core.contracts import DataCard, Setting, effort_of, refusal
 from harness.core.declaration import Member
-from harness.core.spec import Spec
+from harness.core.metric import PROBE
 from harness.core.threat import Knowledge, Norm, ThreatModel
 from harness.suite.components import build
 from harness.suite.matrix import source_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from harness.core.errors import Problem
+    from harness.core.metric import AskedMetric
+    from harness.core.spec import Spec
     from harness.suite.components import Resolved
     from harness.suite.document import Document, Path
-    from harness.suite.schema import EvaluationRules, MatrixBlock, Metrics
-
-PROBE_VERSION = 1
+    from harness.suite.schema import EvaluationRules, MatrixBlock
 
 
 @dataclass(frozen=True)
@@ -59,15 +59,6 @@ class Shelf:
         return threat is not None and threat.knowledge is Knowledge.SURROGATE
 
 
-def probe_spec(metrics: Metrics, recipe: Spec | None) -> Spec | None:
-    """Return the identity of what is measured besides correctness: metrics, and the probe that some look through."""
-    names = sorted(set(metrics.names))
-    if metrics.probed is not None and recipe is not None:
-        params = {"mask_ratio": metrics.probed.mask_ratio, "masks": metrics.probed.masks, "names": names}
-        return Spec.of("probe", recipe.use, PROBE_VERSION, params, {"recipe": recipe}, label=recipe.label)
-    return Spec.of("probe", "none", PROBE_VERSION, {"names": names}) if names else None
-
-
 #: options that say how many decoder layers, and heads of each, a probe shows the attention of
 _SHOWN = ("decoder_depth", "decoder_heads")
 
@@ -88,11 +79,11 @@ class Grid:
     """
 
     def __init__(
-        self, shelf: Shelf, evaluation: EvaluationRules | None, probe: Spec | None, document: Document
+        self, shelf: Shelf, evaluation: EvaluationRules | None, metrics: Sequence[AskedMetric], document: Document
     ) -> None:
         self.shelf = shelf
         self.evaluation = evaluation
-        self.probe = probe
+        self.metrics = metrics
         self.document = document
         self.problems: list[Problem] = []
 
@@ -140,8 +131,6 @@ class Grid:
             source_defense=shelf.defenses[defense].spec if elsewhere else None,
             seed=self.evaluation.seed if self.evaluation else 0,
             subset_seed=self.evaluation.subset_seed if self.evaluation else 0,
-            # a certificate judges no image that could be measured: what is measured elsewhere is no part of it
-            probe=None if labels.certificate else self.probe,
             certificate=shelf.certificates[labels.certificate].spec if labels.certificate else None,
             labels=labels,
         )
@@ -208,8 +197,9 @@ class Grid:
         if labels.certificate:
             standing.append((self.shelf.certificates[labels.certificate].path, cell.certificate))
         named = [((*path, "params", role), part) for path, spec in standing if spec for role, part in spec.parts]
-        if cell.probe is not None:
-            named += [(("metrics", "probe", role), part) for role, part in cell.probe.parts]
+        if cell.certificate is None:
+            parts = [part for metric in self.metrics for role, part in metric.spec.parts if role == PROBE]
+            named += [(("metrics", PROBE, "recipe"), part) for part in parts]
         for path, recipe in named:
             trained_on = dict(recipe.parts).get("dataset")
             if trained_on is not None and trained_on.digest != cell.dataset.digest:

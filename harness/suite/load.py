@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from harness.core.cell import CLEAN
 from harness.core.errors import Problem, UserError, nearest
+from harness.core.metric import PROBE, clashes
 from harness.core.recipe import network
 from harness.core.threat import Norm
 from harness.suite import shipped
 from harness.suite.components import Resolver, read_file
 from harness.suite.document import Document, Path, parse
 from harness.suite.expand import is_family, members, spelled_out, tied
-from harness.suite.grid import Grid, Shelf, probe_spec, unfit_probe
+from harness.suite.grid import Grid, Shelf, unfit_probe
 from harness.suite.matrix import MOST_POINTS, label_problems, points, size
 from harness.suite.ranges import budget, lengths
 from harness.suite.schema import AXES, THREAT_PARAMS, EvaluationRules, MatrixBlock, Metrics, SuiteFile, ThreatParams
@@ -22,11 +23,11 @@ from harness.suite.suite import Suite
 from harness.suite.validation import check, salvage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from harness.core.cell import Labels
     from harness.core.declaration import Member
-    from harness.core.spec import Spec
+    from harness.core.metric import AskedMetric
     from harness.core.threat import ThreatModel
 
 
@@ -55,15 +56,14 @@ def read_suite(text: str, source: str, folder: FilePath) -> Suite:
     document = parse(text, source)
     file, problems = check(SuiteFile, document.data, document)
     draft = _SuiteDraft(document, file, Resolver(folder))
-    members = draft.members()
+    metrics = draft.metrics()
+    members = draft.members(metrics)
     problems = [*document.problems, *problems, *draft.problems]
     if problems or file is None:
         raise UserError(sorted(dict.fromkeys(problems), key=_place))
     doubts = tuple(sorted(dict.fromkeys(draft.doubts), key=_place))
     code = tuple(draft.resolver.code.values())
-    return Suite(
-        file.name, file.title, text, source, file.evaluation, file.metrics, file.execution, members, doubts, code
-    )
+    return Suite(file.name, file.title, text, source, file.evaluation, metrics, file.execution, members, doubts, code)
 
 
 def _place(problem: Problem) -> tuple[str, int]:
@@ -103,20 +103,41 @@ class _SuiteDraft:
         """What is odd and no mistake."""
         return self.resolver.remarks.doubts
 
-    def members(self) -> tuple[Member, ...]:
+    def members(self, metrics: Sequence[AskedMetric]) -> tuple[Member, ...]:
         """Check everything beyond the schema and return the members that can be made."""
         self._check_names()
         shelf = self._shelf()
-        probe = self._probe()
         evaluation = self.file.evaluation if self.file else salvage(EvaluationRules, self.data.get("evaluation", {}))
         blocks = self._blocks()
         names = {axis: self.names.get(axis, []) for axis in AXES}
-        grid = Grid(shelf, evaluation, probe, self.document)
+        grid = Grid(shelf, evaluation, metrics, self.document)
         asked = self._points(blocks, names)
         members = grid.members(asked, blocks)
         self.grid_problems = grid.problems
         self._in_range(shelf, asked)
         return members
+
+    def metrics(self) -> tuple[AskedMetric, ...]:
+        """Return the metrics that are asked for, each once."""
+        metrics = self.file.metrics if self.file else salvage(Metrics, self.data.get("metrics", {}))
+        if metrics is None:
+            return ()
+        probe = self._probe(metrics)
+        asked: dict[str, AskedMetric] = {}
+        needy = []
+        for index, entry in enumerate(metrics.entries):
+            path = ("metrics", "names", index)
+            metric = self.resolver.metric(entry.use, entry.params, self.document, path, probe)
+            if metric is not None:
+                asked.setdefault(metric.spec.digest, metric)
+                needy += [entry.use] if metric.probed and probe is None else []
+        if needy:
+            sentence = f"expected the key 'probe', which {' and '.join(sorted(set(needy)))} look through, got none"
+            self.own.append(self.document.problem(("metrics",), sentence))
+        for name in clashes(list(asked.values())):
+            sentence = f"expected columns of metrics with names of their own, got {name!r} twice"
+            self.own.append(self.document.problem(("metrics", "names"), sentence, "ask for one of the two"))
+        return tuple(asked.values())
 
     def _points(self, blocks: Mapping[int, MatrixBlock], names: Mapping[str, list[str]]) -> dict[Labels, int]:
         """Return the points of a matrix; say so where they are too many to look at, or none is left."""
@@ -227,18 +248,16 @@ class _SuiteDraft:
             self.resolver.remarks.note(budget(threat.eps, threat.norm, (1, 1, 1)), self.document, (*path, "params"))
         return threat
 
-    def _probe(self) -> Spec | None:
-        metrics = self.file.metrics if self.file else salvage(Metrics, self.data.get("metrics", {}))
-        if metrics is None:
+    def _probe(self, metrics: Metrics) -> dict[str, Any] | None:
+        """Return the probe's options with its recipe; None where there is none, or after noting what is wrong."""
+        if metrics.probe is None:
             return None
-        recipe = None
-        if metrics.probe is not None:
-            at = ("metrics", "probe", "recipe")
-            recipe = self.resolver.recipe(metrics.probe.recipe, self.document, at)
-            reason = None if recipe is None else unfit_probe(network(recipe))
-            if reason is not None:
-                self.own.append(self.document.problem(at, reason))
-        return probe_spec(metrics, recipe)
+        at = ("metrics", PROBE, "recipe")
+        recipe = self.resolver.recipe(metrics.probe.recipe, self.document, at)
+        reason = None if recipe is None else unfit_probe(network(recipe))
+        if reason is not None:
+            self.own.append(self.document.problem(at, reason))
+        return {"recipe": recipe, "mask_ratio": metrics.probe.mask_ratio, "masks": metrics.probe.masks}
 
     def _blocks(self) -> dict[int, MatrixBlock]:
         """Check the names in every block; return the blocks without mistakes, by position."""

@@ -8,9 +8,18 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
 from harness.core.cell import Cell, Labels, Shard
-from harness.core.code_hashes import called, changed_code, code_of, craft_code, training_code, unlike, unreadable
+from harness.core.code_hashes import (
+    called,
+    changed_code,
+    code_of,
+    craft_code,
+    metric_code,
+    training_code,
+    unlike,
+    unreadable,
+)
 from harness.core.errors import UserError, nearest
-from harness.core.job import Craft, Evaluate, Job, Train
+from harness.core.job import Craft, Evaluate, Job, Measure, Train
 from harness.core.spec import Spec, differences, short
 
 if TYPE_CHECKING:
@@ -18,7 +27,7 @@ if TYPE_CHECKING:
 
     from harness.artifacts import Folder
     from harness.core.declaration import Member
-    from harness.core.rectangle import Covered, Version
+    from harness.core.rectangle import Covered, Rectangle, Taken, Version
     from harness.suite.suite import Suite
 
 
@@ -172,7 +181,9 @@ class _State:
     """What is there already: coverage in the store, files in the artifact folder; and the code that is at hand."""
 
     def __init__(self, store: Record | None, folder: Folder, suite: Suite, keep: bool) -> None:
-        self.store, self.folder, self.keep = store, folder, keep
+        self.store, self.folder, self.suite, self.keep = store, folder, suite, keep
+        self.asked = [metric.spec for metric in suite.metrics]
+        self._metric_code: dict[str, Mapping[str, str]] = {}
         self.unreadable: set[str] = set()
         digests = [cell.digest for cell in suite.cells]
         self.covered = store.covered(digests) if store else {}
@@ -221,15 +232,21 @@ class _State:
             return Planned(member, PlanVerdict.SKIPPED, member.reason or "cannot be run")
         if not chosen:
             return Planned(member, PlanVerdict.SKIPPED, "left out by --only")
+        metrics = self.suite.metrics_of(cell)
         found = self._going_on(cell)
         rows = [row for row in self.covered.get(cell.digest, []) if row.version == found.version]
-        left = tuple(_missing(cell, rows, slices, repeats))
+        left = tuple(_missing(cell, rows, slices, repeats, metrics))
         if left and found.uncertain:
             found = _Found(None, "it was measured before its code was kept, and more of it might be of other code")
-            left = tuple(_missing(cell, [], slices, repeats))
+            rows, left = [], tuple(_missing(cell, [], slices, repeats, metrics))
         wanted = sum(shard.size for shard in slices) * repeats
         missing = sum(job.shard.size * (job.stop_repeat - job.first_repeat) for job in left)
         version = None if found.version is None else found.version.digest
+        measures = tuple(self._unmeasured(cell, rows, slices, repeats, metrics))
+        if not left and measures:
+            names = sorted({metric.use for job in measures for metric in job.metrics})
+            return Planned(member, PlanVerdict.RUN, f"to be measured: {', '.join(names)}", measures, version)
+        left = (*left, *measures)
         if not left:
             kept = f", though {found.changed}" if found.changed else ""
             return Planned(member, PlanVerdict.DONE, f"{wanted} outcomes are there{kept}", version=version)
@@ -243,6 +260,36 @@ class _State:
             return Planned(member, PlanVerdict.STALE, f"changed since cell {short(before)}: {changed}", left)
         failed = [self.failures[job.digest] for job in left if job.digest in self.failures]
         return Planned(member, PlanVerdict.RUN, f"failed before: {failed[0]}" if failed else "not measured yet", left)
+
+    def _unmeasured(
+        self, cell: Cell, rows: list[Covered], slices: list[Shard], repeats: int, metrics: tuple[Spec, ...]
+    ) -> Iterable[Measure]:
+        """Yield what is left to measure of results that are there: a job for each of the jobs that judged them."""
+        stop = slices[-1].stop
+        lacking: dict[Rectangle, dict[str, Spec]] = {}
+        for row in rows:
+            if row.start < stop and row.first_repeat < repeats:
+                taken = {one.metric for one in row.metrics if self._stands_for(one)}
+                lacks = {metric.digest: metric for metric in metrics if metric.digest not in taken}
+                lacking.setdefault(row.job, {}).update(lacks)
+        for job, lacks in lacking.items():
+            if lacks:
+                index = next(shard.index for shard in slices if shard.stop > job.start)
+                shard = Shard(index, job.start, job.stop)
+                yield Measure(
+                    cell, shard, job.first_repeat, job.stop_repeat, tuple(lacks.values()), rows[0].version.digest
+                )
+
+    def _stands_for(self, taken: Taken) -> bool:
+        """Whether a metric was taken with the networks and the code that are at hand."""
+        if any(self.weights(recipe) not in (None, sha256) for recipe, sha256 in taken.weights):
+            return False
+        if self.keep:
+            return True
+        if taken.metric not in self._metric_code:
+            spec = next((metric for metric in self.asked if metric.digest == taken.metric), None)
+            self._metric_code[taken.metric] = {} if spec is None else metric_code(spec)
+        return not unlike(taken.code, self._metric_code[taken.metric])
 
     def _going_on(self, cell: Cell) -> _Found:
         """Return which of a cell's results it goes on from: those of the weights and the code that are at hand."""
@@ -281,7 +328,9 @@ class _Found:
     uncertain: bool = False
 
 
-def _missing(cell: Cell, rows: list[Covered], slices: list[Shard], repeats: int) -> Iterable[Evaluate]:
+def _missing(
+    cell: Cell, rows: list[Covered], slices: list[Shard], repeats: int, metrics: tuple[Spec, ...]
+) -> Iterable[Evaluate]:
     """Yield what is left of a cell: in each slice, runs of places that lack the same repeats.
 
     Places that have been measured are never measured again, so asking for more examples or repeats adds to a cell.
@@ -297,7 +346,7 @@ def _missing(cell: Cell, rows: list[Covered], slices: list[Shard], repeats: int)
                 continue
             if have[start] < repeats:
                 places = Shard(shard.index, shard.start + start, shard.start + stop)
-                yield Evaluate(cell, places, have[start], repeats)
+                yield Evaluate(cell, places, have[start], repeats, metrics)
             start = stop
 
 
@@ -312,7 +361,8 @@ def _jobs(cells: tuple[Planned, ...], here: _State) -> tuple[tuple[Job, ...], tu
     for planned in cells:
         for job in planned.evaluations:
             evaluations.setdefault(job.digest, job)
-            networks |= {recipe.digest: recipe for recipe in job.cell.networks()}
+            standing = [*job.cell.networks(), *(recipe for metric in job.metrics for recipe in metric.stands_on())]
+            networks |= {recipe.digest: recipe for recipe in standing}
     trains, there = _trainings(networks.values(), here)
     at_hand: dict[str, Job] = {**there}
     for job in evaluations.values():

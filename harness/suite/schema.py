@@ -299,31 +299,28 @@ class ProbeOptions(_Schema):
     masks: int = Field(4, ge=1, description="random masks per image, the same ones for all three images")
 
 
-#: metrics that look at images through the probe
-PROBED = ("amv", "amv-by-head", "reconstruction")
+class MetricEntry(_Schema):
+    """A metric with its options."""
+
+    use: str = Field(description="registered name, or a class of a file: ./mine.py:Sharpness")
+    params: dict[str, Any] = Field(default_factory=dict, description="options of the metric; its defaults otherwise")
 
 
 class Metrics(_Schema):
-    """What is measured besides correctness and cost."""
+    """What is measured besides correctness and cost; no part of a cell's identity, so metrics come and go."""
 
-    names: tuple[Literal["distances", "reconstruction", "amv", "amv-by-head"], ...] = Field(
+    names: tuple[str | MetricEntry, ...] = Field(
         ("distances",),
         description="distances: size of the perturbation; reconstruction: loss of the probe; "
-        "amv: attention-matrix variation in the probe's decoder; amv-by-head: for every layer and head, in two norms",
+        "amv: attention-matrix variation in the probe's decoder; amv-by-head: for every layer and head, in two norms; "
+        "or others, by name or with options",
     )
-    probe: ProbeOptions | None = Field(None, description="needed for reconstruction and amv")
+    probe: ProbeOptions | None = Field(None, description="what reconstruction and amv look through")
 
     @property
-    def probed(self) -> ProbeOptions | None:
-        """The probe, where a metric looks through it."""
-        return self.probe if set(self.names) & set(PROBED) else None
-
-    @model_validator(mode="after")
-    def _probe_where_needed(self) -> Metrics:
-        needy = sorted(set(self.names) & set(PROBED))
-        if needy and self.probe is None:
-            raise ValueError(f"expected the key 'probe', which {' and '.join(needy)} look through, got none")
-        return self
+    def entries(self) -> tuple[MetricEntry, ...]:
+        """The metrics, each with its options."""
+        return tuple(MetricEntry(use=one) if isinstance(one, str) else one for one in self.names)
 
 
 class Timeouts(_Schema):

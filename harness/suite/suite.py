@@ -11,7 +11,9 @@ from harness.core.declaration import Declaration, Member
 if TYPE_CHECKING:
     from harness.core.errors import Problem
     from harness.core.local import Code
-    from harness.suite.schema import EvaluationRules, Execution, Metrics
+    from harness.core.metric import AskedMetric
+    from harness.core.spec import Spec
+    from harness.suite.schema import EvaluationRules, Execution
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Suite:
     text: str
     source: str
     evaluation: EvaluationRules
-    metrics: Metrics
+    metrics: tuple[AskedMetric, ...]
     execution: Execution
     members: tuple[Member, ...]
     doubts: tuple[Problem, ...] = ()
@@ -51,6 +53,10 @@ class Suite:
     def shards(self) -> list[Shard]:
         """The slices that every cell's examples are cut into."""
         return Shard.slices(self.evaluation.n_examples, self.evaluation.shard_size)
+
+    def metrics_of(self, cell: Cell) -> tuple[Spec, ...]:
+        """Return the metrics of a cell; one with a certificate judges no image that could be measured."""
+        return () if cell.certificate is not None else tuple(metric.spec for metric in self.metrics)
 
     def repeats(self, member: Member) -> int:
         """Return how many fresh evaluations a member gets: a defense that is not random needs one."""
@@ -67,5 +73,6 @@ class Suite:
             repeats=self.evaluation.repeats,
             shard_size=self.evaluation.shard_size,
             members=self.members,
+            metrics=self.metrics,
             code=self.code,
         )

@@ -9,6 +9,7 @@ from harness.testing.certificate import CertificateContract
 from harness.testing.classifier import ClassifierContract
 from harness.testing.dataset import DatasetContract
 from harness.testing.defense import DefenseContract
+from harness.testing.metric import MetricContract
 from harness.testing.network import NetworkContract
 from harness.testing.objective import ObjectiveContract
 
@@ -18,6 +19,7 @@ __all__ = [
     "ClassifierContract",
     "DatasetContract",
     "DefenseContract",
+    "MetricContract",
     "NetworkContract",
     "ObjectiveContract",
 ]

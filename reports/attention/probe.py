@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harness.core.metric import PROBE
 from harness.core.roles import Role, role_of
 from harness.core.spec import digest_of
+from harness.store.read.frames import BY_HEAD
 from harness.store.read.summaries import decide
 
 if TYPE_CHECKING:
@@ -99,7 +101,8 @@ class Probed:
 
     Attributes:
         examples: how many places were read, of ``wanted``.
-        probe: the spec of the probe.
+        probe: its ``recipe``, ``mask_ratio`` and ``masks``.
+        by_head: whether the AMV was taken of each head.
         spec_of: the spec of each cell, by its id.
     """
 
@@ -109,13 +112,14 @@ class Probed:
     examples: int
     wanted: int
     probe: Mapping[str, Any]
+    by_head: bool
     sights: tuple[Sight, ...]
     spec_of: Mapping[str, Mapping[str, Any]]
 
     @property
     def mask_ratio(self) -> float:
         """The share of patches that the probe's masks remove."""
-        return float(self.probe["params"]["mask_ratio"])
+        return float(self.probe["mask_ratio"])
 
     @property
     def defenses(self) -> dict[str, list[Sight]]:
@@ -146,6 +150,8 @@ _NOBODY = Sight("", "", "", Role.PURIFIER, "", "", None, None, None, "", np.zero
 def read_probed(frames: Results, origin: Provenance) -> Iterator[Probed]:
     """Yield what was probed, by suite and classifier in the suites' order; nothing where AMV or loss was not asked."""
     cells = frames.cells
+    if not {"amv_purified_mean", "reconstruction_purified"} <= {*cells}:
+        return
     known = cells[cells["amv_purified_mean"].notna() & cells["reconstruction_purified"].notna() & cells["id"].notna()]
     for group, members in known.groupby(["suite", "dataset", "classifier"], sort=False):
         suite, dataset, classifier = map(str, group)
@@ -162,15 +168,23 @@ def read_probed(frames: Results, origin: Provenance) -> Iterator[Probed]:
             if one["id"] in rows
         ]
         sights = [sight for sight in sights if len(sight.place)]
-        probe = specs[records[0]["id"]]["probe"]
-        yield Probed(suite, dataset, classifier, places, wanted, probe, tuple(sights), specs)
+        by_head = any(column.name == BY_HEAD for its in frames.asked[suite].values() for column in its)
+        probe = _probe(frames, suite)
+        yield Probed(suite, dataset, classifier, places, wanted, probe, by_head, tuple(sights), specs)
+
+
+def _probe(frames: Results, suite: str) -> dict[str, Any]:
+    """Return the probe that a suite's metrics look through."""
+    specs = [frames.metrics[digest] for digest in frames.asked[suite]]
+    through = next(spec for spec in specs if PROBE in spec["parts"])
+    return {"recipe": through["parts"][PROBE], **through["params"][PROBE]}
 
 
 def _sight(
     record: Mapping[Any, Any], spec: Mapping[str, Any], traits: Mapping[str, Any] | None, rows: pd.DataFrame
 ) -> Sight:
     """Average a cell's repeats; an example that lacks a number in one of them is left out."""
-    if rows["l2"].isna().all():  # distances were not asked for
+    if "l2" not in rows or rows["l2"].isna().all():  # distances were not asked for
         rows = rows.assign(l2=0.0)
     whole = rows[list(COLUMNS.values())].notna().all(axis=1).groupby(rows["place"]).all()
     means = rows[["place", "correct", *COLUMNS.values()]].astype(float).groupby("place").mean()
@@ -211,7 +225,7 @@ def crafted(spec: Mapping[str, Any]) -> str:
     """Return a digest of what a cell's adversarial images depend on (law 7); empty on clean input."""
     if spec["attack"] is None:
         return ""
-    made_of = {name: part for name, part in spec.items() if name != "probe"}
+    made_of = dict(spec)
     if "source_defense" in spec:  # crafted there, whoever judges them
         made_of |= {"classifier": None, "defense": None}
     elif spec["threat"]["knowledge"] == "oblivious":
@@ -219,10 +233,9 @@ def crafted(spec: Mapping[str, Any]) -> str:
     return digest_of(made_of)
 
 
-def alike(spec: Mapping[str, Any]) -> str:
-    """Return a digest of a cell but for its probe's mask ratio: cells of the same one differ in nothing else."""
-    params = {name: value for name, value in spec["probe"]["params"].items() if name not in ("mask_ratio", "names")}
-    return digest_of({**spec, "probe": {**spec["probe"], "params": params}})
+def alike(spec: Mapping[str, Any], probe: Mapping[str, Any]) -> str:
+    """Return a digest of a cell and its probe but for the mask ratio: those of the same one differ in nothing else."""
+    return digest_of([dict(spec), {name: value for name, value in probe.items() if name != "mask_ratio"}])
 
 
 def joined(sights: Sequence[Sight], name: str) -> Numbers:

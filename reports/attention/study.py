@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harness.core.metric import AMV_AXES
 from harness.core.recipe import network
-from harness.core.result import AMV_AXES
 from harness.core.roles import Role
 from harness.core.spec import Spec, digest_of
 from reports.attention.probe import alike, read_probed
@@ -75,7 +75,7 @@ class Study:
     @property
     def own(self) -> tuple[str, ...]:
         """The defenses that work by the probe's own network: it looks at what they were made to please."""
-        recipe = digest_of(self.probed.probe["parts"]["recipe"])
+        recipe = digest_of(self.probed.probe["recipe"])
         by = {part.defense: part.cell for part in self.effects if part.role != "reference"}
         specs = {defense: self.probed.spec_of[cell]["defense"]["parts"] for defense, cell in by.items()}
         return tuple(name for name, parts in specs.items() if recipe in map(digest_of, parts.values()))
@@ -155,8 +155,8 @@ def _bounds(probed: Probed, draw: Resamples) -> Iterator[Part]:
 def _by_layer(probed: Probed, frames: Results, draw: Resamples) -> tuple[tuple[Part, ...], tuple[Part, ...]]:
     """Return the parts of every layer and of every head; of the last layer where heads were not measured."""
     under_attack = [sight for sight in probed.sights if not sight.clean]
-    if "amv-by-head" not in probed.probe["params"]["names"]:
-        last = int(network(Spec.from_dict(probed.probe["parts"]["recipe"])).params["decoder_depth"])
+    if not probed.by_head:
+        last = int(network(Spec.from_dict(probed.probe["recipe"])).params["decoder_depth"])
         seen = [_with_amv(one, one["amv_last_before"], one["amv_last_after"]) for one in under_attack]
         return tuple(_over_all(probed, seen, draw, layer=last)), ()
     known = {sight.id: _heads(frames, probed, sight) for sight in under_attack}
@@ -203,10 +203,10 @@ def _with_amv(sight: Sight, before: Numbers, after: Numbers) -> Sight:
 
 def _by_ratio(probed: Probed, others: Sequence[Probed], draw: Resamples) -> Iterator[Part]:
     """Yield what cells say that were seen through masks of several ratios and differ in nothing else."""
-    mine = {alike(probed.spec_of[sight.id]) for sight in probed.sights if not sight.clean}
+    mine = {alike(probed.spec_of[sight.id], probed.probe) for sight in probed.sights if not sight.clean}
     found = {probed.mask_ratio: probed}
     for other in others:
-        theirs = {alike(other.spec_of[sight.id]) for sight in other.sights if not sight.clean}
+        theirs = {alike(other.spec_of[sight.id], other.probe) for sight in other.sights if not sight.clean}
         if other.mask_ratio not in found and mine & theirs:
             found[other.mask_ratio] = other
             mine &= theirs
@@ -214,5 +214,5 @@ def _by_ratio(probed: Probed, others: Sequence[Probed], draw: Resamples) -> Iter
         return
     places = min(one.examples for one in found.values())
     for _, one in sorted(found.items()):
-        same = [sight for sight in one.sights if not sight.clean and alike(one.spec_of[sight.id]) in mine]
+        same = [sight for sight in one.sights if not sight.clean and alike(one.spec_of[sight.id], one.probe) in mine]
         yield from _over_all(one, [sight.first(places) for sight in same], draw)

@@ -131,7 +131,7 @@ BOUNDS = (
 def introduction(study: Study) -> str:
     """Say what was looked at, through what."""
     probed = study.probed
-    params = probed.probe["params"]
+    params = probed.probe
     count = f"{probed.examples}" if probed.examples == probed.wanted else f"the first {probed.examples}"
     own = f" Its network is that of {', '.join(study.own)}." if study.own else ""
     return (

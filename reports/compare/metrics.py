@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.core.result import MEASURES
 from harness.store.read.summaries import SHARES
 from reports.model.columns import FACTS
 from reports.stats.paired import mean_interval
@@ -62,7 +61,7 @@ def _known(fact: Fact, one: Contestant, other: Contestant) -> bool:
 
 def _measure(fact: Fact, one: Contestant, other: Contestant, ours: _Frames, theirs: _Frames) -> Measure:
     first, second = fact.value(one.entry), fact.value(other.entry)
-    if fact.key in MEASURES:
+    if any(fact.key in side.entry.measures for side in (one, other)):
         shared = all(one.spec.get(part) == other.spec.get(part) for part in ("dataset", "subset_seed"))
         left, right = ours.means(one, fact.key), theirs.means(other, fact.key)
         places = sorted(left.keys() & right.keys()) if shared else []
@@ -80,7 +79,7 @@ class _Frames:
     def means(self, cell: Contestant, key: str) -> dict[int, float]:
         """Return a metric by place, the mean over the repeats that the suite wants; nothing of what has none."""
         entry = cell.entry
-        if entry.key not in self.examples:
+        if entry.key not in self.examples or key not in self.examples[entry.key]:
             return {}
         rows = self.examples[entry.key]
         rows = rows[(rows["place"] < entry.wanted) & (rows["repeat"] < entry.wanted_repeats)]

@@ -42,7 +42,7 @@ class Fact:
 
 
 def _measured(key: str, group: str, title: str) -> Fact:
-    return Fact(key, group, title, lambda entry: entry.measures[key], numbers.measure)
+    return Fact(key, group, title, lambda entry: entry.measures.get(key), numbers.measure)
 
 
 @dataclass(frozen=True)

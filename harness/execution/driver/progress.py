@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 #: seconds after which a log hears of a job that is still under way, and hears again
 MEANWHILE = 60.0
 
-VERBS = {"train": "training", "craft": "crafting", "evaluate": "evaluating"}
+VERBS = {"train": "training", "craft": "crafting", "evaluate": "evaluating", "measure": "measuring"}
 
 
 def watcher(console: Console) -> Watcher:

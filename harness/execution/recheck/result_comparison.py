@@ -1,19 +1,23 @@
-"""Likeness: whether what was computed again is what was recorded, and whether it has to be to the last bit."""
+"""Whether what was computed again is what was recorded, and whether it has to be so to the last bit."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 from harness.core.errors import UserError
-from harness.core.result import MEASURES, Cost, Done, Outcome
+from harness.core.result import Cost, Done, Outcome
 from harness.store.read.results import COUNTS
+from harness.store.write.aggregates import cut, numbers_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from harness.store.read.results import Attempted, Recorded
+    from harness.core.rectangle import Rectangle
+    from harness.store.read.results import Attempted, Recorded, RecordedMeasure
+    from harness.store.write.aggregates import Numbers
 
 #: what an environment says of the code; whoever changes a number has to raise a version, so it excuses nothing
 CODE = ("commit", "dirty")
@@ -72,9 +76,53 @@ def first_difference(told: Sequence[Any], mine: Sequence[Outcome]) -> str:
         for name in (one.name for one in fields(Outcome)):
             before, now = getattr(old, name), getattr(new, name)
             if before != now:
-                shown = "" if isinstance(now, bytes) or isinstance(before, bytes) else f" {now}, recorded {before}"
-                return f"place {old.place}, repeat {old.repeat}: {name}{shown or ' differs'}"
+                return f"place {old.place}, repeat {old.repeat}: {name} {now}, recorded {before}"
     return ""
+
+
+class MeasuredAgain(NamedTuple):
+    """What a metric gave of a result, and what it gives now: ``(columns, places, repeats, *axes)``, by its code now."""
+
+    recorded: RecordedMeasure
+    now: Numbers
+    code: Mapping[str, str]
+
+    @property
+    def named(self) -> str:
+        """The metric, as people know it."""
+        return f"metric {self.recorded.metric.use}"
+
+    def first_difference(self) -> str:
+        """Say in what the numbers differ first, or nothing."""
+        before, now, taken = self.recorded.taken.numbers, self.now, self.recorded.taken
+        unlike = np.argwhere(~((before == now) | (np.isnan(before) & np.isnan(now))))
+        if not len(unlike):
+            return ""
+        at = tuple(unlike[0])
+        place, repeat = at[1] + taken.rectangle.start, at[2] + taken.rectangle.first_repeat
+        return f"place {place}, repeat {repeat}: {taken.names[at[0]]} {now[at]}, recorded {before[at]}"
+
+    def beyond_tolerance(self, allowed: Tolerance) -> str:
+        """Say which mean differs by more than is allowed elsewhere, or nothing."""
+        for name, old, new in zip(self.recorded.taken.names, self.recorded.taken.numbers, self.now, strict=True):
+            before, now = _mean(old), _mean(new)
+            if before is None or now is None:
+                if before is not now:
+                    return f"{name} {'is missing' if now is None else 'was not recorded'}"
+            elif abs(now - before) > allowed.means * abs(before) + 1e-9:
+                return f"the mean of {name} is {now:.4g}, recorded {before:.4g}"
+        return ""
+
+
+def measured_again(result: Recorded, again: Done, whole: Rectangle) -> list[MeasuredAgain]:
+    """Return what metrics gave of a result, each with what it gives now; ``whole`` is what the job measured."""
+    now = {one.metric: one for one in again.measurements}
+    pairs = []
+    for one in result.measures:
+        measured = now[one.metric.digest]
+        numbers = numbers_of(measured.values, len(measured.names), measured.shape, whole)
+        pairs.append(MeasuredAgain(one, cut(numbers, whole, result.rectangle), measured.code))
+    return pairs
 
 
 def passes(result: Recorded, again: Done) -> str:
@@ -97,15 +145,9 @@ def beyond_tolerance(told: Sequence[Any], mine: Sequence[Outcome], allowed: Tole
     flips = sum((old.prediction, old.fault) != (new.prediction, new.fault) for old, new in zip(told, mine, strict=True))
     if flips > max(1.0, allowed.flips * len(mine)):
         return f"{flips} of {len(mine)} predictions differ, first {first_difference(told, mine)}"
-    for name in MEASURES:
-        before, now = _mean(told, name), _mean(mine, name)
-        if (before is None) != (now is None):
-            return f"{name} {'is missing' if now is None else 'was not recorded'}"
-        if before is not None and now is not None and abs(now - before) > allowed.means * abs(before) + 1e-9:
-            return f"the mean of {name} is {now:.4g}, recorded {before:.4g}"
     return ""
 
 
-def _mean(rows: Sequence[Any], name: str) -> float | None:
-    values = [value for one in rows if (value := getattr(one, name)) is not None]
-    return math.fsum(values) / len(values) if values else None
+def _mean(numbers: Numbers) -> float | None:
+    finite = numbers[np.isfinite(numbers)]
+    return float(finite.mean()) if finite.size else None

@@ -21,13 +21,22 @@ from harness.core.code_hashes import unlike as changed_roles
 from harness.core.declaration import Declaration, Member
 from harness.core.errors import UserError
 from harness.core.local import entry_of
+from harness.core.metric import AskedMetric
+from harness.core.rectangle import Rectangle
 from harness.core.spec import short
 from harness.execution.driver.progress import watcher
 from harness.execution.driver.scheduler import Limits, run
 from harness.execution.driver.signals import Stop
 from harness.execution.executors.devices import seats
 from harness.execution.executors.local import LocalExecutor
-from harness.execution.recheck.result_comparison import Tolerance, beyond_tolerance, changes, first_difference, passes
+from harness.execution.recheck.result_comparison import (
+    Tolerance,
+    beyond_tolerance,
+    changes,
+    first_difference,
+    measured_again,
+    passes,
+)
 from harness.store.database import connect
 from harness.store.read.origins import confirm, find_origin
 from harness.store.read.results import Recorded, attempted, outcomes, sample, seen
@@ -232,11 +241,13 @@ class _Desk:
             cell = Cell.from_dict(result.spec, result.labels)
             if cell.digest != result.cell:
                 raise UserError("its cell is not what its digest says; see `purebench db check`")
-            for spec in cell.components():
-                if spec.kind != "probe":  # which is no plug-in
-                    self._installed(spec)
+            for spec in (*cell.components(), *(one.metric for one in result.measures)):
+                self._installed(spec)
             for recipe in cell.networks():
-                self._at_hand(recipe, result)
+                self._at_hand(recipe, result.weights)
+            for one in result.measures:
+                for recipe in one.metric.stands_on():
+                    self._at_hand(recipe, one.weights)
             job = result.evaluation(cell)
             if job is None:
                 raise UserError("it is a part of what its job measured, and of which shard that was is not recorded")
@@ -269,13 +280,13 @@ class _Desk:
                 there = short(self._contents[spec.digest])
                 raise UserError(f"{spec.use} at hand has content {there}, recorded {short(recorded)}")
 
-    def _at_hand(self, recipe: Spec, result: Recorded) -> None:
+    def _at_hand(self, recipe: Spec, weights: Mapping[str, str]) -> None:
         """Hold a network's file against the recorded one.
 
         Raises:
             UserError: if it is missing, or another.
         """
-        recorded = result.weights.get(recipe.digest)
+        recorded = weights.get(recipe.digest)
         if recipe.digest not in self._hashes:
             self._hashes[recipe.digest] = self.folder.sha256("weights", recipe.digest)
         called = [label for label in seen(self.store, "weights", recipe.digest).values() if label]
@@ -306,6 +317,16 @@ class _Keeper(Store):
         return well
 
 
+def _with_metrics(tasks: Sequence[_Task]) -> dict[str, Evaluate]:
+    """Return the jobs of tasks by their digest, each with the metrics of all results that it measures again."""
+    jobs = {task.job.digest: task.job for task in tasks if task.job}
+    metrics: dict[str, dict[str, Spec]] = {digest: {} for digest in jobs}
+    for task in tasks:
+        if task.job is not None:
+            metrics[task.job.digest] |= {one.metric.digest: one.metric for one in task.result.measures}
+    return {digest: replace(job, metrics=tuple(metrics[digest].values())) for digest, job in jobs.items()}
+
+
 class _Bench:
     """The work that is done again, in a folder of its own, and what it shows."""
 
@@ -325,10 +346,14 @@ class _Bench:
         self.batches: dict[str, bool] = {}
         self.same_code: Counter[tuple[str, str, str]] = Counter()
         self.unlike: set[tuple[str, str, str]] = set()
-        evaluations = {task.job.digest: task.job for task in tasks if task.job}
+        self.again = _with_metrics(tasks)
+        evaluations = {job.digest: job for job in self.again.values()}
         self.crafts = {job.craft.digest: job.craft for job in evaluations.values() if job.craft}
         self.jobs: list[Job] = [*self.crafts.values(), *evaluations.values()]
-        self.before = {job.digest: attempted(store, job.digest, origin) for job in self.jobs}
+        self.before = {craft: attempted(store, craft, origin) for craft in self.crafts}
+        for task in tasks:
+            if task.job is not None:
+                self.before[self.again[task.job.digest].digest] = attempted(store, task.result.job, origin)
 
     def work(self, executor: Callable[[Folder, int], Executor], console: Console) -> None:
         """Do every job and compare."""
@@ -346,12 +371,13 @@ class _Bench:
         reasons = {job.digest: reason for job, reason in (*summary.failed, *summary.skipped)}
         for task in self.tasks:
             if task.job is not None:
-                self.found[task.result.id] = self._judge(task.result, task.job, keeper.done, reasons)
+                job = self.again[task.job.digest]
+                self.found[task.result.id] = self._judge(task.result, job, keeper.done, reasons)
 
     def _furnish(self) -> None:
         """Lay links to the networks into the folder."""
-        for task in self.tasks:
-            for recipe in task.job.cell.networks() if task.job else ():
+        for job in self.again.values():
+            for recipe in (*job.cell.networks(), *(one for metric in job.metrics for one in metric.stands_on())):
                 link = self.folder.path("weights", recipe.digest)
                 if not link.exists():
                     link.parent.mkdir(parents=True, exist_ok=True)
@@ -362,7 +388,9 @@ class _Bench:
         members = tuple(
             Member(Labels(str(number), "", ""), cell, random=False) for number, cell in enumerate(cells.values())
         )
-        return Declaration("verify", "", "", "mean", 1, 1, 1, members)
+        metrics = {one.digest: one for job in self.again.values() for one in job.metrics}
+        asked = tuple(AskedMetric(metric, ()) for metric in metrics.values())
+        return Declaration("verify", "", "", "mean", 1, 1, 1, members, asked)
 
     def _judge(
         self,
@@ -386,11 +414,18 @@ class _Bench:
             unlike = passes(result, again)
         if job.craft and self._same_batch(job.craft) is False and alike and not unlike:
             unlike = "its adversarial batch is not the recorded one"
+        whole = Rectangle(job.shard.start, job.shard.stop, job.first_repeat, job.stop_repeat)
+        metrics = measured_again(result, again, whole)
+        unlike = unlike or next(filter(None, (one.first_difference() for one in metrics)), "")
         changed = changed_roles(result.code, again.code)
         pairs = {
             (named, result.code[role], again.code[role])
             for role, named in zip(changed, called(job.cell, changed), strict=True)
         }
+        for one in metrics:
+            its = changed_roles(one.recorded.code, one.code)
+            pairs |= {(one.named, one.recorded.code[role], one.code[role]) for role in its}
+            changed = (*changed, *its)
         if not unlike:
             self.same_code.update(pairs)
             return VerifiedResult(result, Agreement.EQUAL)
@@ -399,6 +434,7 @@ class _Bench:
         if alike:
             return VerifiedResult(result, Agreement.DIFFERENT, unlike)
         beyond = beyond_tolerance(told, mine, self.allowed)
+        beyond = beyond or next(filter(None, (one.beyond_tolerance(self.allowed) for one in metrics)), "")
         return VerifiedResult(result, Agreement.DIFFERENT if beyond else Agreement.WITHIN, beyond or unlike)
 
     def _alike(self, job: Evaluate, done: Mapping[str, tuple[Done, int | None]]) -> bool:

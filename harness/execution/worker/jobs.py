@@ -4,39 +4,42 @@ from __future__ import annotations
 
 import time
 import traceback
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from harness.core import local
-from harness.core.code_hashes import craft_code, judge_code, training_code, with_craft
+from harness.core.code_hashes import craft_code, judge_code, metric_code, training_code, with_craft
 from harness.core.errors import UserError
-from harness.core.job import Craft, Evaluate, Job, Terms, Train
+from harness.core.job import Craft, Evaluate, Job, Measure, Terms, Train
+from harness.core.metric import PROBE
 from harness.core.printable import printable
 from harness.core.recipe import network, objective
 from harness.core.result import Artifact, Cost, Done, Failed, Outcome
+from harness.core.spec import digest_of
 from harness.core.threat import Knowledge
 from harness.data.order import order
 from harness.draws import Draws
 from harness.execution.worker.cost import Meter
 from harness.execution.worker.environment import environment
 from harness.execution.worker.gradient_stats import Gauge
-from harness.execution.worker.judge import Batch, Judge
+from harness.execution.worker.judge import Batch, Judge, admit
 from harness.execution.worker.look import MORE, images, load, look_at
+from harness.execution.worker.measure import Ruler, Taken
 from harness.execution.worker.state import Watch, seed
 from harness.execution.worker.trial import trial
 from harness.execution.worker.victim import DefendedVictim, known_draws
-from harness.metrics.attention import Probe
+from harness.metrics.probe import Probe
 from harness.nets.joint import parts_of
 from harness.suite.components import build, training_plan
 from harness.training.loop import train
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from harness.artifacts import Folder
     from harness.core.cell import Cell, Shard
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
     from harness.nets.mae import MAE
 
     Progress = Callable[[float], None]
+    Take = Callable[[int, Callable[[], tuple[Tensor, Tensor]]], None]
 
 #: characters of an error's message that are kept
 LONGEST = 2000
@@ -107,6 +111,8 @@ def do(job: Job, folder: Folder, terms: Terms, progress: Progress, watch: Watch 
             done = _train(job.recipe, folder, device, progress)
         case Craft():
             done = _craft(job, folder, terms, progress, watch)
+        case Measure():
+            done = _measure(job, folder, terms, progress)
         case Evaluate():
             done = _evaluate(job, folder, terms, progress, watch)
     seconds = time.perf_counter() - start
@@ -172,6 +178,7 @@ class Bench:
     """The data and networks of one job, loaded once and looked at, with a meter on each network and their hashes.
 
     Attributes:
+        used: the networks that were judged or attacked, ``beside`` those that metrics look through.
         seen: what the look at the classifiers says of them, by name: in what share of how many images; mostly nothing.
     """
 
@@ -183,6 +190,7 @@ class Bench:
         self.split = load(self.data, "test")
         self.order = order(cell.subset_seed, len(self.split.labels))
         self.used: dict[str, Artifact] = {}
+        self.beside: dict[str, Artifact] = {}
         self.seen: dict[str, tuple[float, int]] = {}
         self.classifier = self._classifier()
         self.meter.attach(self.classifier, purifier=False)
@@ -240,18 +248,24 @@ class Bench:
         self.meter.attach(own, purifier=False)
         return built, nets, own
 
-    def probe(self) -> tuple[Probe | None, frozenset[str]]:
-        """Build the probe, outside the meter: measuring is not part of anyone's cost."""
-        spec = self.cell.probe
-        if spec is None:
-            return None, frozenset()
-        names = frozenset(spec.params["names"])
-        nets = self._nets(spec)
-        if not nets:
-            return None, names
-        found = Probe(cast("MAE", nets["recipe"]), spec.params["mask_ratio"], spec.params["masks"])
-        self._try(found, network(spec.part("recipe")))
-        return found, names
+    def metrics(self, specs: Sequence[Spec]) -> list[Taken]:
+        """Build metrics with their networks, outside the meter: measuring is not part of anyone's cost."""
+        probes: dict[str, Probe] = {}
+        built = []
+        for spec in specs:
+            used: dict[str, Artifact] = {}
+            probe = None
+            if PROBE in spec.params:
+                key = digest_of([spec.params[PROBE], spec.part(PROBE).digest])
+                mae = networks(spec, self.folder, used)[PROBE].to(**self.place)
+                if key not in probes:
+                    probes[key] = Probe(cast("MAE", mae), **spec.params[PROBE])
+                    self._try(probes[key], network(spec.part(PROBE)))
+                probe = probes[key]
+            self.beside |= used
+            weights = {item.digest: item.sha256 for item in used.values()}
+            built.append(Taken(spec, build(spec), probe, weights, metric_code(spec)))
+        return built
 
     def _try(self, probe: Probe, net: Spec) -> None:
         """Look through a probe at an image before anything is measured through it.
@@ -292,8 +306,8 @@ class Bench:
 
     @property
     def weights(self) -> tuple[Artifact, ...]:
-        """The weights that were used."""
-        return tuple(self.used.values())
+        """The weights that were used, those that metrics look through included."""
+        return tuple({**self.used, **self.beside}.values())
 
 
 # ---------------------------------------------------------------------- the three kinds of job
@@ -358,41 +372,85 @@ def _craft(job: Craft, folder: Folder, terms: Terms, progress: Progress, watch: 
     return Done(artifacts=(*bench.weights, artifact), attack_cost=cost)
 
 
+@dataclass(frozen=True)
+class _Examples:
+    """What an evaluation judges.
+
+    Attributes:
+        whole: the examples of its shard.
+        proposed: what the attack came up with; None on clean input.
+        about: what is known of that batch.
+        made: its file.
+    """
+
+    whole: Batch
+    proposed: Tensor | None = None
+    about: Mapping[str, Any] = field(default_factory=dict)
+    made: tuple[Artifact, ...] = ()
+
+    def parts(self, size: int) -> Iterator[tuple[Batch, Tensor | None]]:
+        """Cut them into batches of ``size``."""
+        batches = self.whole.split(size)
+        if self.proposed is None:
+            yield from ((batch, None) for batch in batches)
+        else:
+            yield from zip(batches, torch.split(self.proposed, [len(batch) for batch in batches]), strict=True)
+
+
+def _examples(job: Evaluate, bench: Bench, folder: Folder) -> _Examples:
+    whole = bench.batch(job.shard)
+    if job.craft is None:
+        return _Examples(whole)
+    tensors, about, artifact = folder.load("adversarial", job.craft.digest, str(job.craft))
+    return _Examples(whole, tensors["proposed"].to(**bench.place), about, (artifact,))
+
+
+def _draws(job: Evaluate, part: Batch) -> Draws:
+    """Return the stream of an evaluation."""
+    fixed = job.cell.threat is not None and job.cell.threat.fixed
+    return known_draws(job.cell.seed, part.ids) if fixed else Draws(("evaluate", job.cell.stream), part.ids)
+
+
+def _masks(job: Evaluate, part: Batch) -> Draws:
+    """Return the stream of the probe's masks; one for all cells of a seed, which are looked at through the same."""
+    return Draws(("masks", job.cell.seed), part.ids)
+
+
 def _evaluate(job: Evaluate, folder: Folder, terms: Terms, progress: Progress, watch: Watch) -> Done:
     code = judge_code(job.cell)
     bench = Bench(job.cell, folder, terms)
     defense, nets, classifier = bench.defense()
-    probe, metrics = bench.probe()
-    whole = bench.batch(job.shard)
-    proposed, attack_cost, notes = None, None, None
-    made: tuple[Artifact, ...] = ()
+    examples = _examples(job, bench, folder)
+    attack_cost, notes, whole = None, None, examples.whole
     if job.craft is not None:
-        tensors, about, artifact = folder.load("adversarial", job.craft.digest, str(job.craft))
-        proposed, attack_cost, made = tensors["proposed"].to(**bench.place), Cost(**about["cost"]), (artifact,)
-        noted = about.get("notes")
+        attack_cost, noted = Cost(**examples.about["cost"]), examples.about.get("notes")
         notes = None if noted is None else {name: tuple(pair) for name, pair in noted.items()}
-        code = with_craft(code, about.get("code", {}))
+        code = with_craft(code, examples.about.get("code", {}))
     first = job.craft is None and job.cell.certificate is None and job.shard.start == job.first_repeat == 0
     size = _at_a_time(whole, terms, defense)
     # no more images than there is memory for
     tried = trial(partial(build, job.cell.defense), nets, whole.x[:size], whole.ids[:size]) if first else {}
-    judge = Judge(classifier, defense, nets, probe, metrics, bench.meter)
+    judge = Judge(classifier, defense, nets, bench.meter)
     certificate: Certificate | None = None if job.cell.certificate is None else build(job.cell.certificate)
     repeats = range(job.first_repeat, job.stop_repeat)
-    parts = whole.split(size)
-    proposals = [None] * len(parts) if proposed is None else torch.split(proposed, [len(part) for part in parts])
+    ruler = Ruler(bench.metrics(job.metrics), job.shard.start, job.shard.size, repeats)
     outcomes: list[Outcome] = []
     cost = Cost()
-    for done, (part, proposal) in enumerate(zip(parts, proposals, strict=True)):
-        fixed = job.cell.threat is not None and job.cell.threat.fixed
-        draws = known_draws(job.cell.seed, part.ids) if fixed else Draws(("evaluate", job.cell.stream), part.ids)
-        masks = Draws(("masks", job.cell.seed), part.ids)
+    number = len(whole.split(size))
+    for done, (part, proposal) in enumerate(examples.parts(size)):
+        draws = _draws(job, part)
 
         def share(fraction: float, done: int = done) -> None:
-            progress((done + fraction) / len(parts))
+            progress((done + fraction) / number)
 
         if certificate is None:
-            rows, spent = judge.outcomes(part, proposal, job.cell.threat, repeats, draws, masks, share)
+            admitted = admit(proposal, part.x, job.cell.threat)
+            take = ruler.lay(part, admitted.images, _masks(job, part))
+
+            def see(repeat: int, purified: Tensor, logits: Tensor, take: Take = take) -> None:
+                take(repeat, lambda: (purified, logits))
+
+            rows, spent = judge.outcomes(part, admitted, job.cell.threat, repeats, draws, see, share)
         else:
             # what a batch has room for beyond the shard is filled with copies
             several = max(1, size // len(whole))
@@ -402,13 +460,33 @@ def _evaluate(job: Evaluate, folder: Folder, terms: Terms, progress: Progress, w
         cost = cost + spent
     seen = bench.seen | tried | watch.notes()
     return Done(
-        artifacts=(*bench.weights, *made),
+        artifacts=(*bench.weights, *examples.made),
         outcomes=tuple(outcomes),
+        measurements=ruler.measurements(),
         defense_cost=cost,
         attack_cost=attack_cost,
         code=code,
         notes=(notes or {}) | seen if seen else notes,
     )
+
+
+def _measure(job: Measure, folder: Folder, terms: Terms, progress: Progress) -> Done:
+    """Take metrics of what was judged before; what a metric does not ask for is not computed."""
+    bench = Bench(job.cell, folder, terms)
+    defense, nets, classifier = bench.defense()
+    examples = _examples(job, bench, folder)
+    size = _at_a_time(examples.whole, terms, defense)
+    judge = Judge(classifier, defense, nets, bench.meter)
+    repeats = range(job.first_repeat, job.stop_repeat)
+    ruler = Ruler(bench.metrics(job.metrics), job.shard.start, job.shard.size, repeats)
+    number = len(examples.whole.split(size)) * len(repeats)
+    for done, (part, proposal) in enumerate(examples.parts(size)):
+        admitted = admit(proposal, part.x, job.cell.threat)
+        take = ruler.lay(part, admitted.images, _masks(job, part))
+        for repeat in repeats:
+            take(repeat, partial(judge.defended, part, admitted, job.cell.threat, repeat, _draws(job, part)))
+            progress((done * len(repeats) + repeats.index(repeat) + 1) / number)
+    return Done(artifacts=(*bench.weights, *examples.made), measurements=ruler.measurements())
 
 
 def _at_a_time(whole: Batch, terms: Terms, defense: Defense | None) -> int:

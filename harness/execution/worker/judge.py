@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,6 @@ from harness.core.result import Cost, Fault, Outcome
 from harness.core.threat import Norm, ThreatModel
 from harness.execution.worker.purify import purify
 from harness.execution.worker.voting import ballot, copies
-from harness.metrics.attention import Probe, Seen, by_head, last_and_mean, variation
 
 if TYPE_CHECKING:
     from harness.core.contracts import Certificate, Defense, Nets
@@ -23,6 +22,9 @@ if TYPE_CHECKING:
 
 #: share of a shard's repeats that is done, 0 to 1
 Progress = Callable[[float], None]
+
+#: what is told of every repeat: its number, the purified images, and what speaks for each class
+Watch = Callable[[int, Tensor, Tensor], None]
 
 
 @dataclass(frozen=True)
@@ -58,56 +60,54 @@ class Judge:
     Attributes:
         classifier: behind the defense.
         defense: with its networks, by role, in ``nets``.
-        probe: looks at attention and reconstruction; None where no such metric is asked for.
-        metrics: names of the metrics that are asked for.
+        meter: counts what defending costs.
     """
 
     classifier: nn.Module
     defense: Defense
     nets: Nets
-    probe: Probe | None
-    metrics: frozenset[str]
     meter: Meter
 
     @torch.no_grad()
     def outcomes(
         self,
         batch: Batch,
-        proposed: Tensor | None,
+        admitted: Admitted,
         threat: ThreatModel | None,
         repeats: range,
         draws: Draws,
-        masks: Draws,
+        watch: Watch,
         progress: Progress,
     ) -> tuple[list[Outcome], Cost]:
         """Return an outcome per example and repeat, and what defending cost.
 
         Args:
             batch: the examples.
-            proposed: what the attack came up with, or None on clean input.
-            threat: the budget that the proposal must keep.
+            admitted: the images to judge.
+            threat: the budget; its randomness may be fixed.
             repeats: which fresh evaluations.
             draws: the cell's evaluation stream; each repeat has its own, unless the defense's randomness is fixed.
-            masks: the probe's stream; one for all cells, so that they are looked at through the same masks.
+            watch: is told of every repeat; what it costs is nobody's.
             progress: told what share is done.
         """
-        adversarial, faults = admit(proposed, batch.x, threat)
-        clean_seen = adversarial_seen = None
-        if self.probe is not None:
-            clean_seen = self.probe.look(batch.x, masks)
-            adversarial_seen = self.probe.look(adversarial, masks)
         rows: list[Outcome] = []
         total = Cost()
         for done, repeat in enumerate(repeats, start=1):
-            here = draws if threat is not None and threat.fixed else draws.at("repeat", repeat)
             with self.meter.measure(len(batch.x)) as spent:
-                purified, logits, hidden = self._classify(adversarial, batch.x, here)
+                purified, logits, hidden = self._classify(admitted.images, batch.x, of_repeat(draws, threat, repeat))
             total = total + spent.cost
-            seen = self._measure(batch, adversarial, purified, clean_seen, adversarial_seen, masks)
+            watch(repeat, purified, logits)
             classes = _classes(logits)
-            rows += _rows(batch, repeat, classes, _lost(classes, hidden, faults), seen)
+            rows += _rows(batch, repeat, classes, _lost(classes, hidden, admitted.faults))
             progress(done / len(repeats))
         return rows, total
+
+    @torch.no_grad()
+    def defended(
+        self, batch: Batch, admitted: Admitted, threat: ThreatModel | None, repeat: int, draws: Draws
+    ) -> tuple[Tensor, Tensor]:
+        """Return the purified images and what speaks for each class, as they were when a repeat was judged."""
+        return self._classify(admitted.images, batch.x, of_repeat(draws, threat, repeat))[:2]
 
     @torch.no_grad()
     def certified(
@@ -152,7 +152,7 @@ class Judge:
                 )
             total = total + spent.cost
             faults = [Fault.LOGITS.value if example in broken else None for example in batch.ids.tolist()]
-            rows += _rows(batch, repeat, classes, faults, {"radius": torch.where(classes == batch.y, radii, 0.0)})
+            rows += _rows(batch, repeat, classes, faults, torch.where(classes == batch.y, radii, 0.0).double().tolist())
         return rows, total
 
     def _classify(self, x: Tensor, clean: Tensor, draws: Draws) -> tuple[Tensor, Tensor, Tensor]:
@@ -172,37 +172,21 @@ class Judge:
         shown = {"clean": clean} if self.defense.traits.oracle else {}
         return purify(self.defense, x, self.nets, draws, **shown)
 
-    def _measure(
-        self,
-        batch: Batch,
-        adversarial: Tensor,
-        purified: Tensor,
-        clean: Seen | None,
-        attacked: Seen | None,
-        masks: Draws,
-    ) -> dict[str, Tensor]:
-        """Return the metrics that are asked for, each ``(B,)``; ``amv_by_head`` has further axes."""
-        found: dict[str, Tensor] = {}
-        if "distances" in self.metrics:
-            found["linf"] = bounds.size(adversarial - batch.x, Norm.LINF)
-            found["l2"] = bounds.size(adversarial - batch.x, Norm.L2)
-        if self.probe is None or clean is None or attacked is None:
-            return found
-        after = self.probe.look(purified, masks)
-        if "reconstruction" in self.metrics:
-            found["reconstruction_clean"] = clean.reconstruction
-            found["reconstruction_adversarial"] = attacked.reconstruction
-            found["reconstruction_purified"] = after.reconstruction
-        if "amv" in self.metrics:
-            for name, other in (("adversarial", attacked), ("purified", after)):
-                last, mean = last_and_mean(variation(other, clean))
-                found[f"amv_{name}_last"], found[f"amv_{name}_mean"] = last, mean
-        if "amv-by-head" in self.metrics:
-            found["amv_by_head"] = by_head(attacked, after, clean)
-        return found
+
+@dataclass(frozen=True)
+class Admitted:
+    """What is judged in place of an attack's proposals: images ``(B, C, H, W)``, and what was wrong with each."""
+
+    images: Tensor
+    faults: list[str | None]
 
 
-def admit(proposed: Tensor | None, x: Tensor, threat: ThreatModel | None) -> tuple[Tensor, list[str | None]]:
+def of_repeat(draws: Draws, threat: ThreatModel | None, repeat: int) -> Draws:
+    """Return the draws of a repeat: the same in each where the defense's randomness is fixed."""
+    return draws if threat is not None and threat.fixed else draws.at("repeat", repeat)
+
+
+def admit(proposed: Tensor | None, x: Tensor, threat: ThreatModel | None) -> Admitted:
     """Return the images that are judged, and what was wrong with each proposal.
 
     A proposal that is not finite is replaced by the clean image; one out of range or over budget is projected
@@ -210,7 +194,7 @@ def admit(proposed: Tensor | None, x: Tensor, threat: ThreatModel | None) -> tup
     then rendered here. Of a corruption range and finiteness are all that can be checked.
     """
     if proposed is None or threat is None:
-        return x, [None] * len(x)
+        return Admitted(x, [None] * len(x))
     flows = threat.norm is Norm.FLOW
     expected = (len(x), 2, *x.shape[2:]) if flows else x.shape
     if proposed.shape != expected:
@@ -232,7 +216,7 @@ def admit(proposed: Tensor | None, x: Tensor, threat: ThreatModel | None) -> tup
             faults[row] = Fault.BUDGET.value
     wrong = torch.tensor([fault is not None for fault in faults], device=x.device).reshape(-1, 1, 1, 1)
     admitted = torch.where(wrong, repaired, safe)
-    return bounds.clip(bounds.warp(x, admitted)) if flows else admitted, faults
+    return Admitted(bounds.clip(bounds.warp(x, admitted)) if flows else admitted, faults)
 
 
 def _held(proposed: Tensor, x: Tensor, threat: ThreatModel) -> tuple[Tensor, Tensor]:
@@ -266,17 +250,10 @@ def _classes(logits: Tensor) -> Tensor:
 
 
 def _rows(
-    batch: Batch, repeat: int, predictions: Tensor, faults: list[str | None], seen: dict[str, Tensor]
+    batch: Batch, repeat: int, predictions: Tensor, faults: list[str | None], radii: list[float] | None = None
 ) -> list[Outcome]:
-    values = {name: _plain(column) for name, column in seen.items()}
     rows = []
     for row in range(len(batch.y)):
-        fault = faults[row]
-        measured: dict[str, Any] = {}
-        for name, column in values.items():
-            measured[name] = column[row]
-            if column[row] is None:
-                fault = fault or f"{name} not finite"
         label, prediction = int(batch.y[row]), int(predictions[row])
         rows.append(
             Outcome(
@@ -286,18 +263,8 @@ def _rows(
                 label=label,
                 prediction=prediction,
                 correct=label == prediction,
-                fault=fault,
-                **measured,
+                fault=faults[row],
+                radius=None if radii is None else radii[row],
             )
         )
     return rows
-
-
-def _plain(column: Tensor) -> list[float | bytes | None]:
-    """Return a metric per example: a number, or the bytes of many; None where one is not finite."""
-    known = torch.isfinite(column).reshape(len(column), -1).all(1).tolist()
-    if column.ndim == 1:
-        values: list[Any] = column.double().tolist()
-    else:
-        values = [one.tobytes() for one in column.float().cpu().numpy().astype("<f4")]
-    return [value if finite else None for value, finite in zip(values, known, strict=True)]

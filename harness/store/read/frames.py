@@ -16,10 +16,10 @@ from sqlalchemy import Select, func, select
 
 from harness.core.cell import Labels
 from harness.core.errors import UserError, nearest
-from harness.core.recipe import network
-from harness.core.result import AMV_AXES, MEASURES
-from harness.core.spec import Spec, short
+from harness.core.metric import AMV_AXES
+from harness.core.spec import short
 from harness.store.read.latest import latest_suites, read_results
+from harness.store.read.measures import asked_metrics, columns, taken
 from harness.store.read.origins import origin_names
 from harness.store.read.other_suites import related_members
 from harness.store.read.summaries import DECISIONS, tallies
@@ -36,11 +36,16 @@ from harness.store.tables import (
 from harness.store.write.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from harness.store.read.measures import Taken
     from harness.store.read.summaries import Shares
 
 _NAMES = ["dataset", "classifier", "defense", "attack", "threat_model"]
+
+
+#: the column of the metric that gives the AMV of each layer and head
+BY_HEAD = "amv_by_head"
 
 
 class Interval(NamedTuple):
@@ -89,6 +94,8 @@ class Results:
             ``elsewhere`` and id: the share of repeats that were correct, per place; not a number where a place was not
             measured.
         notes: of each cell whose attack was looked at as it was made, by the same: mean and number by name.
+        asked: the metrics that each suite asks for, by name: the columns of each by its digest.
+        columns: the columns of all of them that are plain numbers.
         broken: of each cell with faults, by the same: by what was wrong, the number of repeats it befell, per place.
     """
 
@@ -102,7 +109,9 @@ class Results:
         if decision is not None:
             everything["decision"] = decision
         self.others = sorted(set(related["cell"]))
-        summary, verdicts, shares, notes, broken = tallies(store, suites, everything, self.others, own=own)
+        self.asked = asked_metrics(store, suites)
+        self.columns = columns(self.asked.values())
+        summary, verdicts, shares, notes, broken = tallies(store, suites, everything, self.others, self.asked, own=own)
         number = len(self._members)
         names = everything[["suite", *_NAMES]].to_numpy(object)
         keys = [tuple(row) for row in names[:number]]
@@ -132,29 +141,99 @@ class Results:
         return read_results(self._suites, own=self._own)
 
     @cached_property
+    def metrics(self) -> dict[str, dict[str, Any]]:
+        """The specs of the metrics that the suites ask for, by digest."""
+        digests = sorted({digest for metrics in self.asked.values() for digest in metrics})
+        query = select(ComponentRow.digest, ComponentRow.spec).where(ComponentRow.digest.in_(digests))
+        with self._store.engine.connect() as connection:
+            return dict(connection.execute(query).all())
+
+    @cached_property
     def examples(self) -> pd.DataFrame:
         """A row per cell, example and repeat: prediction, correctness, metrics."""
-        hidden = ("result", "amv_by_head")
+        shown = [column for column in OutcomeRow.__table__.columns if column.name != "result"]
         query = (
-            select(ResultRow.cell, *(column for column in OutcomeRow.__table__.columns if column.name not in hidden))
+            select(ResultRow.cell, *shown)
             .join(OutcomeRow, OutcomeRow.result == ResultRow.id)
             .where(self._read())
             .order_by(ResultRow.cell, OutcomeRow.place, OutcomeRow.repeat)
         )
-        return self._titled(_frame(self._store, query))
+        return self._with_metrics(self._titled(_frame(self._store, query)))
+
+    def _with_metrics(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Put what metrics gave beside rows that have suite, id, place and repeat."""
+        keys = ["suite", "id", "place", "repeat"]
+        frames = [rows]
+        for suite in self.asked:
+            ids = set(rows.loc[rows["suite"] == suite, "id"])
+            measured = self._measured(suite, sorted(ids))
+            if len(measured):
+                frames.append(measured.assign(suite=suite))
+        measured = pd.concat(frames[1:], ignore_index=True) if len(frames) > 1 else pd.DataFrame(columns=keys)
+        whole = rows.merge(measured, on=keys, how="left")
+        missing = [column.name for column in self.columns if column.name not in whole]
+        whole[missing] = np.nan
+        return whole
+
+    def _measured(self, suite: str, ids: Sequence[str]) -> pd.DataFrame:
+        """Return what the metrics of a suite gave of cells: a row per cell, place and repeat."""
+        members = self._members[(self._members["suite"] == suite) & self._members["id"].isin(ids)]
+        digests = dict(zip(members["id"], members["cell"], strict=True))
+        keys = ["id", "place", "repeat"]
+        whole: pd.DataFrame | None = None
+        for digest, its in self.asked[suite].items():
+            if any(column.axes for column in its):
+                continue
+            parts = []
+            for one, cell in self._taken(digests, digest):
+                numbers = dict(zip(one.names, one.numbers.reshape(len(one.names), -1), strict=True))
+                parts.append(pd.DataFrame({"id": cell, **_grid(one), **numbers}))
+            if parts:
+                metric = pd.concat(parts, ignore_index=True)
+                whole = metric if whole is None else whole.merge(metric, on=keys, how="outer")
+        return pd.DataFrame(columns=keys) if whole is None else whole
+
+    def _taken(self, digests: Mapping[str, str], metric: str) -> Iterator[tuple[Taken, str]]:
+        """Yield what a metric gave of the results that are read of some cells, with the cell's id."""
+        ids = {digest: cell for cell, digest in digests.items()}
+        query = select(ResultRow.id, ResultRow.cell).where(self._read(), ResultRow.cell.in_(sorted(ids)))
+        with self._store.engine.connect() as connection:
+            cells = dict(connection.execute(query).all())
+        for one in taken(self._store, sorted(cells), [metric]):
+            yield one, ids[cells[one.result]]
 
     @cached_property
     def heads(self) -> pd.DataFrame:
         """A row per cell, example, repeat, image, matrix norm, layer and head: ``amv``, where it was measured."""
-        query = (
-            select(ResultRow.cell, OutcomeRow.place, OutcomeRow.repeat, OutcomeRow.amv_by_head)
-            .join(OutcomeRow, OutcomeRow.result == ResultRow.id)
-            .where(self._read(), OutcomeRow.amv_by_head.is_not(None))
-            .order_by(ResultRow.cell, OutcomeRow.place, OutcomeRow.repeat)
-        )
-        found = [self._by_head(cell, rows) for cell, rows in _frame(self._store, query).groupby("cell", sort=False)]
-        columns = ["cell", "place", "repeat", *AMV_AXES, "layer", "head", "amv"]
-        return self._titled(pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=columns))
+        parts = []
+        for suite in self.asked:
+            members = self._members[(self._members["suite"] == suite) & self._members["cell"].notna()]
+            for cell in dict.fromkeys(members["id"]):
+                rows, values = self._by_head(suite, str(cell))
+                if len(rows):
+                    axes = {**AMV_AXES, "layer": range(1, values.shape[3] + 1), "head": range(1, values.shape[4] + 1)}
+                    index = pd.MultiIndex.from_product([range(len(rows)), *axes.values()], names=["row", *axes])
+                    long = pd.Series(values.ravel(), index, name="amv").reset_index()
+                    picked = rows.iloc[long.pop("row").to_numpy()].reset_index(drop=True)
+                    parts.append(pd.concat([picked.assign(id=cell, suite=suite), long], axis=1))
+        names = ["id", "suite", "place", "repeat", *AMV_AXES, "layer", "head", "amv"]
+        whole = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=names)
+        return self._members[["id", "suite", *_NAMES]].merge(whole[names], on=["id", "suite"])
+
+    def _by_head(self, suite: str, cell: str) -> tuple[pd.DataFrame, Shares]:
+        """Return the AMV by head of a cell: ``place`` and ``repeat`` of each row, and the numbers of each."""
+        members = self._members[(self._members["suite"] == suite) & (self._members["id"] == cell)]
+        cells = dict(zip(members["id"], members["cell"], strict=True))
+        rows, values = [], []
+        for digest, its in self.asked[suite].items():
+            for one, _ in self._taken(cells, digest) if [column.name for column in its] == [BY_HEAD] else ():
+                numbers = one.numbers.reshape(-1, *one.numbers.shape[3:])
+                finite = np.isfinite(numbers).reshape(len(numbers), -1).all(1)
+                rows.append(pd.DataFrame({name: axis[finite] for name, axis in _grid(one).items()}))
+                values.append(numbers[finite].astype(float))
+        if not rows:
+            return pd.DataFrame({"place": [], "repeat": []}, dtype=np.int64), np.zeros((0, 2, 2, 0, 0))
+        return pd.concat(rows, ignore_index=True), np.concatenate(values)
 
     @cached_property
     def radii(self) -> pd.DataFrame:
@@ -174,21 +253,6 @@ class Results:
         found = members.merge(_frame(self._store, query), on="cell")
         found = found[found["place"] < found["wanted_examples"]]
         return found.drop(columns=["cell", "wanted_examples"]).reset_index(drop=True)
-
-    def _by_head(self, cell: Any, rows: pd.DataFrame) -> pd.DataFrame:
-        """Return the numbers of a cell in a row each."""
-        values = self._unpacked(cell, rows["amv_by_head"])
-        axes = {**AMV_AXES, "layer": range(1, values.shape[3] + 1), "head": range(1, values.shape[4] + 1)}
-        index = pd.MultiIndex.from_product([range(len(rows)), *axes.values()], names=["row", *axes])
-        long = pd.Series(values.ravel(), index, name="amv").reset_index()
-        picked = rows.iloc[long.pop("row").to_numpy()].drop(columns="amv_by_head").reset_index(drop=True)
-        return pd.concat([picked, long], axis=1)
-
-    def _unpacked(self, cell: Any, column: pd.Series[Any]) -> Shares:
-        """Return AMV by head as an array; the probe's recipe says how many layers and heads there are."""
-        net = network(Spec.from_dict(self._store.spec_of(cell)["probe"]["parts"]["recipe"])).params
-        shape = (*map(len, AMV_AXES.values()), net["decoder_depth"], net["decoder_heads"])
-        return np.frombuffer(b"".join(column), "<f4").reshape(len(column), *shape).astype(float)
 
     def plurality(self, suite: str) -> dict[tuple[str, ...], Shares]:
         """Return what a vote over all repeats says of each cell of a suite that has several: its verdict per place.
@@ -226,7 +290,12 @@ class Results:
             ids: the cells, as ``cells`` has them.
             places: only the first so many.
         """
-        return self._part(suite, ids, places, ["correct", *MEASURES])
+        rows = self._part(suite, ids, places)
+        measured = self._measured(suite, ids)
+        whole = rows.merge(measured, on=["id", "place", "repeat"], how="left")
+        names = [column.name for column in columns([self.asked[suite]])]
+        whole[[name for name in names if name not in whole]] = np.nan
+        return whole.astype(dict.fromkeys(names, float))
 
     def part_by_head(self, suite: str, cell: str, places: int) -> tuple[pd.DataFrame, Shares]:
         """The AMV by head of one cell: ``place`` and ``repeat`` of each row, and ``(row, *AMV_AXES, layer, head)``.
@@ -236,24 +305,19 @@ class Results:
             cell: its id.
             places: only the first so many.
         """
-        rows = self._part(suite, [cell], places, ["amv_by_head"])
-        rows = rows[rows["amv_by_head"].notna()]
-        (digest,) = set(self._members.loc[self._members["id"] == cell, "cell"])
-        return rows[["place", "repeat"]].reset_index(drop=True), self._unpacked(digest, rows["amv_by_head"])
+        rows, values = self._by_head(suite, cell)
+        asked = self._part(suite, [cell], places)[["place", "repeat"]]
+        kept = rows.reset_index().merge(asked, on=["place", "repeat"]).sort_values(["place", "repeat"])
+        return kept[["place", "repeat"]].reset_index(drop=True), values[kept["index"].to_numpy(np.int64)]
 
-    def _part(self, suite: str, ids: Sequence[str], places: int, columns: Sequence[str]) -> pd.DataFrame:
+    def _part(self, suite: str, ids: Sequence[str], places: int) -> pd.DataFrame:
         mine = self._members[(self._members["suite"] == suite) & self._members["id"].isin(ids)]
         found = []
         for random, cells in mine.groupby(mine["random"].eq(True)):
             first = cells.iloc[0]
             repeats = int(first["wanted_repeats"]) if random else 1
             query = (
-                select(
-                    ResultRow.cell,
-                    OutcomeRow.place,
-                    OutcomeRow.repeat,
-                    *(getattr(OutcomeRow, name) for name in columns),
-                )
+                select(ResultRow.cell, OutcomeRow.place, OutcomeRow.repeat, OutcomeRow.correct)
                 .join(OutcomeRow, OutcomeRow.result == ResultRow.id)
                 .where(
                     self._read(),
@@ -263,10 +327,9 @@ class Results:
                 )
                 .order_by(ResultRow.cell, OutcomeRow.place, OutcomeRow.repeat)
             )
-            frame = _frame(self._store, query)
-            found.append(frame.astype({name: float for name in columns if name in MEASURES}))
+            found.append(_frame(self._store, query))
         if not found:
-            return pd.DataFrame(columns=["id", "place", "repeat", *columns])
+            return pd.DataFrame(columns=["id", "place", "repeat", "correct"])
         rows = pd.concat(found, ignore_index=True)
         rows.insert(0, "id", [short(cell) for cell in rows.pop("cell")])
         return rows
@@ -274,7 +337,7 @@ class Results:
     @cached_property
     def costs(self) -> pd.DataFrame:
         """A row per measured slice of a cell: the totals that the costs per image come from."""
-        hidden = ["weights", "correct", "faults", "sums", "code", "arrival"]
+        hidden = ["weights", "correct", "faults", "code", "arrival"]
         columns = [column for column in ResultRow.__table__.columns if column.name not in hidden]
         query = select(*columns).where(self._read())
         query = query.order_by(ResultRow.cell, ResultRow.start, ResultRow.first_repeat)
@@ -306,6 +369,12 @@ def results(url: str, suite: str | None = None, decision: str | None = None, *, 
     if suite is not None and suite not in latest:
         raise UserError(f"expected a suite in {url}, got {suite!r}; {nearest(suite, latest)}")
     return Results(store, [row.id for row in latest.values() if suite in (None, row.name)], decision, own=own)
+
+
+def _grid(one: Taken) -> dict[str, Any]:
+    """Return place and repeat of each number of a metric, as they follow each other."""
+    places, repeats = np.indices(one.numbers.shape[1:3]).reshape(2, -1)
+    return {"place": places + one.rectangle.start, "repeat": repeats + one.rectangle.first_repeat}
 
 
 def _frame(store: Store, query: Select[*tuple[Any, ...]]) -> pd.DataFrame:

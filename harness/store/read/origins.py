@@ -26,6 +26,7 @@ from harness.store.tables import (
     ConfirmationRow,
     EnvironmentRow,
     JobRow,
+    MeasureRow,
     MemberRow,
     OriginRow,
     OutcomeRow,
@@ -244,6 +245,7 @@ def forget(store: Store, origin: Origin) -> None:
         connection.execute(update(CellRow).where(CellRow.adopted.in_(sets)).values(adopted=None))
         connection.execute(update(CellRow).where(CellRow.current.in_(sets)).values(current=None))
         connection.execute(delete(ConfirmationRow).where(ConfirmationRow.result.in_(results)))
+        connection.execute(delete(MeasureRow).where(MeasureRow.result.in_(results)))
         connection.execute(delete(OutcomeRow).where(OutcomeRow.result.in_(results)))
         connection.execute(delete(ResultRow).where(ResultRow.weights.in_(sets)))
         connection.execute(delete(WeightsRow).where(WeightsRow.origin == origin.id))

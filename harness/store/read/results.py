@@ -12,11 +12,12 @@ from sqlalchemy import select
 
 from harness.core.cell import Labels, Shard
 from harness.core.errors import UserError, nearest
-from harness.core.job import Evaluate
+from harness.core.job import Evaluate, evaluation_digest
 from harness.core.rectangle import Rectangle
 from harness.core.result import TOTALS
-from harness.core.spec import digest_of
+from harness.core.spec import Spec, digest_of
 from harness.store.read.latest import latest_suites, read_results
+from harness.store.read.measures import Taken, taken
 from harness.store.read.origins import Kind
 from harness.store.tables import (
     LABELS,
@@ -24,6 +25,7 @@ from harness.store.tables import (
     ArtifactRow,
     AttemptRow,
     CellRow,
+    ComponentRow,
     EnvironmentRow,
     JobRow,
     MemberRow,
@@ -37,7 +39,7 @@ from harness.store.tables import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from sqlalchemy import Row
+    from sqlalchemy import Connection, Row
 
     from harness.core.cell import Cell
     from harness.store.read.origins import Origin
@@ -56,6 +58,16 @@ class Attempted:
 
 
 @dataclass(frozen=True)
+class RecordedMeasure:
+    """What a metric gave of a result: its spec, the numbers, and the networks and the code that it was taken with."""
+
+    metric: Spec
+    taken: Taken
+    weights: Mapping[str, str]
+    code: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Recorded:
     """A result.
 
@@ -68,10 +80,12 @@ class Recorded:
         weights: content hash by recipe digest.
         job: the digest of the job that measured it.
         asked: the places and repeats that the job was to measure, of which a result may be a part; None if unknown.
+        asked_metrics: the metrics that the job was to take, by digest.
         shard_size: by which the suite cuts the cell.
         attempted: how that was done.
         code: hashes of the source of attack and defense.
         counts: images and passes, by the names of the columns.
+        measures: what metrics gave of it.
     """
 
     id: int
@@ -82,10 +96,12 @@ class Recorded:
     weights: Mapping[str, str]
     job: str
     asked: Rectangle | None
+    asked_metrics: tuple[str, ...]
     shard_size: int
     attempted: Attempted
     code: Mapping[str, str]
     counts: Mapping[str, int | None]
+    measures: tuple[RecordedMeasure, ...] = ()
 
     def __str__(self) -> str:
         """Name cell, places and repeats."""
@@ -98,7 +114,8 @@ class Recorded:
             return None
         start, stop, first, end = self.asked
         job = Evaluate(cell, Shard(start // self.shard_size, start, stop), first, end)
-        return job if job.digest == self.job else None
+        told = evaluation_digest(self.cell, *self.asked, self.asked_metrics)
+        return job if told == self.job else None
 
 
 @dataclass(frozen=True)
@@ -159,7 +176,7 @@ def _recorded(store: Store, suites: Sequence[int], ids: Sequence[int]) -> Iterat
     with store.engine.connect() as connection:
         for number in ids:
             columns = (*ResultRow.__table__.columns, WeightsRow.hashes, AttemptRow.job, AttemptRow.batch_size)
-            places = [getattr(JobRow, name).label(f"asked_{name}") for name in Rectangle._fields]
+            places = [getattr(JobRow, name).label(f"asked_{name}") for name in (*Rectangle._fields, "metrics")]
             row = connection.execute(
                 select(*columns, EnvironmentRow.facts, *places)
                 .join(WeightsRow, WeightsRow.digest == ResultRow.weights)
@@ -181,11 +198,20 @@ def _recorded(store: Store, suites: Sequence[int], ids: Sequence[int]) -> Iterat
                 weights=row.hashes,
                 job=row.job,
                 asked=None if None in asked else Rectangle(*asked),
+                asked_metrics=tuple(row.asked_metrics.split(",")) if row.asked_metrics else (),
                 shard_size=shard_size,
                 attempted=Attempted(row.batch_size, row.facts),
                 code=row.code,
                 counts={key: getattr(row, key) for key in map("_".join, product(("defense", "attack"), COUNTS))},
+                measures=tuple(_measures(store, connection, row.id)),
             )
+
+
+def _measures(store: Store, connection: Connection, result: int) -> Iterator[RecordedMeasure]:
+    for one in taken(store, [result]):
+        spec = connection.execute(select(ComponentRow.spec).where(ComponentRow.digest == one.metric)).scalar_one()
+        its = connection.execute(select(WeightsRow.hashes, WeightsRow.code).where(WeightsRow.digest == one.set)).one()
+        yield RecordedMeasure(Spec.from_dict(spec), one, its.hashes, its.code or {})
 
 
 def outcomes(store: Store, result: Recorded) -> Sequence[Row[Any]]:

@@ -6,8 +6,7 @@ results, so that a sum is the same to the last digit however many cells there ar
 
 from __future__ import annotations
 
-from itertools import groupby
-from operator import itemgetter
+from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -15,14 +14,19 @@ import pandas as pd
 from sqlalchemy import select
 
 from harness.core.errors import UserError, nearest
-from harness.core.result import MEASURES, MOST_OUTCOMES, TOTALS, Cost
+from harness.core.result import MOST_OUTCOMES, TOTALS, Cost
 from harness.store.read.latest import read_results
+from harness.store.read.measures import columns, sums_by_metric, taken, wanted_part
 from harness.store.tables import OutcomeRow, ResultRow
-from harness.store.write.aggregates import bits_of, sums, sums_of
+from harness.store.write.aggregates import bits_of
+from harness.store.write.aggregates import sums as added
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from sqlalchemy import ColumnElement
+
+    from harness.store.read.measures import Asked, Sums
     from harness.store.write.store import Store
 
     Shares = np.ndarray[Any, np.dtype[np.float64]]
@@ -34,10 +38,9 @@ SHARES = [name for name in TOTALS if name != "images"]
 #: the columns of the largest memory that was needed
 PEAK = ["peak_memory", "batch_size"]
 
-#: the columns of a tally; costs are per image, a peak is that of a batch
-TALLY = ["status", "n", "n_repeats", "faults", "accuracy", *MEASURES] + [
-    f"{side}_{name}" for side in ("defense", "attack") for name in (*SHARES, *PEAK)
-]
+#: the columns of a tally besides those of metrics; costs are per image, a peak is that of a batch
+BEFORE = ["status", "n", "n_repeats", "faults", "accuracy"]
+COSTS = [f"{side}_{name}" for side in ("defense", "attack") for name in (*SHARES, *PEAK)]
 
 #: how the repeats of a random defense become one verdict per example
 DECISIONS = ("mean", "any", "majority")
@@ -68,7 +71,7 @@ class Tallies(NamedTuple):
     """What was measured of the members of suites.
 
     Attributes:
-        frame: a row per member with the columns ``TALLY``.
+        frame: a row per member: ``BEFORE``, the means of the metrics that its suite asks for, ``COSTS``.
         verdicts: of each finished member, by its row: the verdict per place.
         shares: of each member with results, by its row: the share of repeats that were correct, per place; not a number
             where a place was not measured.
@@ -85,14 +88,21 @@ class Tallies(NamedTuple):
 
 
 def tallies(
-    store: Store, suites: Sequence[int], members: pd.DataFrame, others: Sequence[str] = (), *, own: bool = False
+    store: Store,
+    suites: Sequence[int],
+    members: pd.DataFrame,
+    others: Sequence[str] = (),
+    asked: Mapping[str, Asked] | None = None,
+    *,
+    own: bool = False,
 ) -> Tallies:
     """Add up what the database holds of members: their ``cell``, and what their suite wants of it.
 
-    They may stand for ``others`` as well, cells that the suites do not have. With ``own`` what was computed elsewhere
-    is left out.
+    They may stand for ``others`` as well, cells that the suites do not have. ``asked`` has the metrics by suite. With
+    ``own`` what was computed elsewhere is left out.
     """
-    found = _Results(store, suites, others, own)
+    condition = read_results(suites, others, own=own)
+    found = _Results(store, condition)
     pairs = _pairs(found, members)
     owner, n = pairs["owner"].to_numpy(), len(members)
     frame = pd.DataFrame({"status": np.where(members["cell"].isna(), "skipped", "missing")}, index=members.index)
@@ -101,26 +111,31 @@ def tallies(
     seen, accuracy, complete, verdicts, shares = _judged(found, pairs, n)
     frame.loc[seen > 0, "status"] = np.where(complete, "done", "partial")[seen > 0]
     frame["n"], frame["n_repeats"], frame["accuracy"] = seen, repeats, accuracy
-    means = _means(store, found, pairs, n)
-    frame = pd.concat([frame, pd.DataFrame({**means, **_costs(found, pairs, n)}, index=members.index)], axis=1)
-    return Tallies(frame[TALLY], verdicts, shares, _notes(found, pairs), _broken(store, found, pairs))
+    measured = _Measured(store, found, pairs, members["suite"].to_numpy(object), asked or {}, condition)
+    frame["faults"] = _faults(store, found, pairs, n) + measured.lost
+    means = pd.DataFrame({**measured.means, **_costs(found, pairs, n)}, index=members.index)
+    frame = pd.concat([frame, means], axis=1)
+    broken = _broken(store, found, pairs)
+    for owner_, faults in measured.broken.items():
+        broken[owner_] = {**broken.get(owner_, {}), **faults}
+    return Tallies(frame[[*BEFORE, *measured.means, *COSTS]], verdicts, shares, _notes(found, pairs), broken)
 
 
 class _Results:
     """The columns of the results that are read, in the order of cell, place and repeat."""
 
-    def __init__(self, store: Store, suites: Sequence[int], others: Sequence[str], own: bool) -> None:
-        columns = ["cell", "start", "stop", "first_repeat", "stop_repeat", "faults", "id", "correct", "sums", "notes"]
+    def __init__(self, store: Store, condition: ColumnElement[bool]) -> None:
+        columns = ["cell", "start", "stop", "first_repeat", "stop_repeat", "faults", "id", "correct", "notes"]
         costs = [f"{side}_{name}" for side in ("defense", "attack") for name in vars(Cost())]
         query = (
             select(*(getattr(ResultRow, name) for name in (*columns, *costs)))
-            .where(read_results(suites, others, own=own))
+            .where(condition)
             .order_by(ResultRow.cell, ResultRow.start, ResultRow.first_repeat)
         )
         with store.engine.connect() as connection:
             rows = connection.execute(query).all()
         found = list(zip(*rows, strict=True)) or [()] * (len(columns) + len(costs))
-        cells, start, stop, first, end, faults, ids, correct, packed, self.notes = found[: len(columns)]
+        cells, start, stop, first, end, faults, ids, correct, self.notes = found[: len(columns)]
         self.correct = np.array(correct, object)
         self.start, self.stop, self.first, self.end, self.faults, self.ids = (
             np.array(column, np.int64) for column in (start, stop, first, end, faults, ids)
@@ -128,7 +143,6 @@ class _Results:
         self.costs = {name: np.array(column, float) for name, column in zip(costs, found[len(columns) :], strict=True)}
         for side in ("defense", "attack"):  # of what adds up, what was not measured counts nothing
             self.costs |= {f"{side}_{name}": np.nan_to_num(self.costs[f"{side}_{name}"]) for name in TOTALS}
-        self.counts, self.totals, _ = sums_of(packed).transpose(2, 1, 0)
         self.spans: dict[str, range] = {}
         for row, cell in enumerate(cells):
             self.spans[cell] = range(self.spans[cell].start if cell in self.spans else row, row + 1)
@@ -233,42 +247,118 @@ def _broken(store: Store, found: _Results, pairs: pd.DataFrame) -> dict[int, dic
     return broken
 
 
-def _means(store: Store, found: _Results, pairs: pd.DataFrame, n: int) -> dict[str, Numbers]:
-    """Return the means of the metrics, and how many faults there were."""
-    owner, row = pairs["owner"].to_numpy(), pairs["row"].to_numpy()
-    faults, counts, totals = found.faults[row], found.counts[:, row], found.totals[:, row]
-    beyond = ((pairs["stop"] > pairs["places"]) | (pairs["end"] > pairs["repeats"])).to_numpy()
+def _faults(store: Store, found: _Results, pairs: pd.DataFrame, n: int) -> Numbers:
+    """Return how many outcomes of each member have a fault."""
+    faults = found.faults[pairs["row"].to_numpy()]
+    beyond = _beyond(pairs) & (faults > 0)
     wanted: Any
     for wanted, part in pairs[beyond].assign(at=np.flatnonzero(beyond)).groupby(["places", "repeats"]):
-        within = _within(store, found.ids[part["row"]].tolist(), *wanted)
-        for at, result in zip(part["at"], found.ids[part["row"]].tolist(), strict=True):
-            faults[at], (counts[:, at], totals[:, at]) = within[result]
-    number = [np.bincount(owner, weights=column, minlength=n) for column in counts]
-    total = [np.bincount(owner, weights=column, minlength=n) for column in totals]
-    return {
-        "faults": np.bincount(owner, weights=faults, minlength=n).astype(np.int64),
-        **{name: _ratio(total[k], number[k]) for k, name in enumerate(MEASURES)},
-    }
+        places, repeats = wanted
+        results = found.ids[part["row"]].tolist()
+        within: Counter[int] = Counter()
+        with store.engine.connect() as connection:
+            for start in range(0, len(results), 500):
+                query = select(OutcomeRow.result).where(
+                    OutcomeRow.result.in_(results[start : start + 500]),
+                    OutcomeRow.place < places,
+                    OutcomeRow.repeat < repeats,
+                    OutcomeRow.fault.is_not(None),
+                )
+                within.update(connection.scalars(query))
+        faults[part["at"].to_numpy()] = [within[result] for result in results]
+    return np.bincount(pairs["owner"].to_numpy(), weights=faults, minlength=n).astype(np.int64)
 
 
-def _within(
-    store: Store, results: Sequence[int], places: int, repeats: int
-) -> dict[int, tuple[int, Sequence[Sequence[float]]]]:
-    """Return, by result, faults, and counts and sums of the metrics, of that part of it which a suite asks for."""
-    columns = (OutcomeRow.result, OutcomeRow.fault, *(getattr(OutcomeRow, name) for name in MEASURES))
-    found: dict[int, tuple[int, Sequence[Sequence[float]]]] = {}
-    with store.engine.connect() as connection:
-        for start in range(0, len(results), 500):
-            query = select(*columns).where(
-                OutcomeRow.result.in_(results[start : start + 500]),
-                OutcomeRow.place < places,
-                OutcomeRow.repeat < repeats,
-            )
-            for result, rows in groupby(connection.execute(query.order_by(OutcomeRow.result)), itemgetter(0)):
-                _, faults, *values = zip(*rows, strict=True)
-                added = [sums([value for value in column if value is not None])[:2] for column in values]
-                found[result] = sum(fault is not None for fault in faults), list(zip(*added, strict=True))
-    return found
+def _beyond(pairs: pd.DataFrame) -> Numbers:
+    """Return which results have more than their member's suite asks for."""
+    beyond: Numbers = ((pairs["stop"] > pairs["places"]) | (pairs["end"] > pairs["repeats"])).to_numpy()
+    return beyond
+
+
+class _Measured:
+    """What metrics gave of members.
+
+    Attributes:
+        means: by column, the mean of each member; not a number where its suite does not ask for it.
+        lost: how many numbers of each member were not finite.
+        broken: of each member with such, by its row: by what was wrong, in how many repeats, per place.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        found: _Results,
+        pairs: pd.DataFrame,
+        suites: Numbers,
+        asked: Mapping[str, Asked],
+        condition: ColumnElement[bool],
+    ) -> None:
+        n = len(suites)
+        self.lost = np.zeros(n, np.int64)
+        self.broken: dict[int, dict[str, Numbers]] = {}
+        names = [column.name for column in columns(asked.values())]
+        self._counts = {name: np.zeros(n) for name in names}
+        self._totals = {name: np.zeros(n) for name in names}
+        self._store, self._found = store, found
+        sums = sums_by_metric(store, condition) if names else {}
+        within = pairs.assign(beyond=_beyond(pairs), suite=suites[pairs["owner"].to_numpy()])
+        for suite, metrics in asked.items():
+            mine = within[(within["suite"] == suite).to_numpy()]
+            for digest in metrics:
+                if digest in sums:
+                    self._whole(mine[~mine["beyond"]], digest, sums[digest])
+                    self._parts(mine[mine["beyond"]], digest, sums[digest])
+        self.means = {name: _ratio(self._totals[name], self._counts[name]) for name in names}
+
+    def _whole(self, pairs: pd.DataFrame, digest: str, sums: Sums) -> None:
+        """Add what was measured of whole results."""
+        ids = self._found.ids[pairs["row"].to_numpy()]
+        there = np.array([int(result) in sums.by_result for result in ids], bool)
+        if not there.any():
+            return
+        owner = pairs["owner"].to_numpy()[there]
+        packed = np.stack([sums.by_result[int(result)] for result in ids[there]])
+        sizes = ((pairs["stop"] - pairs["start"]) * (pairs["end"] - pairs["first"])).to_numpy()[there]
+        for place, name in enumerate(sums.names):
+            if name in self._counts:
+                self._add(name, owner, packed[:, place, 0], packed[:, place, 1])
+                lost = sizes - packed[:, place, 0].astype(np.int64)
+                np.add.at(self.lost, owner, lost)
+                self._note(pairs[there][lost > 0], digest, name, place)
+
+    def _parts(self, pairs: pd.DataFrame, digest: str, sums: Sums) -> None:
+        """Add what was measured of the part of results that a suite asks for."""
+        ids = self._found.ids[pairs["row"].to_numpy()].tolist()
+        numbers = {one.result: one for one in taken(self._store, sorted(set(ids)), [digest])}
+        for owner, places, repeats, result in zip(pairs["owner"], pairs["places"], pairs["repeats"], ids, strict=True):
+            if result in numbers:
+                part = wanted_part(numbers[result], places, repeats)
+                for place, name in enumerate(sums.names):
+                    if name in self._counts:
+                        finite = part[place][np.isfinite(part[place])]
+                        count, total, _ = added(finite.tolist())
+                        self._add(name, np.array([owner]), np.array([count]), np.array([total]))
+                        self.lost[owner] += part[place].size - len(finite)
+                        self._tell(owner, name, numbers[result].rectangle.start, places, part[place])
+
+    def _add(self, name: str, owner: Numbers, counts: Numbers, totals: Numbers) -> None:
+        n = len(self.lost)
+        self._counts[name] += np.bincount(owner, weights=counts, minlength=n)
+        self._totals[name] += np.bincount(owner, weights=totals, minlength=n)
+
+    def _note(self, pairs: pd.DataFrame, digest: str, name: str, place: int) -> None:
+        """Note where the numbers of whole results were not finite."""
+        ids = self._found.ids[pairs["row"].to_numpy()].tolist()
+        numbers = {one.result: one for one in taken(self._store, sorted(set(ids)), [digest])}
+        for owner, places, repeats, result in zip(pairs["owner"], pairs["places"], pairs["repeats"], ids, strict=True):
+            part = wanted_part(numbers[result], places, repeats)[place]
+            self._tell(owner, name, numbers[result].rectangle.start, places, part)
+
+    def _tell(self, owner: int, name: str, start: int, places: int, part: Numbers) -> None:
+        lost = (~np.isfinite(part)).sum(1)
+        if lost.any():
+            told = self.broken.setdefault(int(owner), {}).setdefault(f"{name} not finite", np.zeros(places, np.int64))
+            told[start : start + len(lost)] += lost
 
 
 def _costs(found: _Results, pairs: pd.DataFrame, n: int) -> dict[str, Numbers]:

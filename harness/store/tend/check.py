@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, fields
 from functools import partial
 from itertools import groupby
@@ -11,15 +12,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sqlalchemy import func, select
 
-from harness.core.cell import Labels
+from harness.core.cell import Labels, cell_digest
 from harness.core.contracts import Traits
 from harness.core.declaration import RULES, suite_digest
 from harness.core.errors import UserError
 from harness.core.job import evaluation_digest
 from harness.core.local import is_code
+from harness.core.metric import NAME, MetricColumn
 from harness.core.minimum import Effort
 from harness.core.rectangle import Rectangle, unmeasured
-from harness.core.result import MEASURES, Cost
+from harness.core.result import Cost
 from harness.core.roles import Role
 from harness.core.spec import Spec, digest_of, short
 from harness.core.threat import Knowledge, ThreatModel
@@ -33,6 +35,7 @@ from harness.store.tables import (
     ComponentRow,
     EnvironmentRow,
     JobRow,
+    MeasureRow,
     MemberRow,
     OriginRow,
     OutcomeRow,
@@ -44,7 +47,7 @@ from harness.store.tables import (
 from harness.store.tend.doubts import doubts
 from harness.store.tend.truth import Truths
 from harness.store.tend.values import FILES, HEX, values
-from harness.store.write.aggregates import aggregate, padded
+from harness.store.write.aggregates import aggregate, numbers_of, sums_of_numbers
 from harness.store.write.record import set_digest
 from harness.store.write.store import PARTS, Store, cell_spec
 
@@ -59,6 +62,9 @@ if TYPE_CHECKING:
 
 #: findings of a kind that are told one by one
 MOST = 20
+
+#: lengths of the axes of a metric's columns
+SHAPE = re.compile(r"([1-9][0-9]{0,5}(,[1-9][0-9]{0,5}){0,7})?")
 
 #: figures of a result besides its outcomes
 SECONDS = ("defense_seconds", "attack_seconds")
@@ -118,6 +124,7 @@ def findings(connection: Connection, say: Callable[[str], object] = lambda _: No
         "jobs": _jobs,
         "weights": _weights,
         "results": partial(_results, say),
+        "measures": _measures,
         "labels": _labels,
         "overlaps": _overlaps,
     }
@@ -249,8 +256,9 @@ def _same(table: str, digest: str, content: object) -> Iterator[str]:
 def _cells(connection: Connection) -> Iterator[str]:
     specs: dict[str, Any] = dict(connection.execute(select(ComponentRow.digest, ComponentRow.spec)).all())
     for row in _stream(connection, select(*CellRow.__table__.columns)):
-        if all(getattr(row, part) in specs for part in PARTS if getattr(row, part) is not None):  # else an orphan
-            yield from _same("cells", row.digest, cell_spec(row, specs))
+        whole = all(getattr(row, part) in specs for part in PARTS if getattr(row, part) is not None)  # else an orphan
+        if whole and cell_digest(cell_spec(row, specs)) != row.digest:
+            yield f"cells: the content of {short(row.digest)} is not what its digest says"
         if row.traits is not None and not _known(row.traits):
             yield f"cells: the traits of {short(row.digest)} are not those of a defense"
 
@@ -277,16 +285,31 @@ def _suites(connection: Connection) -> Iterator[str]:
         suite: [(*Labels(*names).path, cell) for _, *names, cell in rows]
         for suite, rows in groupby(ordered, lambda row: row.suite_id)
     }
+    metrics = set(connection.scalars(select(ComponentRow.digest).where(ComponentRow.kind == "metric")))
     for row in _stream(connection, select(*SuiteRow.__table__.columns)):
-        rules = {name: getattr(row, name) for name in RULES}
+        rules = {**{name: getattr(row, name) for name in RULES}, "metrics": sorted(row.metrics)}
         if suite_digest(rules, members.get(row.id, [])) != row.digest:
             yield f"suites: the text, rules or members of {row.name} (number {row.id}) are not what its digest says"
+        for digest, columns in row.metrics.items():
+            if not _shown(columns):
+                yield f"suites: the columns of metric {short(digest)} in {row.name} (number {row.id}) are none"
+            if digest not in metrics:
+                yield f"suites: {row.name} (number {row.id}) asks for metric {short(digest)}, which is no component"
+
+
+def _shown(columns: Any) -> bool:
+    """Whether these are the columns of a metric."""
+    try:
+        return isinstance(columns, list) and all(MetricColumn.from_dict(one).as_dict() == one for one in columns)
+    except Exception:
+        return False
 
 
 def _jobs(connection: Connection) -> Iterator[str]:
     for row in _stream(connection, select(*JobRow.__table__.columns)):
         places = _places(row)
-        if places is not None and evaluation_digest(row.cell, *places) != row.digest:
+        metrics = row.metrics.split(",") if row.metrics else []
+        if places is not None and evaluation_digest(row.cell, *places, metrics) != row.digest:
             yield f"jobs: what {row.label} evaluates is not what its digest says"
         if row.kind == "train" and row.recipe not in (None, row.digest):
             yield f"jobs: the recipe of {row.label} is not what its digest says"
@@ -357,7 +380,7 @@ def _amiss(row: Row[Any], outcomes: Sequence[Any]) -> str:
         return str(error)
     if row.notes is not None and not all(map(_noted, row.notes.values())):
         return "its notes are no means with numbers"
-    figures = (getattr(one, name) for one in (row, *outcomes) for name in (*MEASURES, *SECONDS) if hasattr(one, name))
+    figures = [*(getattr(row, name) for name in SECONDS), *(one.radius for one in outcomes)]
     if any(value is not None and not math.isfinite(value) for value in figures):
         return "a figure is not finite"
     if any((getattr(row, name) or 0) < 0 for name in COSTS):
@@ -366,9 +389,37 @@ def _amiss(row: Row[Any], outcomes: Sequence[Any]) -> str:
         return "a label is negative"
     if any(one.correct != (one.prediction == one.label) for one in outcomes):
         return "an outcome is called correct and its prediction is not the label, or the other way round"
-    told = {"correct": row.correct, "faults": row.faults, "sums": padded(row.sums)}
-    wrong = [name for name, value in found._asdict().items() if value != told[name]]
+    wrong = [name for name, value in found._asdict().items() if value != getattr(row, name)]
     return f"{' and '.join(wrong)} not as the outcomes have it" if wrong else ""
+
+
+def _measures(connection: Connection) -> Iterator[str]:
+    """Hold what metrics gave against the results that it is of, and what is said of it in sum against the numbers."""
+    edges = [getattr(ResultRow, name) for name in Rectangle._fields]
+    query = select(*MeasureRow.__table__.columns, ComponentRow.kind, AttemptRow.status, *edges)
+    query = query.join(ResultRow, ResultRow.id == MeasureRow.result).join(
+        AttemptRow, AttemptRow.id == MeasureRow.attempt
+    )
+    query = query.join(ComponentRow, ComponentRow.digest == MeasureRow.metric).order_by(MeasureRow.result)
+    for row in _stream(connection, query, 100):
+        rectangle = Rectangle(*(getattr(row, name) for name in Rectangle._fields))
+        named = f"measures: {short(row.metric)} of result {row.result}"
+        names = row.names.split(",")
+        if row.kind != "metric":
+            yield f"{named} is of a component that is a {row.kind}"
+        elif row.status != "done":
+            yield f"{named} is of an attempt that ended as {row.status}"
+        elif not all(map(NAME.fullmatch, names)) or not SHAPE.fullmatch(row.shape):
+            yield f"{named} has no names or shape of columns"
+        elif rectangle.size <= 0:
+            continue  # which is said of the result
+        else:
+            shape = [int(length) for length in row.shape.split(",") if length]
+            wanted = rectangle.size * len(names) * (4 * math.prod(shape) if shape else 8)
+            if len(row.numbers) != wanted:
+                yield f"{named}: expected {wanted} bytes of numbers, got {len(row.numbers)}"
+            elif sums_of_numbers(numbers_of(row.numbers, len(names), shape, rectangle)) != row.sums:
+                yield f"{named}: sums not as the numbers have it"
 
 
 def _labels(connection: Connection) -> Iterator[str]:

@@ -6,17 +6,20 @@ with the components of today, whose versions are others.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from harness.core.cell import Labels
 from harness.core.code_hashes import CRAFTED, unlike
 from harness.core.recipe import objective
+from harness.core.rectangle import Rectangle
 from harness.core.spec import Spec, short
-from harness.store.tables import LABELS, CellRow, ComponentRow, MemberRow, OutcomeRow, ResultRow, SuiteRow
+from harness.store.tables import LABELS, CellRow, ComponentRow, MeasureRow, MemberRow, ResultRow, SuiteRow
+from harness.store.write.aggregates import bits_of, numbers_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -149,16 +152,24 @@ class _Cells:
             names = [name for name in names if not name.startswith("distance")]  # of images that an attack gave up
             if names and cell in uses:
                 found[cell] = f"{names[0].removesuffix('_lost').replace('_', ' ')} was not finite"
-        query = (
-            select(ResultRow.cell, func.count())
-            .join(OutcomeRow, OutcomeRow.result == ResultRow.id)
-            .where(OutcomeRow.linf == 0, OutcomeRow.correct)
-            .group_by(ResultRow.cell)
-        )
-        for cell, number in self.connection.execute(query):
+        for cell, number in self._unmoved().items():
             if uses.get(cell) in OURS:
                 found[cell] = f"{number} outcomes are of clean images"
         return found
+
+    def _unmoved(self) -> Counter[str]:
+        """Return how many images of each cell were judged as they are, and rightly so, where distances were taken."""
+        edges = [getattr(ResultRow, name) for name in Rectangle._fields]
+        query = select(ResultRow.cell, ResultRow.correct, MeasureRow.names, MeasureRow.numbers, *edges)
+        query = query.join(ResultRow, ResultRow.id == MeasureRow.result).where(MeasureRow.names.contains("linf"))
+        counted: Counter[str] = Counter()
+        for cell, correct, told, packed, *its in self.connection.execute(query):
+            names, rectangle = told.split(","), Rectangle(*its)
+            if "linf" in names:
+                numbers = numbers_of(packed, len(names), (), rectangle)[names.index("linf")]
+                right = bits_of([correct], *numbers.shape)[0]
+                counted[cell] += int(((numbers == 0) & (right == 1)).sum())
+        return +counted
 
     def of_unlike_code(self) -> dict[str, str]:
         """Return the cells of which results that count together were measured by different code, and whose."""

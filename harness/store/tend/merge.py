@@ -14,9 +14,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from filelock import Timeout
-from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy import bindparam, func, insert, or_, select, update
 
 from harness.core.errors import UserError
+from harness.core.metric import Measurement
 from harness.core.rectangle import Rectangle
 from harness.core.result import Cost, Outcome
 from harness.core.spec import short
@@ -33,6 +34,7 @@ from harness.store.tables import (
     ComponentRow,
     EnvironmentRow,
     JobRow,
+    MeasureRow,
     MemberRow,
     OriginRow,
     OutcomeRow,
@@ -42,6 +44,7 @@ from harness.store.tables import (
     WeightsRow,
 )
 from harness.store.tend.check import findings
+from harness.store.write.measures import record_measures
 from harness.store.write.queue import STATUSES
 from harness.store.write.record import Measured, counted_under, record, remaining
 from harness.store.write.store import Store
@@ -302,10 +305,12 @@ class _Source:
         """Return the condition that an attempt is brought over: of a stranger's, those that stand behind results."""
         if not self.foreign:
             return _ours(AttemptRow.arrival)
-        measured = select(ResultRow.attempt).join(WeightsRow, WeightsRow.digest == ResultRow.weights)
-        before = select(JobRow.digest).where(JobRow.kind != "evaluate")
+        judged = select(ResultRow.attempt).join(WeightsRow, WeightsRow.digest == ResultRow.weights)
+        measured = select(MeasureRow.attempt).join(WeightsRow, WeightsRow.digest == MeasureRow.set)
+        before = select(JobRow.digest).where(JobRow.kind.in_(("train", "craft")))
         behind = (AttemptRow.status == "done") & AttemptRow.job.in_(before) & _ours(AttemptRow.arrival)
-        return AttemptRow.id.in_(measured.where(WeightsRow.origin.is_(None))) | behind
+        its = (AttemptRow.id.in_(some.where(WeightsRow.origin.is_(None))) for some in (judged, measured))
+        return or_(behind, *its)
 
     def _copy(self, table: type[TableBase], where: Any = None, without: Sequence[str] = (), **told: Any) -> None:
         """Insert the rows that are not there; numbers are given anew.
@@ -444,7 +449,21 @@ class _Source:
                     full = replace(measured, outcomes=self._outcomes(row.id))
                     outcomes += record(self.here, attempts[row.attempt], full)
                     results += len(parts)
+                self._measures(row.id, measured, attempts)
         return results, outcomes
+
+    def _measures(self, result: int, measured: Measured, attempts: Mapping[int, int]) -> None:
+        """Record what metrics gave of a result, with those here that it is the whole of."""
+        query = select(*MeasureRow.__table__.columns, WeightsRow.hashes, WeightsRow.code)
+        query = query.join(WeightsRow, WeightsRow.digest == MeasureRow.set)
+        query = query.where(MeasureRow.result == result, WeightsRow.origin.is_(None)).order_by(MeasureRow.attempt)
+        version = counted_under(self.here, measured)
+        for row in self.there.execute(query).all():
+            shape = tuple(int(length) for length in row.shape.split(",") if length)
+            names = tuple(row.names.split(","))
+            one = Measurement(row.metric, names, row.numbers, shape, row.hashes, row.code or {})
+            attempt = attempts[row.attempt]
+            record_measures(self.here, attempt, measured.cell, version, measured.rectangle, [one], self.arrival)
 
     def _outcomes(self, result: int) -> list[Outcome]:
         columns = [column for column in OutcomeRow.__table__.columns if column.name != "result"]

@@ -43,8 +43,8 @@ HEX = re.compile("[0-9a-f]{64}")
 
 #: what stands in columns whose words this programme chooses
 WORDS: dict[Any, tuple[str, ...]] = {
-    ComponentRow.kind: (*TABLES, "probe", "recipe", "threat_model"),
-    JobRow.kind: ("train", "craft", "evaluate"),
+    ComponentRow.kind: (*TABLES, "recipe", "threat_model"),
+    JobRow.kind: ("train", "craft", "evaluate", "measure"),
     JobRow.status: STATUSES,
     AttemptRow.status: STATUSES,
     SuiteRow.decision: ("mean", "any", "majority"),

@@ -1,4 +1,4 @@
-"""Aggregates: what a result keeps of its outcomes, so that a leaderboard need not read them one by one."""
+"""Aggregates: what a result keeps of its outcomes and measures, so that a leaderboard need not read them one by one."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from harness.core.result import MEASURES
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from harness.core.rectangle import Rectangle
     from harness.core.result import Outcome
+
+    Numbers = np.ndarray[Any, np.dtype[np.float64]]
 
 
 class Aggregates(NamedTuple):
@@ -21,12 +22,10 @@ class Aggregates(NamedTuple):
     Attributes:
         correct: a bit per place and repeat, place by place.
         faults: how many outcomes broke a rule.
-        sums: of each metric of ``MEASURES`` its count, sum and sum of squares, as doubles, lowest byte first.
     """
 
     correct: bytes
     faults: int
-    sums: bytes
 
 
 def aggregate(outcomes: Sequence[Outcome], start: int, stop: int, first: int, end: int) -> Aggregates:
@@ -45,18 +44,7 @@ def aggregate(outcomes: Sequence[Outcome], start: int, stop: int, first: int, en
         bits[one.place - start, one.repeat - first] = one.correct
     if (bits < 0).any():
         raise ValueError(f"expected {bits.size} outcomes, got {len(outcomes)}")
-    return Aggregates(
-        np.packbits(bits.astype(bool)).tobytes(),
-        sum(one.fault is not None for one in outcomes),
-        np.array(
-            [sums([value for one in outcomes if (value := getattr(one, name)) is not None]) for name in MEASURES], "<f8"
-        ).tobytes(),
-    )
-
-
-def sums(values: Sequence[float]) -> list[float]:
-    """Return count, sum and sum of squares, each rounded once."""
-    return [len(values), math.fsum(values), math.fsum(value * value for value in values)]
+    return Aggregates(np.packbits(bits.astype(bool)).tobytes(), sum(one.fault is not None for one in outcomes))
 
 
 def bits_of(correct: Sequence[bytes], places: int, repeats: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -65,14 +53,39 @@ def bits_of(correct: Sequence[bytes], places: int, repeats: int) -> np.ndarray[A
     return np.unpackbits(packed, axis=1, count=places * repeats).reshape(-1, places, repeats)
 
 
-def sums_of(packed: Sequence[bytes]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Return the sums of results as an array ``(results, metrics, 3)``: count, sum, sum of squares.
+# ---------------------------------------------------------------------- what metrics gave
 
-    Metrics that are newer than a result come last, and it has none of them.
+
+def numbers_of(packed: bytes, columns: int, shape: Sequence[int], rectangle: Rectangle) -> Numbers:
+    """Return the numbers of a metric as an array ``(columns, places, repeats, *shape)``.
+
+    Raises:
+        ValueError: if there are more or fewer.
     """
-    return np.frombuffer(b"".join(map(padded, packed)), "<f8").reshape(-1, len(MEASURES), 3)
+    repeats = rectangle.stop_repeat - rectangle.first_repeat
+    kind = "<f4" if shape else "<f8"
+    return np.frombuffer(packed, kind).reshape(columns, rectangle.places, repeats, *shape)
 
 
-def padded(packed: bytes) -> bytes:
-    """Return sums with room for the metrics that are newer than they are."""
-    return packed.ljust(24 * len(MEASURES), b"\0")
+def cut(numbers: Numbers, whole: Rectangle, part: Rectangle) -> Numbers:
+    """Return what of the numbers of a rectangle is of a part of it."""
+    places = slice(part.start - whole.start, part.stop - whole.start)
+    return numbers[:, places, part.first_repeat - whole.first_repeat : part.stop_repeat - whole.first_repeat]
+
+
+def sums_of_numbers(numbers: Numbers) -> bytes:
+    """Return count, sum and sum of squares of each column's numbers, each rounded once; nothing of arrays."""
+    if numbers.ndim > 3:
+        return b""
+    finite = [column[np.isfinite(column)].tolist() for column in numbers]
+    return np.array([sums(values) for values in finite], "<f8").tobytes()
+
+
+def sums(values: Sequence[float]) -> list[float]:
+    """Return count, sum and sum of squares, each rounded once."""
+    return [len(values), math.fsum(values), math.fsum(value * value for value in values)]
+
+
+def sums_of(packed: bytes) -> Numbers:
+    """Return the sums of a metric as an array ``(columns, 3)``: count, sum, sum of squares."""
+    return np.frombuffer(packed, "<f8").reshape(-1, 3)

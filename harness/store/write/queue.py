@@ -317,7 +317,7 @@ def _in_one_order(jobs: Iterable[Job]) -> list[Job]:
 
 def _row(job: Job) -> dict[str, Any]:
     row = {"digest": job.digest, "kind": job.kind, "label": str(job), "status": "queued", "tries": 0}
-    return {**row, **dict.fromkeys(("recipe", "cell", *Rectangle._fields)), **_coordinates(job)}
+    return {**row, **dict.fromkeys(("recipe", "cell", "metrics", *Rectangle._fields)), **_coordinates(job)}
 
 
 def _coordinates(job: Job) -> dict[str, Any]:
@@ -327,7 +327,9 @@ def _coordinates(job: Job) -> dict[str, Any]:
     places = {"start": job.shard.start, "stop": job.shard.stop}
     if isinstance(job, Craft):
         return places
-    return {"cell": job.cell.digest, **places, "first_repeat": job.first_repeat, "stop_repeat": job.stop_repeat}
+    repeats = {"first_repeat": job.first_repeat, "stop_repeat": job.stop_repeat}
+    metrics = ",".join(sorted(metric.digest for metric in job.metrics))
+    return {"cell": job.cell.digest, **places, **repeats, "metrics": metrics}
 
 
 def _me() -> str:

@@ -13,24 +13,28 @@ from sqlalchemy.orm import Session
 from harness.core.cell import SPECIAL, Cell, Labels
 from harness.core.declaration import RULES
 from harness.core.errors import UserError
-from harness.core.job import Evaluate, Job
-from harness.core.rectangle import Covered, Rectangle, Version
+from harness.core.job import Evaluate, Job, Measure
+from harness.core.rectangle import Covered, Rectangle, Taken, Version
 from harness.core.spec import Spec, digest_of
 from harness.store.database import connect, database_url, file_of, insert_new, lock_of
 from harness.store.tables import (
     LABELS,
     ArtifactRow,
+    AttemptRow,
     CellRow,
     CodeRow,
     ComponentRow,
     EnvironmentRow,
+    JobRow,
+    MeasureRow,
     MemberRow,
     ResultRow,
     SuiteRow,
     WeightsRow,
 )
+from harness.store.write.measures import record_measures
 from harness.store.write.queue import JobQueue
-from harness.store.write.record import Measured, record
+from harness.store.write.record import Measured, counted_under, record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -40,7 +44,7 @@ if TYPE_CHECKING:
     from harness.core.threat import ThreatModel
 
 #: the parts of a cell that are components, as its columns are called
-PARTS = ("dataset", "classifier", "defense", "attack", "threat", "probe", *SPECIAL)
+PARTS = ("dataset", "classifier", "defense", "attack", "threat", *SPECIAL)
 
 
 class Store:
@@ -124,7 +128,9 @@ class Store:
             if connection.execute(known).scalar() is None:
                 _describe(connection, suite)
                 values = {name: getattr(suite, name) for name in RULES}
-                insert_new(connection, SuiteRow, [{**values, "digest": suite.digest, "declared_at": now}])
+                metrics = {one.spec.digest: [column.as_dict() for column in one.columns] for one in suite.metrics}
+                whole = {**values, "metrics": metrics, "digest": suite.digest, "declared_at": now}
+                insert_new(connection, SuiteRow, [whole])
                 row = connection.execute(known).scalar_one()  # another driver may have been first
                 members = [_member_row(row, position, one) for position, one in enumerate(suite.members)]
                 insert_new(connection, MemberRow, members)
@@ -167,16 +173,31 @@ class Store:
         """Return what counts as measured here of each cell, as rectangles of places and repeats."""
         found: dict[str, list[Covered]] = {digest: [] for digest in cells}
         places = (ResultRow.start, ResultRow.stop, ResultRow.first_repeat, ResultRow.stop_repeat)
-        query = select(ResultRow.cell, ResultRow.weights, *places).order_by(ResultRow.cell, ResultRow.start)
+        asked = (JobRow.start, JobRow.stop, JobRow.first_repeat, JobRow.stop_repeat)
+        query = select(ResultRow.id, ResultRow.cell, ResultRow.weights, *places, *asked)
+        query = query.join(AttemptRow, AttemptRow.id == ResultRow.attempt).join(JobRow, JobRow.digest == AttemptRow.job)
         own = select(*WeightsRow.__table__.columns).where(WeightsRow.origin.is_(None))
         with self.engine.connect() as connection:
             sets = {row.digest: row for row in connection.execute(own)}
             read: dict[str, Any] = dict(connection.execute(select(CellRow.digest, CellRow.current)).all())
-            for cell, weights, start, stop, first, end in connection.execute(query):
+            metrics = self._taken(connection, sets)
+            for key, cell, weights, *edges in connection.execute(query.order_by(ResultRow.cell, ResultRow.start)):
                 if cell in found and weights in sets:
                     hashes, code = tuple(sorted(sets[weights].hashes.items())), sets[weights].code
                     version = Version(weights, hashes, code, read[cell] == weights)
-                    found[cell].append(Covered(start, stop, first, end, version))
+                    its = Rectangle(*edges[:4])
+                    job = its if None in edges[4:] else Rectangle(*edges[4:])
+                    found[cell].append(Covered(*its, version, job, tuple(metrics.get(key, {}).values())))
+        return found
+
+    def _taken(self, connection: Connection, sets: Mapping[str, Any]) -> dict[int, dict[str, Taken]]:
+        """Return the metrics that were taken of each result, the latest of each, by its digest."""
+        found: dict[int, dict[str, Taken]] = {}
+        query = select(MeasureRow.result, MeasureRow.metric, MeasureRow.set).order_by(MeasureRow.attempt)
+        for result, metric, which in connection.execute(query):
+            if which in sets:
+                hashes, code = tuple(sorted(sets[which].hashes.items())), sets[which].code or {}
+                found.setdefault(result, {})[metric] = Taken(metric, hashes, code)
         return found
 
     def artifact_hashes(self, kind: str) -> dict[str, set[str]]:
@@ -211,8 +232,16 @@ class Store:
                 same = (ArtifactRow.digest == item.digest) & (ArtifactRow.sha256 == item.sha256)
                 theirs = update(ArtifactRow).where(same, ArtifactRow.arrival.is_not(None))
                 connection.execute(theirs.values(arrival=None))
-            if isinstance(job, Evaluate):
-                record(connection, attempt, _measured(job, done, self.kept.get(job.cell.digest)))
+            if isinstance(job, Measure):
+                version = job.version
+            elif isinstance(job, Evaluate):
+                measured = _measured(job, done, self.kept.get(job.cell.digest))
+                record(connection, attempt, measured)
+                version = counted_under(connection, measured)
+            else:
+                return True
+            whole = Rectangle(job.shard.start, job.shard.stop, job.first_repeat, job.stop_repeat)
+            record_measures(connection, attempt, job.cell.digest, version, whole, done.measurements)
             return True
 
     def read(self, versions: Mapping[str, str]) -> None:
@@ -237,6 +266,7 @@ def _describe(connection: Connection, suite: Declaration) -> None:
     components = {key: row for one in suite.members if one.cell for key, row in _components(one.cell)}
     refused = [_threat_row(one.threat) for one in suite.members if one.threat is not None]
     components |= {row["digest"]: row for row in refused}
+    components |= {key: row for metric in suite.metrics for key, row in _metric_components(metric.spec)}
     code = {one.hash: {"digest": one.hash, "main": one.main, "files": dict(one.files)} for one in suite.code}
     for table, rows in ((CodeRow, code), (ComponentRow, components), (CellRow, cells)):
         insert_new(connection, table, [rows[digest] for digest in sorted(rows)])
@@ -262,6 +292,15 @@ def _components(cell: Cell) -> Iterator[tuple[str, dict[str, Any]]]:
         yield spec.digest, _component_row(spec)
     if cell.threat is not None:
         yield digest_of(cell.threat.as_dict()), _threat_row(cell.threat)
+
+
+def _metric_components(metric: Spec) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the rows of a metric and of the recipes that it stands on, those behind them included."""
+    todo = [metric]
+    while todo:
+        spec = todo.pop()
+        yield spec.digest, _component_row(spec)
+        todo += [part for _, part in spec.parts if part.kind == "recipe"]
 
 
 def _component_row(spec: Spec) -> dict[str, Any]:
@@ -297,10 +336,11 @@ def _member_row(suite: int, position: int, member: Member) -> dict[str, Any]:
 def _measured(job: Evaluate, done: Done, kept: str | None) -> Measured:
     if done.defense_cost is None:
         raise ValueError("expected an evaluation with the defense's cost")
+    judged = {recipe.digest for recipe in job.cell.networks()}  # others are those that metrics look through
     return Measured(
         cell=job.cell.digest,
         rectangle=Rectangle(job.shard.start, job.shard.stop, job.first_repeat, job.stop_repeat),
-        weights={item.digest: item.sha256 for item in done.artifacts if item.kind == "weights"},
+        weights={item.digest: item.sha256 for item in done.artifacts if item.digest in judged},
         outcomes=done.outcomes,
         defense_cost=done.defense_cost,
         attack_cost=done.attack_cost,

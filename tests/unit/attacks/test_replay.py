@@ -110,7 +110,8 @@ def test_a_file_without_examples_is_one_that_lacks_them_all(place):
 
 def test_what_is_over_budget_is_the_judges_business(place):
     x, proposed, _ = propose(place(npz(ids=IDS, images=np.full((3, 1, 8, 8), 0.65, np.float32))), [7, 3, 9])
-    judged, faults = admit(proposed, x, LINF)
+    admitted = admit(proposed, x, LINF)
+    judged, faults = admitted.images, admitted.faults
     assert faults == ["proposal over budget", "proposal over budget", None]
     assert torch.allclose(judged[:2], x[:2] + 0.1)
 

@@ -109,7 +109,7 @@ def images(distances=DISTANCES, labels=1):
 
 
 def certify(batch, certificate, defense=None, classifier=None, copies=50, told=None):
-    judge = Judge(classifier or HalfSpace(), defense or Blurry(), {}, None, frozenset(), Meter())
+    judge = Judge(classifier or HalfSpace(), defense or Blurry(), {}, Meter())
     draws = Draws(("evaluate", "cell"), batch.ids)
     return judge.certified(batch, certificate, 2, range(1), draws, [].append if told is None else told, copies)[0]
 
@@ -229,7 +229,7 @@ def test_cost_and_progress_are_those_of_all_looks():
     told, certificate, batch = [], smoothing(n0=3, n=40), images()
     classifier, meter = HalfSpace(), Meter()
     meter.attach(classifier, purifier=False)
-    judge = Judge(classifier, Blurry(), {}, None, frozenset(), meter)
+    judge = Judge(classifier, Blurry(), {}, meter)
     rows, cost = judge.certified(batch, certificate, 2, range(1), Draws(("a",), batch.ids), told.append, 8)
     assert certificate.looks == 43
     assert cost.forwards == 43 * len(batch)

@@ -6,17 +6,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from measured import metric, row
 from torch import nn
 
 from harness import bounds
 from harness.core.contracts import Traits
 from harness.core.errors import UserError
-from harness.core.result import MEASURES
+from harness.core.registry import find
 from harness.core.threat import Knowledge, Norm, ThreatModel
 from harness.draws import Draws
 from harness.execution.worker.cost import Meter
 from harness.execution.worker.judge import Batch, Judge, admit
-from harness.metrics.attention import Probe
+from harness.execution.worker.measure import Ruler, Taken
+from harness.metrics.probe import Probe
 from harness.testing.nets import tiny_mae
 
 EPS = 0.1
@@ -65,16 +67,37 @@ def batch(level=0.45):
 
 
 def judge(proposed, threat=LINF, *, defense=None, metrics=(), repeats=1, clean=None, probe=None, classifier=None):
+    """Return an outcome with its metrics per example and repeat."""
     clean = clean or batch()
-    judging = Judge(classifier or Bright(), defense or Same(), {}, probe, frozenset(metrics), Meter())
+    judging = Judge(classifier or Bright(), defense or Same(), {}, Meter())
     draws = Draws(("judge",), clean.ids)
     told = []
-    rows, cost = judging.outcomes(
-        clean, proposed, threat, range(repeats), draws.at("evaluate"), draws.at("masks"), told.append
-    )
+    asked = [metric(use) for use in metrics]
+    taken = [
+        Taken(one.spec, find("metric", one.spec.use).load()(), probe if one.probed else None, {}, {}) for one in asked
+    ]
+    ruler = Ruler(taken, 0, len(clean), range(repeats))
+    admitted = admit(proposed, clean.x, threat)
+    take = ruler.lay(clean, admitted.images, draws.at("masks"))
+
+    def watch(repeat, purified, logits):
+        take(repeat, lambda: (purified, logits))
+
+    rows, cost = judging.outcomes(clean, admitted, threat, range(repeats), draws.at("evaluate"), watch, told.append)
     assert told == [(done + 1) / repeats for done in range(repeats)]
     assert cost.images == len(clean.x) * repeats
-    return rows
+    numbers = {}
+    for one in ruler.measurements():
+        kind = "<f4" if one.shape else "<f8"
+        grid = np.frombuffer(one.values, kind).reshape(len(one.names), len(clean), repeats, *one.shape)
+        numbers |= dict(zip(one.names, grid, strict=True))
+    return [row(**vars(one), **{name: grid[one.place, one.repeat] for name, grid in numbers.items()}) for one in rows]
+
+
+def judged(proposed, x, threat):
+    """Return the images that are judged, and what was wrong with each proposal."""
+    admitted = admit(proposed, x, threat)
+    return admitted.images, admitted.faults
 
 
 def test_rows_name_their_examples_and_success_is_judged_here():
@@ -100,7 +123,7 @@ def test_broken_proposals_are_faults_and_are_repaired():
     proposed[1, 0, 0, 0] = math.inf
     proposed[2] = 1.02
     proposed[3] = 0.0
-    found, faults = admit(proposed, x, LINF)
+    found, faults = judged(proposed, x, LINF)
     assert faults == ["proposal not finite", "proposal not finite", "proposal out of range", "proposal over budget"]
     assert torch.equal(found[:2], x[:2])
     assert torch.equal(found[2], torch.ones_like(x[2]))
@@ -130,13 +153,13 @@ def test_a_proposal_within_the_budget_is_left_as_it_is(threat):
     proposed = bounds.random_point(x, EPS, threat.norm, Draws(("point",), IDS))
     edge = bounds.project(x + 1.0, x, EPS, threat.norm)  # on the boundary, up to rounding
     for point in (proposed, edge):
-        found, faults = admit(point, x, threat)
+        found, faults = judged(point, x, threat)
         assert faults == [None] * 4
         assert torch.equal(found, point)
 
 
 def test_a_double_proposal_is_judged_in_the_images_own_precision():
-    found, faults = admit(batch().x.double(), batch().x, LINF)
+    found, faults = judged(batch().x.double(), batch().x, LINF)
     assert found.dtype == torch.float32
     assert faults == [None] * 4
 
@@ -213,60 +236,76 @@ def test_a_random_defense_draws_afresh_in_every_repeat():
 
 def test_an_oracle_is_shown_the_clean_images_and_nobody_else_is():
     proposed = batch().x + EPS
-    assert [row.prediction for row in judge(proposed)] == [1] * 4
-    assert [row.prediction for row in judge(proposed, defense=Restore())] == [0] * 4
+    assert [row.prediction for one in judge(proposed)] == [1] * 4
+    assert [row.prediction for one in judge(proposed, defense=Restore())] == [0] * 4
 
 
 def test_a_repeat_is_the_same_in_whatever_range_it_is_asked_for():
     draws = Draws(("judge",), IDS)
-    judging = Judge(Bright(), Shuffle(), {}, None, frozenset(), Meter())
+    judging = Judge(Bright(), Shuffle(), {}, Meter())
 
     def ask(repeats):
-        rows, _ = judging.outcomes(batch(), None, None, repeats, draws, draws.at("masks"), lambda share: None)
+        clean = admit(None, batch().x, None)
+        rows, _ = judging.outcomes(batch(), clean, None, repeats, draws, lambda *told: None, lambda share: None)
         return rows
 
     assert ask(range(6)) == ask(range(2)) + ask(range(2, 6))
 
 
-def test_metrics_that_are_not_asked_for_are_none():
+def test_a_repeat_is_purified_for_metrics_as_it_was_judged():
+    judging, draws, seen = Judge(Bright(), Shuffle(), {}, Meter()), Draws(("judge",), IDS), {}
+    admitted = admit(batch().x + EPS, batch().x, LINF)
+
+    def watch(repeat, purified, logits):
+        seen[repeat] = purified, logits
+
+    judging.outcomes(batch(), admitted, LINF, range(3), draws, watch, lambda share: None)
+    for repeat in (2, 0, 1):
+        again = judging.defended(batch(), admitted, LINF, repeat, draws)
+        assert all(map(torch.equal, again, seen[repeat]))
+    assert not torch.equal(seen[0][0], seen[1][0])
+
+
+def test_what_is_not_asked_for_is_not_measured():
     probe = Probe(tiny_mae(), mask_ratio=0.5, masks=1)
     proposed = batch().x + EPS
+    losses = {f"reconstruction_{image}" for image in ("clean", "adversarial", "purified")}
+    amv = {f"amv_{image}_{which}" for image in ("adversarial", "purified") for which in ("last", "mean")}
     asked = {
         (): set(),
         ("distances",): {"linf", "l2"},
-        ("reconstruction",): {name for name in MEASURES if name.startswith("reconstruction")},
-        ("amv",): {name for name in MEASURES if name.startswith("amv")},
-        ("distances", "reconstruction", "amv"): set(MEASURES) - {"radius"},  # which only a certificate has
+        ("reconstruction",): losses,
+        ("amv",): amv,
+        ("distances", "reconstruction", "amv"): {"linf", "l2", *losses, *amv},
     }
     for metrics, names in asked.items():
-        for row in judge(proposed, metrics=metrics, probe=probe if set(metrics) - {"distances"} else None):
-            assert {name for name in MEASURES if getattr(row, name) is not None} == names
+        for one in judge(proposed, metrics=metrics, probe=probe):
+            assert set(dict(one.metrics)) == names
 
 
 def test_the_judge_measures_what_it_says():
     probe = Probe(tiny_mae(), mask_ratio=0.5, masks=1)
     clean = batch()
     metrics = ["distances", "reconstruction", "amv"]
-    for row in judge(clean.x + EPS, metrics=metrics, probe=probe):
-        assert row.linf == pytest.approx(EPS, rel=1e-4)
-        assert row.l2 == pytest.approx(8 * EPS, rel=1e-4)
-        assert row.reconstruction_purified == row.reconstruction_adversarial != row.reconstruction_clean
-        assert row.amv_purified_last == row.amv_adversarial_last > 0.0
-    for row in judge(None, None, metrics=metrics, probe=probe):
-        assert row.amv_adversarial_mean == row.amv_purified_mean == 0.0
+    for one in judge(clean.x + EPS, metrics=metrics, probe=probe):
+        assert one.linf == pytest.approx(EPS, rel=1e-4)
+        assert one.l2 == pytest.approx(8 * EPS, rel=1e-4)
+        assert one.reconstruction_purified == one.reconstruction_adversarial != one.reconstruction_clean
+        assert one.amv_purified_last == one.amv_adversarial_last > 0.0
+    for one in judge(None, None, metrics=metrics, probe=probe):
+        assert one.amv_adversarial_mean == one.amv_purified_mean == 0.0
 
 
 def test_every_layer_and_head_is_kept_where_asked_for():
     probe = Probe(tiny_mae(), mask_ratio=0.5, masks=2)
-    for row in judge(batch().x + EPS, metrics=["amv", "amv-by-head"], probe=probe):
+    for one in judge(batch().x + EPS, metrics=["amv", "amv-by-head"], probe=probe):
         layers, heads = len(probe.mae.decoder), probe.mae.decoder[0].attn.num_heads
-        values = np.frombuffer(row.amv_by_head, "<f4").reshape(2, 2, layers, heads)
+        values = one.amv_by_head
         per_layer = values[0, 0].mean(1)
-        assert per_layer[-1] == pytest.approx(row.amv_adversarial_last, rel=1e-5)
-        assert per_layer.mean() == pytest.approx(row.amv_adversarial_mean, rel=1e-5)
+        assert per_layer[-1] == pytest.approx(one.amv_adversarial_last, rel=1e-5)
+        assert per_layer.mean() == pytest.approx(one.amv_adversarial_mean, rel=1e-5)
         assert (values[:, 1] <= values[:, 0] * (1 + 1e-6)).all()
-    for row in judge(batch().x + EPS, metrics=["amv"], probe=probe):
-        assert row.amv_by_head is None
+        assert values.shape == (2, 2, layers, heads)
 
 
 # ---------------------------------------------------------------------- threat models that are no norm of pixels
@@ -289,16 +328,16 @@ def to_the_right(pixels):
 
 def test_a_flow_is_rendered_by_the_judge():
     x = ramp().x
-    found, faults = admit(to_the_right(0.25), x, FLOW)
+    found, faults = judged(to_the_right(0.25), x, FLOW)
     assert faults == [None] * 4
     assert torch.allclose(found[..., :-1], x[..., :-1] + 0.025)
-    assert torch.equal(admit(to_the_right(0.0), x, FLOW)[0], x)
+    assert torch.equal(admit(to_the_right(0.0), x, FLOW).images, x)
 
 
 def test_the_distances_of_a_flow_are_those_of_the_image_that_it_makes():
-    for row in judge(to_the_right(0.5), FLOW, metrics=["distances"], clean=ramp()):
-        assert row.linf == pytest.approx(0.05, rel=1e-4)
-        assert row.l2 == pytest.approx(0.05 * 8, rel=1e-4)  # the last column is moved into its mirror image
+    for one in judge(to_the_right(0.5), FLOW, metrics=["distances"], clean=ramp()):
+        assert one.linf == pytest.approx(0.05, rel=1e-4)
+        assert one.l2 == pytest.approx(0.05 * 8, rel=1e-4)  # the last column is moved into its mirror image
 
 
 def test_broken_flows_are_faults_and_are_repaired():
@@ -306,7 +345,7 @@ def test_broken_flows_are_faults_and_are_repaired():
     proposed = to_the_right(0.25)
     proposed[0, 0, 0, 0], proposed[1, 1, 0, 0] = math.nan, -math.inf
     proposed[2, 1] = 3.0
-    found, faults = admit(proposed, x, FLOW)
+    found, faults = judged(proposed, x, FLOW)
     assert faults == ["proposal not finite", "proposal not finite", "proposal over budget", None]
     assert torch.equal(found[:2], x[:2])
     assert torch.equal(found[2], bounds.warp(x, to_the_right(0.5))[2])
@@ -322,7 +361,7 @@ def test_a_corruption_is_checked_for_range_and_finiteness_alone():
     x = batch(0.2).x
     proposed = torch.ones_like(x)
     proposed[1, 0, 0, 0], proposed[2, 0, 0, 0] = math.nan, 1.5
-    found, faults = admit(proposed, x, CORRUPTION)
+    found, faults = judged(proposed, x, CORRUPTION)
     assert faults == [None, "proposal not finite", "proposal out of range", None]
     assert torch.equal(found[1], x[1])
     assert torch.equal(found[[0, 2, 3]], torch.ones_like(x[:3]))

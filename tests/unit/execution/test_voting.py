@@ -77,7 +77,7 @@ def test_the_judge_counts_votes():
     ids = torch.arange(n)
     x = torch.full((n, 1, 1, 1), 0.55)
     defense, draws = Coins(), Draws(("judge",), ids)
-    judge = Judge(classifier, defense, {}, None, frozenset(), Meter())
+    judge = Judge(classifier, defense, {}, Meter())
     batch = Batch(x, torch.ones(n, dtype=torch.int64), ids, ids)
     rows, _ = judge.outcomes(batch, None, None, range(1), draws, draws, lambda share: None)
     assert defense.calls == 5

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from harness.draws import Draws
-from harness.metrics.attention import Probe, Seen, by_head, last_and_mean, variation
+from harness.metrics.probe import Probe, ProbeView, by_head, last_and_mean, variation
 from harness.nets.mae import patch_loss
 from harness.testing.nets import tiny_mae
 
@@ -26,7 +26,7 @@ def x():
 def seen(word):
     """Return made-up attention: two masks, three layers, two heads, four tokens."""
     maps = [[torch.softmax(DRAWS.at(word, m, t).normal(2, 4, 4), -1) for t in range(3)] for m in range(2)]
-    return Seen(torch.zeros(3), maps)
+    return ProbeView(torch.zeros(3), maps)
 
 
 def test_variation_is_the_frobenius_norm_of_the_difference_averaged_over_masks():

@@ -1,13 +1,4 @@
-"""Attention-matrix variation (AMV) and masked reconstruction loss, seen by a probe autoencoder.
-
-AMV at decoder layer t is A^t(other) - A^t(clean), with A^t = softmax(Q K^T / sqrt(d)), under the same weights and
-the same masks (MAE-Pure, section 3). Its size is the matrix norm of that difference for every image, layer and head,
-averaged over a stated number of masks. The paper writes a plain double bar with a 2, which may be the Frobenius or the
-spectral norm, and says nothing of heads: both norms are measured for each head, and the short figures (last layer, mean
-of the layers) are Frobenius norms averaged over heads. ``other`` is the adversarial or the purified image; on a cell of
-clean input the purified one is the purified clean image. The probe is named in the suite and need not belong to any
-defense, so every defense has the metric.
-"""
+"""Probe: a masked autoencoder that looks at clean, adversarial and purified images alike, and what it sees."""
 
 from __future__ import annotations
 
@@ -17,15 +8,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from harness.core.result import AMV_AXES
+from harness.core.metric import AMV_AXES
 
 if TYPE_CHECKING:
+    from harness.core.contracts import Seen
     from harness.draws import Draws
     from harness.nets.mae import MAE
 
 
 @dataclass(frozen=True)
-class Seen:
+class ProbeView:
     """What the probe makes of a batch.
 
     Attributes:
@@ -52,7 +44,7 @@ class Probe:
     masks: int
 
     @torch.no_grad()
-    def look(self, x: Tensor, draws: Draws) -> Seen:
+    def look(self, x: Tensor, draws: Draws) -> ProbeView:
         """Return reconstruction loss and decoder attention of images ``(B, C, H, W)``.
 
         The same ``draws`` give the same masks: look at the clean and at the other image with the same.
@@ -63,7 +55,7 @@ class Probe:
             found = self.mae(x, order, self.mask_ratio, attention=True)
             losses.append(self.mae.loss(found, x))  # in the units that the probe was trained in
             maps.append(list(found.attention))
-        return Seen(torch.stack(losses).mean(0), maps)
+        return ProbeView(torch.stack(losses).mean(0), maps)
 
 
 #: matrix norm -> as torch calls it
