@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from measured import metric, row
+from measured import metric
+from measured import row as measured_row
 from torch import nn
 
 from harness import bounds
@@ -91,7 +92,10 @@ def judge(proposed, threat=LINF, *, defense=None, metrics=(), repeats=1, clean=N
         kind = "<f4" if one.shape else "<f8"
         grid = np.frombuffer(one.values, kind).reshape(len(one.names), len(clean), repeats, *one.shape)
         numbers |= dict(zip(one.names, grid, strict=True))
-    return [row(**vars(one), **{name: grid[one.place, one.repeat] for name, grid in numbers.items()}) for one in rows]
+    return [
+        measured_row(**vars(one), **{name: grid[one.place, one.repeat] for name, grid in numbers.items()})
+        for one in rows
+    ]
 
 
 def judged(proposed, x, threat):
@@ -236,8 +240,8 @@ def test_a_random_defense_draws_afresh_in_every_repeat():
 
 def test_an_oracle_is_shown_the_clean_images_and_nobody_else_is():
     proposed = batch().x + EPS
-    assert [row.prediction for one in judge(proposed)] == [1] * 4
-    assert [row.prediction for one in judge(proposed, defense=Restore())] == [0] * 4
+    assert [one.prediction for one in judge(proposed)] == [1] * 4
+    assert [one.prediction for one in judge(proposed, defense=Restore())] == [0] * 4
 
 
 def test_a_repeat_is_the_same_in_whatever_range_it_is_asked_for():

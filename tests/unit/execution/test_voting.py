@@ -8,7 +8,7 @@ from harness.core.contracts import Traits
 from harness.core.threat import Knowledge
 from harness.draws import Draws
 from harness.execution.worker.cost import Meter
-from harness.execution.worker.judge import Batch, Judge
+from harness.execution.worker.judge import Batch, Judge, admit
 from harness.execution.worker.victim import DefendedVictim
 from harness.execution.worker.voting import ballot, copies
 
@@ -79,7 +79,8 @@ def test_the_judge_counts_votes():
     defense, draws = Coins(), Draws(("judge",), ids)
     judge = Judge(classifier, defense, {}, Meter())
     batch = Batch(x, torch.ones(n, dtype=torch.int64), ids, ids)
-    rows, _ = judge.outcomes(batch, None, None, range(1), draws, draws, lambda share: None)
+    clean = admit(None, x, None)
+    rows, _ = judge.outcomes(batch, clean, None, range(1), draws, lambda *told: None, lambda share: None)
     assert defense.calls == 5
     each = torch.stack(
         [classifier(Coins().purify(x, {}, draws.at("repeat", 0).at("vote", vote))).argmax(1) for vote in range(5)]
