@@ -98,10 +98,15 @@ class Evaluate:
         return None if self.cell.attack is None else Craft(self.cell.origin(), self.shard)
 
     @property
+    def networks(self) -> tuple[Spec, ...]:
+        """The recipes of the networks that it runs, those that metrics look through included, each once."""
+        every = [*self.cell.networks(), *(recipe for metric in self.metrics for recipe in metric.stands_on())]
+        return tuple({recipe.digest: recipe for recipe in every}.values())
+
+    @property
     def needs(self) -> tuple[str, ...]:
-        """Every network of the cell and of its metrics, and the adversarial batch."""
-        networks = [*self.cell.networks(), *(recipe for metric in self.metrics for recipe in metric.stands_on())]
-        trained = tuple(dict.fromkeys(recipe.digest for recipe in networks))
+        """Every network, and the adversarial batch."""
+        trained = tuple(recipe.digest for recipe in self.networks)
         return trained if self.craft is None else (*trained, self.craft.digest)
 
     def __str__(self) -> str:

@@ -142,7 +142,6 @@ class Done:
     Attributes:
         artifacts: files made or used, weights included.
         outcomes: per example and repeat (evaluations only).
-        measurements: what metrics gave, each of all places and repeats of the job.
         defense_cost: of purifying and classifying (evaluations only).
         attack_cost: of crafting, as recorded with the adversarial batch.
         environment: where it ran, in plain JSON types.
@@ -151,11 +150,11 @@ class Done:
             nobody looked, as on clean input.
         seconds: wall time of the whole job.
         left: what it left changed in its process.
+        measurements: what metrics gave, each of all places and repeats of the job.
     """
 
     artifacts: tuple[Artifact, ...] = ()
     outcomes: tuple[Outcome, ...] = ()
-    measurements: tuple[Measurement, ...] = ()
     defense_cost: Cost | None = None
     attack_cost: Cost | None = None
     environment: dict[str, str] = field(default_factory=dict)
@@ -163,3 +162,4 @@ class Done:
     notes: dict[str, tuple[float, int]] | None = None
     seconds: float = 0.0
     left: tuple[str, ...] = ()
+    measurements: tuple[Measurement, ...] = ()

@@ -125,7 +125,7 @@ class Resolver:
         ``at`` is where in the entry the params stand, empty if they stand beside ``use``; a path in ``use`` starts from
         ``folder``, that of the suite if None.
         """
-        use_path = (*path, "use") if (*path, "use") in document.lines else (*path, "name")
+        use_path = next((at for at in ((*path, "use"), (*path, "name")) if at in document.lines), path)
         try:
             entry = self._entry(kind, use, folder or self.folder)
             component = entry.load()

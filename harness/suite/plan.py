@@ -361,8 +361,7 @@ def _jobs(cells: tuple[Planned, ...], here: _State) -> tuple[tuple[Job, ...], tu
     for planned in cells:
         for job in planned.evaluations:
             evaluations.setdefault(job.digest, job)
-            standing = [*job.cell.networks(), *(recipe for metric in job.metrics for recipe in metric.stands_on())]
-            networks |= {recipe.digest: recipe for recipe in standing}
+            networks |= {recipe.digest: recipe for recipe in job.networks}
     trains, there = _trainings(networks.values(), here)
     at_hand: dict[str, Job] = {**there}
     for job in evaluations.values():

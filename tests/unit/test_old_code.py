@@ -17,7 +17,7 @@ from harness.store.read.latest import read_results
 from harness.store.tables import ResultRow
 from harness.store.write.store import Store
 from harness.suite.plan import PlanVerdict, make_plan
-from harness.suite.schema import EvaluationRules, Execution, Metrics
+from harness.suite.schema import EvaluationRules, Execution
 from harness.suite.suite import Suite
 
 DATA = Spec.of("dataset", "digits", 1, {})
@@ -41,7 +41,7 @@ def cell(*, attacked=True):
 def suite(*cells, **evaluation):
     rules = EvaluationRules(**{"n_examples": 10, "shard_size": 4, **evaluation})
     members = tuple(Member(one.labels, one, False) for one in cells)
-    return Suite("toy", "", "", "toy.yaml", rules, Metrics(), Execution(), members)
+    return Suite("toy", "", "", "toy.yaml", rules, (), Execution(), members)
 
 
 @pytest.fixture

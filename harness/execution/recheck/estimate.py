@@ -188,7 +188,8 @@ class _Clock:
             if isinstance(job, Train):
                 most, needed = max(1, job.recipe.params["steps"]), job.recipe.stands_on()
             else:
-                most, needed = min(self.batch_size or job.shard.size, job.shard.size), job.cell.networks()
+                most = min(self.batch_size or job.shard.size, job.shard.size)
+                needed = iter(job.networks) if isinstance(job, Evaluate) else job.cell.networks()
             for recipe in needed:
                 self._furnish(recipe)
             self.timings[kind(job)] = self._measured(job, most)
@@ -246,9 +247,10 @@ def kind(job: Job) -> str:
     if isinstance(job, Train):
         return digest_of(["train", _steps(job.recipe, 1).as_dict()])
     made_of = _glance(job.cell).as_dict() if isinstance(job, Evaluate) else job.cell.crafted_against() or {}
-    own = ("probe", "certificate") if isinstance(job, Evaluate) else ("attack", "threat", "surrogate")
+    own = ("certificate",) if isinstance(job, Evaluate) else ("attack", "threat", "surrogate")
     parts = ("dataset", "classifier", "defense", *own)
-    return digest_of([job.kind, {name: _architecture(made_of[name]) for name in parts if name in made_of}])
+    metrics = sorted(metric.digest for metric in job.metrics) if isinstance(job, Evaluate) else []
+    return digest_of([job.kind, {name: _architecture(made_of[name]) for name in parts if name in made_of}, metrics])
 
 
 def _architecture(value: Any) -> Any:
@@ -291,7 +293,8 @@ def _sample(job: Job, number: int) -> Job:
     if isinstance(job, Craft):
         return Craft(job.cell, Shard(0, 0, number))
     origin = replace(_glance(job.cell), source_classifier=None, source_defense=None)
-    return Evaluate(replace(origin, attack=None, threat=None, surrogate=None), Shard(0, 0, number), 0, 1)
+    cell = replace(origin, attack=None, threat=None, surrogate=None)
+    return Evaluate(cell, Shard(0, 0, number), 0, 1, job.metrics)
 
 
 def _lines(prices: Iterable[tuple[Job, float]]) -> Iterable[EstimateLine]:

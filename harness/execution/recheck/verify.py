@@ -377,7 +377,7 @@ class _Bench:
     def _furnish(self) -> None:
         """Lay links to the networks into the folder."""
         for job in self.again.values():
-            for recipe in (*job.cell.networks(), *(one for metric in job.metrics for one in metric.stands_on())):
+            for recipe in job.networks:
                 link = self.folder.path("weights", recipe.digest)
                 if not link.exists():
                     link.parent.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ from harness.core.threat import Knowledge, Norm, ThreatModel
 from harness.execution.executors.executor import Ended
 from harness.store.write.store import Store
 
-RECIPE = Spec.of("recipe", "cnn", 1, {"steps": 3}, label="toy-cnn")
+RECIPE = Spec.of("recipe", "cnn", 1, {"steps": 3, "net": {"use": "cnn"}}, label="toy-cnn")
 CELL = Cell(
     dataset=Spec.of("dataset", "digits", 1, {}),
     classifier=Spec.of("classifier", "recipe", 1, {}, {"recipe": RECIPE}),

@@ -1,16 +1,23 @@
+import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from harness.core.rectangle import Rectangle
 from harness.core.result import Done, Outcome
-from harness.execution.recheck.result_comparison import Tolerance, beyond_tolerance, changes, first_difference
-from harness.store.read.results import Attempted
+from harness.core.spec import Spec
+from harness.execution.recheck.result_comparison import (
+    MeasuredAgain,
+    Tolerance,
+    beyond_tolerance,
+    changes,
+    first_difference,
+)
+from harness.store.read.measures import Taken
+from harness.store.read.results import Attempted, RecordedMeasure
 
-SEEN = [
-    Outcome(100 + place, place, repeat, 3, 3, True, linf=0.1, amv_by_head=b"\x00\x01")
-    for place in range(50)
-    for repeat in range(2)
-]
+SEEN = [Outcome(100 + place, place, repeat, 3, 3, True) for place in range(50) for repeat in range(2)]
 HERE = {"torch": "2.9", "device": "cpu", "commit": "a", "dirty": "false"}
 
 
@@ -29,9 +36,7 @@ def test_equal_outcomes_differ_in_nothing():
     [
         ({"prediction": 5}, "place 0, repeat 0: prediction 5, recorded 3"),
         ({"fault": "not finite"}, "place 0, repeat 0: fault not finite, recorded None"),
-        ({"linf": 0.1 + 2e-17}, "place 0, repeat 0: linf 0.10000000000000002, recorded 0.1"),
-        ({"linf": None}, "place 0, repeat 0: linf None, recorded 0.1"),
-        ({"amv_by_head": b"\x00\x02"}, "place 0, repeat 0: amv_by_head differs"),
+        ({"radius": 0.5}, "place 0, repeat 0: radius 0.5, recorded None"),
     ],
 )
 def test_the_first_difference_is_named(values, said):
@@ -54,13 +59,41 @@ def test_one_prediction_may_differ_however_few_there_are():
     assert beyond_tolerance(SEEN[:2], [replace(one, prediction=5) for one in mine], Tolerance(flips=0.0)) != ""
 
 
+def measured(numbers, now):
+    """What a metric of one column gave of places 4 to 6 in repeats 1 and 2, and what it gives now."""
+    taken = Taken(1, "m", ("linf",), Rectangle(4, 7, 1, 3), np.array(numbers).reshape(1, 3, 2), "s")
+    return MeasuredAgain(
+        RecordedMeasure(Spec.of("metric", "toy", 1, {}), taken, {}, {}), np.array(now).reshape(1, 3, 2), {}
+    )
+
+
+TENTH = [0.1] * 6
+
+
+@pytest.mark.parametrize(
+    ("now", "said"),
+    [
+        (TENTH, ""),
+        ([0.1, 0.1, 0.1, 0.1 + 2e-17, 0.1, 0.1], "place 5, repeat 2: linf 0.10000000000000002, recorded 0.1"),
+        ([math.nan, *TENTH[1:]], "place 4, repeat 1: linf nan, recorded 0.1"),
+    ],
+)
+def test_the_first_number_that_differs_is_named(now, said):
+    assert measured(TENTH, now).first_difference() == said
+
+
+def test_what_was_not_finite_and_is_not_again_is_equal():
+    assert measured([math.nan] * 6, [math.nan] * 6).first_difference() == ""
+
+
 @pytest.mark.parametrize(("factor", "said"), [(1.04, ""), (1.06, "the mean of linf is 0.106, recorded 0.1")])
 def test_means_may_differ_a_little_elsewhere(factor, said):
-    assert beyond_tolerance(SEEN, changed(100, linf=0.1 * factor), Tolerance()) == said
+    assert measured(TENTH, [factor * one for one in TENTH]).beyond_tolerance(Tolerance()) == said
 
 
 def test_a_metric_that_is_gone_is_never_within():
-    assert beyond_tolerance(SEEN, changed(100, linf=None), Tolerance(1.0, 1.0)) == "linf is missing"
+    said = measured(TENTH, [math.nan] * 6).beyond_tolerance(Tolerance(1.0, 1.0))
+    assert said == "linf is missing"
 
 
 @pytest.mark.parametrize("name", ["example", "label"])

@@ -162,7 +162,7 @@ def components(monkeypatch):
             setattr(module, component.__name__, component)
             target = f"{module.__name__}:{component.__name__}"
             tables[kind][name] = registry.RegistryEntry(kind, name, target, "purebench 0")
-    tables |= {kind: dict(registry.entries(kind)) for kind in ("network", "objective")}
+    tables |= {kind: dict(registry.entries(kind)) for kind in ("network", "objective", "metric")}
     monkeypatch.setattr(registry, "entries", tables.__getitem__)
     return tables
 

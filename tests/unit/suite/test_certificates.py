@@ -151,9 +151,11 @@ def test_cells_without_one_are_what_they_were(read, text, suite_text):
 
 def test_metrics_of_images_are_no_part_of_it(read, text):
     probe = "metrics: {names: [amv, distances], probe: {recipe: mae.yaml}}\n"
-    plain, probed = (cells(read(text + more))["none/wide/-"] for more in ("", probe))
-    assert plain.digest == probed.digest
-    assert plain.probe is None
+    plain, probed = (read(text + more) for more in ("", probe))
+    one, other = (cells(suite)["none/wide/-"] for suite in (plain, probed))
+    assert one.digest == other.digest
+    assert probed.metrics_of(other) == ()
+    assert len(probed.metrics_of(cells(probed)["none/clean/-"])) == 2
 
 
 def test_a_recipe_of_it_has_to_be_trained_on_the_same_data(read, text):

@@ -243,10 +243,6 @@ PROBE = "metrics: {names: [amv, distances], probe: {recipe: mae.yaml}}\n"
         ("use: Linf\n    params: {eps: 8/255, knowledge: bpda}", "use: L2\n    params: {eps: 8/255, knowledge: bpda}"),
         ("n_examples: 40", "n_examples: 40\n  seed: 1"),
         ("n_examples: 40", "n_examples: 40\n  subset_seed: 1"),
-        ("names: [amv, distances]", "names: [amv]"),
-        ("probe: {recipe: mae.yaml}", "probe: {recipe: mae.yaml, masks: 5}"),
-        ("probe: {recipe: mae.yaml}", "probe: {recipe: mae.yaml, mask_ratio: 0.25}"),
-        (PROBE, ""),
     ],
 )
 def test_what_changes_the_measurement_changes_the_digest(read, suite_text, old, new):
@@ -267,6 +263,9 @@ def test_what_changes_the_measurement_changes_the_digest(read, suite_text, old, 
         ("shard_size: 16", "shard_size: 8"),
         ("{net: mae.yaml}", "{net: mae.yaml, strength: 1/2}"),
         ("[amv, distances]", "[distances, amv, amv]"),
+        ("names: [amv, distances]", "names: [amv]"),
+        ("probe: {recipe: mae.yaml}", "probe: {recipe: mae.yaml, masks: 5}"),
+        (PROBE, ""),
     ],
 )
 def test_what_does_not_change_the_measurement_leaves_the_digest(read, suite_text, old, new):
@@ -275,14 +274,33 @@ def test_what_does_not_change_the_measurement_leaves_the_digest(read, suite_text
     assert read(text.replace(old, new)).cells[LAST].digest == read(text).cells[LAST].digest
 
 
+def metrics(suite):
+    """Return the digests of a suite's metrics, by name."""
+    return {metric.spec.use: metric.spec.digest for metric in suite.metrics}
+
+
+@pytest.mark.parametrize("more", ["masks: 5", "mask_ratio: 0.25"])
+def test_the_probe_is_a_part_of_the_metrics_that_look_through_it(read, suite_text, more):
+    before = metrics(read(suite_text + PROBE))
+    after = metrics(read(suite_text + PROBE.replace("recipe: mae.yaml", f"recipe: mae.yaml, {more}")))
+    assert before.keys() == after.keys() == {"amv", "distances"}
+    assert before["amv"] != after["amv"]
+    assert before["distances"] == after["distances"]
+
+
 def test_a_probe_that_no_metric_looks_through_takes_no_part(read):
-    idle = read(more="metrics: {names: [distances], probe: {recipe: mae.yaml}}\n").cells[LAST]
-    assert idle.digest == read().cells[LAST].digest
+    idle = read(more="metrics: {names: [distances], probe: {recipe: mae.yaml}}\n")
+    assert metrics(idle) == metrics(read())
 
 
-def test_no_metric_means_no_probe(read):
-    assert read(more="metrics: {names: []}\n").cells[LAST].probe is None
-    assert read().cells[LAST].probe.params == {"names": ["distances"]}
+def test_distances_are_measured_unless_told_and_nothing_where_nothing_is_asked_for(read):
+    assert read(more="metrics: {names: []}\n").metrics == ()
+    assert [metric.spec.use for metric in read().metrics] == ["distances"]
+
+
+def test_a_metric_is_asked_for_once_and_in_the_order_of_the_suite(read, suite_text):
+    asked = read(suite_text + PROBE.replace("[amv, distances]", "[distances, amv, amv]")).metrics
+    assert [metric.spec.use for metric in asked] == ["distances", "amv"]
 
 
 @pytest.mark.parametrize("name", ["Dots", "Trained", "Blur", "Push"])

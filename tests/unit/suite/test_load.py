@@ -14,7 +14,7 @@ def test_a_good_file_becomes_a_suite(read, suite_text):
     suite = read()
     assert (suite.name, suite.title, suite.text, suite.source) == ("demo", "A demonstration", suite_text, "suite.yaml")
     assert suite.evaluation.n_examples == 40
-    assert suite.metrics.names == ("distances",)
+    assert [metric.spec.use for metric in suite.metrics] == ["distances"]
 
 
 def test_a_suite_is_found_by_path(folder, suite_text):
@@ -310,10 +310,11 @@ def test_all_mistakes_come_at_once_sorted_by_line(complaints, folder):
         "suite.yaml:20: evaluation.n_examples: expected the key 'n_examples', got none",
         "suite.yaml:20: evaluation.repeats: expected a number of at least 1, got 0",
         "suite.yaml:20: evaluation.decision: expected one of mean, any, majority, got 'men'; did you mean 'mean'?",
-        "suite.yaml:21: metrics.names[1]: expected one of distances, reconstruction, amv, amv-by-head, got 'foo'",
         "suite.yaml:21: metrics.probe.masks: expected a number of at least 1, got 0",
         f"suite.yaml:21: metrics.probe.recipe: expected a recipe file at {folder}/lost.yaml, found none; "
         "paths start from the folder of the suite file",
+        "suite.yaml:21: metrics.names[1]: expected a registered metric, got 'foo'; known: amv, amv-by-head, distances, "
+        "reconstruction",
     ]
 
 

@@ -14,7 +14,7 @@ from harness.core import code_hashes, session
 from harness.core.code_hashes import net_code, training_code
 from harness.core.job import Train, code, plugins
 from harness.core.recipe import network, objective
-from harness.core.registry import Entry
+from harness.core.registry import RegistryEntry
 from harness.core.spec import Spec
 from harness.suite.components import training_plan
 from harness.testing.nets import CARD
@@ -216,7 +216,9 @@ def test_a_plug_ins_are_named_with_their_distribution(own, components):
 
     module = sys.modules["purebench_stand_ins"]
     module.Plugged = Plugged
-    components["network"]["dist/plugged"] = Entry("network", "dist/plugged", f"{module.__name__}:Plugged", "dist 1.2")
+    components["network"]["dist/plugged"] = RegistryEntry(
+        "network", "dist/plugged", f"{module.__name__}:Plugged", "dist 1.2"
+    )
     recipe = own(RECIPE.replace('"./own.py:Line", width: 3', "dist/plugged"))
     assert network(recipe).params == {"origin": "dist 1.2"}
     assert plugins(Train(recipe)) >= {"dist"}
@@ -356,7 +358,7 @@ def test_a_probe_says_how_much_attention_it_shows(own, folder, read, complaints,
     recipe = recipe.replace('"./own.py:Distil", teacher: cnn.yaml', "classify")
     (folder / "probe.yaml").write_text(recipe, encoding="utf-8")
     if sentence is None:
-        assert network(read(PROBE).cells[0].probe.part("recipe")).params["decoder_heads"] == 2
+        assert network(read(PROBE).metrics[0].spec.part("probe")).params["decoder_heads"] == 2
     else:
         (found,) = complaints(PROBE)
         assert found.endswith(sentence)

@@ -17,7 +17,7 @@ from harness.core.spec import Spec
 from harness.core.threat import Knowledge, Norm, ThreatModel
 from harness.store.write.store import Store
 from harness.suite.plan import PlanVerdict, make_plan, selection
-from harness.suite.schema import EvaluationRules, Execution, Metrics
+from harness.suite.schema import EvaluationRules, Execution
 from harness.suite.suite import Suite
 
 RECIPE = Spec.of("recipe", "cnn", 1, {"steps": 3}, label="toy-cnn")
@@ -44,7 +44,7 @@ def suite(*cells, random=False, members=(), **evaluation):
         "",
         "toy.yaml",
         rules,
-        Metrics(),
+        (),
         Execution(),
         (*(Member(c.labels, c, random) for c in cells), *members),
     )
