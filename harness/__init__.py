@@ -1,8 +1,8 @@
 """purebench: a declarative benchmark harness for adversarial purification.
 
 ``harness.results(url)`` returns what a database holds as pandas frames. ``Purifier``, ``Attack``, ``Classifier``,
-``Dataset``, ``Certificate``, ``Network`` and ``Objective`` are base classes for components of your own; a suite or a
-recipe names one in a file as ``use: ./mine.py:Mine``.
+``Dataset``, ``Certificate``, ``Network``, ``Objective``, ``Metric`` and ``Section`` are base classes for components of
+your own; a suite or a recipe names one in a file as ``use: ./mine.py:Mine``.
 """
 
 from __future__ import annotations
@@ -22,11 +22,14 @@ if TYPE_CHECKING:
     from harness.components import Certificate as Certificate
     from harness.components import Classifier as Classifier
     from harness.components import Dataset as Dataset
+    from harness.components import Metric as Metric
     from harness.components import Network as Network
     from harness.components import Objective as Objective
     from harness.components import Purifier as Purifier
+    from harness.components import Section as Section
     from harness.core.contracts import Traits as Traits
     from harness.core.errors import UserError as UserError
+    from harness.core.metric import MetricColumn as MetricColumn
     from harness.options import Options as Options
     from harness.store.read.frames import Results as Results
     from harness.store.read.frames import results as results
@@ -44,10 +47,13 @@ _HOMES = {
     "Certificate": "harness.components",
     "Classifier": "harness.components",
     "Dataset": "harness.components",
+    "Metric": "harness.components",
+    "MetricColumn": "harness.core.metric",
     "Network": "harness.components",
     "Objective": "harness.components",
     "Options": "harness.options",
     "Purifier": "harness.components",
+    "Section": "harness.components",
     "Results": "harness.store.read.frames",
     "Traits": "harness.core.contracts",
     "UserError": "harness.core.errors",
@@ -60,11 +66,14 @@ __all__ = [
     "Classifier",
     "Dataset",
     "Evaluation",
+    "Metric",
+    "MetricColumn",
     "Network",
     "Objective",
     "Options",
     "Purifier",
     "Results",
+    "Section",
     "Traits",
     "UserError",
     "__version__",

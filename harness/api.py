@@ -119,13 +119,13 @@ class Evaluation:
         """By defense the flags that fired, with what each saw."""
         return {row.defense: {flag.name: flag.sentence for flag in row.flagged()} for _, row in self._rows}
 
-    def report(self, out: str | Path) -> Path:
+    def report(self, out: str | Path, sections: Sequence[str] = ()) -> Path:
         """Write the page and the tables into a folder; return the page.
 
         Raises:
-            UserError: if the folder cannot be written.
+            UserError: if the folder cannot be written, or there is no such section.
         """
-        return report(self.db, out, self.suite)
+        return report(self.db, out, self.suite, sections)
 
     def compare(self, other: Evaluation) -> Text:
         """Say in what this and another differ: in settings, then in numbers, with paired tests.
@@ -246,16 +246,21 @@ def run(
     return Evaluation(str(db), checked.name)
 
 
-def report(db: str | Path, out: str | Path, suite: str | None = None) -> Path:
+def report(db: str | Path, out: str | Path, suite: str | None = None, sections: Sequence[str] = ()) -> Path:
     """Write the page and the tables of a database into a folder; return the page.
 
+    Args:
+        db: a path or an SQLAlchemy URL.
+        out: the folder.
+        suite: only this suite; every suite if None.
+        sections: to show in every format: registered names, ``./mine.py:Mine``, ``session:NAME``.
+
     Raises:
-        UserError: if there is no such database or suite, or the folder cannot be written.
+        UserError: if there is no such database, suite or section, or the folder cannot be written.
     """
     from reports.write import write_report
 
-    _, written = write_report(str(db), Path(out), suite)
-    return next(path for path in written if path.suffix == ".html")
+    return next(path for path in write_report(str(db), Path(out), suite, asked=sections) if path.suffix == ".html")
 
 
 # ---------------------------------------------------------------------- components of a session
@@ -271,7 +276,7 @@ def register(kind: str, name: str) -> Callable[[Any], Any]:
             ...
 
     Args:
-        kind: dataset, classifier, defense, attack, certificate, network or objective.
+        kind: dataset, classifier, defense, attack, certificate, network, objective, metric or section.
         name: letters, digits, ``-``, ``_`` and ``.``.
 
     Raises:

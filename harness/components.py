@@ -25,7 +25,7 @@ from harness.core.threat import BALLS
 from harness.options import NoOptions, Options
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from torch import Tensor, nn
 
@@ -363,3 +363,35 @@ class Metric(Component):
                 is asked for, so a metric that needs none of it costs no purification.
         """
         raise NotImplementedError(f"expected {type(self).__name__} to have a method measure(judged)")
+
+
+class Section(Component):
+    """A section of a report: override ``of_suite`` or ``of_board``.
+
+    What it returns is made of texts, which are paragraphs, and of ``Heading``, ``Notes``, ``Table`` and ``Plot`` of
+    ``harness.core.table``; every format writes these. Nothing in them is markup.
+
+    Attributes:
+        title: its heading; empty for none.
+    """
+
+    title: ClassVar[str] = ""
+
+    def of_suite(self, suite: Any, report: Any) -> Iterable[Any]:
+        """Return what stands below all boards of a suite.
+
+        Args:
+            suite: its boards and cells; see ``reports.model.leaderboard.Section``.
+            report: all suites of the report; ``report.results`` has the frames that ``harness.results`` returns.
+        """
+        return ()
+
+    def of_board(self, board: Any, suite: Any, report: Any) -> Iterable[Any]:
+        """Return what stands below a board.
+
+        Args:
+            board: its columns and rows; see ``reports.model.leaderboard.Board``.
+            suite: the suite that it is of.
+            report: as in ``of_suite``.
+        """
+        return ()

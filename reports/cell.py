@@ -9,6 +9,7 @@ from harness.core.cell import Labels
 from harness.core.minimum import Effort
 from harness.core.result import REPAIRED, REPLACED, UNREPLACED
 from harness.core.roles import Role, role_of
+from harness.core.table import Cell, Note, Share, State
 from harness.core.threat import unbounded
 
 if TYPE_CHECKING:
@@ -21,14 +22,8 @@ if TYPE_CHECKING:
     from harness.store.read.summaries import Numbers
 
 
-@dataclass(frozen=True)
-class Accuracy:
-    """A share of correct examples with its 95 % Wilson interval, all in [0, 1], over ``n`` examples."""
-
-    share: float
-    low: float
-    high: float
-    n: int
+#: a share of correct examples
+Accuracy = Share
 
 
 @dataclass(frozen=True)
@@ -259,6 +254,24 @@ class Entry:
         if self.status == "partial":
             return "partial, repeats missing"
         return {"skipped": "refused"}.get(self.status, self.status)
+
+    @property
+    def full_name(self) -> str:
+        """Name the defense and what it met."""
+        threat_model = "" if self.threat_model == "-" else f" {self.threat_model}"
+        return f"{self.defense}, {self.attack}{threat_model}"
+
+    @property
+    def outcome(self) -> str:
+        """The state, and why it is in that."""
+        return f"{self.state}: {self.reason}" if self.reason else self.state
+
+    @property
+    def figure(self) -> Cell:
+        """Its accuracy as tables have it, or its state."""
+        if self.accuracy is None:
+            return Cell(State(self.state, self.unfinished, self.reason or ""), self.anchor)
+        return Cell(self.accuracy, self.anchor, () if self.done else (Note(self.state, warn=True),))
 
     @property
     def row(self) -> tuple[str, ...]:

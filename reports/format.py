@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from harness.core.table import Value, Words
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from harness.core.table import Datum, Form, Write
 
 #: stands where nothing was measured
 NOTHING = "\N{EN DASH}"
@@ -30,6 +39,11 @@ def points(share: float) -> str:
 def correlation(value: float) -> str:
     """Write a correlation with its sign and two decimals: ``+0.42``."""
     return f"{value:+.2f}"
+
+
+def decimals(value: float) -> str:
+    """Write a chance with two decimals: ``0.50``."""
+    return f"{value:.2f}"
 
 
 def measure(value: float) -> str:
@@ -83,3 +97,30 @@ def radius(eps: float) -> str:
 def moment(when: datetime) -> str:
     """Write a time in UTC to the minute: ``2030-01-31 12:00 UTC``."""
     return f"{when.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+#: how numbers are written, by the form of their column
+FORMS: Mapping[Form, Write] = {
+    "text": str,
+    "count": count,
+    "measure": measure,
+    "percent": percent,
+    "points": points,
+    "seconds": seconds,
+    "memory": memory,
+    "correlation": correlation,
+    "decimals": decimals,
+}
+
+
+def words(value: Datum, form: Form) -> Words:
+    """Write a value of a table."""
+    if value is None or value != value:  # a frame has no other word for what is not there
+        return Words(NOTHING)
+    if isinstance(value, str):
+        return Words(value)
+    return value.words(functools.partial(_write, form)) if isinstance(value, Value) else Words(_write(form, value))
+
+
+def _write(form: Form, number: float) -> str:
+    return FORMS[form](number) if math.isfinite(number) else str(number)

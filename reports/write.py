@@ -6,25 +6,24 @@ import os
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.core.errors import UserError
 from harness.core.printable import printable
 from harness.folders import check_writable
-from harness.store.read.frames import results
-from harness.store.read.provenance import provenance
-from harness.store.tend.published import published
 from reports.attention.study import studies
-from reports.model.leaderboard import leaderboard, read_leaderboard
+from reports.model.leaderboard import Leaderboard, read_leaderboard
 from reports.render.attention_csv import attention_csv
-from reports.render.csv_file import csv_text
+from reports.render.csv_file import csv_text, section_files
+from reports.render.help_pages import NAME, help_page
 from reports.render.html import html
 from reports.render.latex import latex
 from reports.render.markdown import markdown
 from reports.render.robustbench import model_info
+from reports.sections.made import sections
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from reports.model.leaderboard import Leaderboard
 
@@ -36,10 +35,28 @@ RENDERERS = {
 }
 
 
-def write_report(
-    url: str, out: Path, suite: str | None = None, decision: str | None = None, *, own: bool = False
-) -> tuple[Leaderboard, list[Path]]:
-    """Write the page and the tables, ``attention.csv`` where a probe has seen it.
+def write_report(url: str, out: Path, suite: str | None = None, decision: str | None = None, **how: Any) -> list[Path]:
+    """Write a report; return its files, the page first. See ``make_report``."""
+    return make_report(url, out, suite, decision, **how).paths
+
+
+class Made(NamedTuple):
+    """A report and its files, the page first."""
+
+    report: Leaderboard
+    paths: list[Path]
+
+
+def make_report(
+    url: str,
+    out: Path,
+    suite: str | None = None,
+    decision: str | None = None,
+    *,
+    own: bool = False,
+    asked: Sequence[str] = (),
+) -> Made:
+    """Read a database once and write the page and the tables, ``attention.csv`` where a probe has seen it.
 
     The same database gives the same bytes. Each file appears whole or not at all.
 
@@ -49,22 +66,23 @@ def write_report(
         suite: only this suite; every suite if None.
         decision: how repeats are judged, in place of each suite's own rule.
         own: only what was run and computed here.
+        asked: sections to show in every format; see ``reports.sections.made.sections``.
 
     Returns:
         What was written, and the paths, the page first.
 
     Raises:
-        UserError: if there is no such database, suite or decision, or the folder cannot be written.
+        UserError: if there is no such database, suite, decision or section, or the folder cannot be written.
     """
     check_writable(out, "a report", "choose another --out")
-    frames = results(url, suite, decision, own=own)
-    origin = provenance(url, suite, frames.others, own=own)
-    found = leaderboard(frames, origin, published(url), decision)
-    board = replace(found, studies=tuple(studies(frames, origin)))
-    texts = {name: render(board) for name, render in RENDERERS.items()}
-    if board.studies:
-        texts["attention.csv"] = attention_csv(board.studies)
-    return board, _write(out, texts)
+    chosen = sections(asked)
+    found = read_leaderboard(url, suite, decision, own=own)
+    seen = tuple(studies(found.results, found.provenance)) if found.results else ()
+    report = replace(found, studies=seen, asked=chosen)
+    texts = {name: render(report) for name, render in RENDERERS.items()} | {NAME: help_page()}
+    if report.studies:
+        texts["attention.csv"] = attention_csv(report.studies)
+    return Made(report, _write(out, texts | section_files(report)))
 
 
 def write_model_info(url: str, out: Path, suite: str | None = None) -> list[Path]:

@@ -243,15 +243,26 @@ def report(
         typer.Option(metavar="RULE", help="how repeats are judged: mean, any, majority; the suite's rule unless told"),
     ] = None,
     own: Annotated[bool, typer.Option("--own", help="leave out what was run or computed in other databases")] = False,
+    section: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            metavar="NAME",
+            help="show this section in every format: one of `purebench ls sections`, or a class of a file, "
+            "./mine.py:Mine; may be repeated",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Write index.html, leaderboard.md, leaderboard.csv, .tex and what a probe saw; print the leaderboard."""
     from reports.render.json_file import boards_json
     from reports.render.terminal import leaderboard_tables
+    from reports.sections.made import failures
     from reports.tables.describe import elsewhere
-    from reports.write import write_report
+    from reports.write import make_report
 
-    found, written = write_report(db, out, suite, decision, own=own)
+    found, written = make_report(db, out, suite, decision, own=own, asked=section or ())
+    for line in failures(found):
+        _err().print(line, markup=False, highlight=False, soft_wrap=True)
     if as_json:
         _print_json(boards_json(found))
         return
@@ -371,7 +382,8 @@ def ls(
         Optional[str],  # noqa: UP045
         typer.Argument(
             metavar="[KIND]",
-            help="suites, recipes, datasets, classifiers, defenses, attacks, certificates, networks, objectives",
+            help="suites, recipes, datasets, classifiers, defenses, attacks, certificates, networks, objectives, "
+            "metrics, sections",
         ),
     ] = None,
     schema: Annotated[bool, typer.Option("--schema", help="print the JSON Schema of a suite file")] = False,

@@ -44,6 +44,7 @@ class MetricColumn:
         title: its own heading.
         unit: of the number; empty where it has none.
         format: how tables write it, one of ``FORMATS``.
+        legend: what it means, in a sentence or two, for all columns of its group.
         axes: where it is an array of numbers, what its axes are; tables leave it out. Such a column stands alone in its
             metric.
     """
@@ -53,6 +54,7 @@ class MetricColumn:
     title: str
     unit: str = ""
     format: str = "number"
+    legend: str = ""
     axes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -28,6 +28,7 @@ TABLES = {
     "network": "harness.nets.networks",
     "objective": "harness.training.objectives",
     "metric": "harness.metrics",
+    "section": "reports.sections",
 }
 
 #: kind -> the base class whose defaults a component has (reached by name likewise)
@@ -40,6 +41,7 @@ BASES = {
     "network": "harness.components:Network",
     "objective": "harness.components:Objective",
     "metric": "harness.components:Metric",
+    "section": "harness.components:Section",
 }
 
 

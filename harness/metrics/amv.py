@@ -29,7 +29,14 @@ class AMV(Metric):
 
     probed = True
     columns = (
-        MetricColumn("amv_adversarial_last", _BEFORE, "last layer"),
+        MetricColumn(
+            "amv_adversarial_last",
+            _BEFORE,
+            "last layer",
+            legend="Attention-matrix variation: the Frobenius norm of the change of the probe's decoder attention, "
+            "adversarial minus clean (before purification) and purified minus clean (after), under the same weights "
+            "and the same masks; for the last decoder layer and as the mean over layers.",
+        ),
         MetricColumn("amv_adversarial_mean", _BEFORE, "mean"),
         MetricColumn("amv_purified_last", _AFTER, "last layer"),
         MetricColumn("amv_purified_mean", _AFTER, "mean"),

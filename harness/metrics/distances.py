@@ -17,7 +17,16 @@ if TYPE_CHECKING:
 class Distances(Metric):
     """The largest change of a value of a pixel in [0, 1] (Linf), and the Euclidean length of all changes (L2)."""
 
-    columns = (MetricColumn("linf", "perturbation", "Linf"), MetricColumn("l2", "perturbation", "L2"))
+    columns = (
+        MetricColumn(
+            "linf",
+            "perturbation",
+            "Linf",
+            legend="Mean size of the change that was judged, pixels in [0, 1], as the largest change of a value (Linf) "
+            "and as the Euclidean length (L2).",
+        ),
+        MetricColumn("l2", "perturbation", "L2"),
+    )
 
     def measure(self, judged: Judged) -> dict[str, Tensor]:
         """Return both, each ``(B,)``."""

@@ -20,7 +20,13 @@ class Reconstruction(Metric):
 
     probed = True
     columns = (
-        MetricColumn("reconstruction_clean", _GROUP, "clean"),
+        MetricColumn(
+            "reconstruction_clean",
+            _GROUP,
+            "clean",
+            legend="Masked reconstruction loss of the probe, a masked autoencoder named in the suite, on the clean, "
+            "the adversarial and the purified image.",
+        ),
         MetricColumn("reconstruction_adversarial", _GROUP, "adversarial"),
         MetricColumn("reconstruction_purified", _GROUP, "purified"),
     )

@@ -12,6 +12,7 @@ from harness.testing.defense import DefenseContract
 from harness.testing.metric import MetricContract
 from harness.testing.network import NetworkContract
 from harness.testing.objective import ObjectiveContract
+from harness.testing.section import SectionContract
 
 __all__ = [
     "AttackContract",
@@ -22,4 +23,5 @@ __all__ = [
     "MetricContract",
     "NetworkContract",
     "ObjectiveContract",
+    "SectionContract",
 ]

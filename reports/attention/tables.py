@@ -1,81 +1,19 @@
-"""The tables of a study of attention, as text: the same on the page and in Markdown."""
+"""The tables of a study of attention."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from harness.core.roles import Role
-from reports import format as numbers
+from harness.core.table import Cell, Column, Interval, Line, Note, Range, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from harness.core.table import Form
     from reports.attention.quantities import Part
     from reports.attention.study import Study
-    from reports.stats.bootstrap import Estimate
-
-    Write = Callable[[float], str]
-
-
-def decimals(value: float) -> str:
-    """Write a chance with two decimals."""
-    return f"{value:.2f}"
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of numbers.
-
-    Attributes:
-        key: of ``QUANTITIES``.
-        title: its heading.
-        under: the second line of it.
-        write: how to write a number of it.
-        interval: whether the interval stands beneath.
-    """
-
-    key: str
-    title: str
-    under: str
-    write: Write
-    interval: bool = True
-
-    def text(self, found: Estimate | None) -> tuple[str, str]:
-        """Return the number and what stands beneath it."""
-        if found is None:
-            return numbers.NOTHING, ""
-        interval = self.interval and found.bounded
-        return self.write(found.value), f"[{self.write(found.low)}, {self.write(found.high)}]" if interval else ""
-
-
-@dataclass(frozen=True)
-class Line:
-    """A row: its labels, of which the first may have a second line, and its numbers.
-
-    Attributes:
-        cell: the id of the cell that it comes from; empty where it is of several.
-        begins: whether a group of rows begins with it.
-    """
-
-    labels: tuple[str, ...]
-    under: str
-    cells: tuple[tuple[str, str], ...]
-    cell: str = ""
-    begins: bool = False
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table with what it says in words; ``folded`` where a page shows it on demand."""
-
-    title: str
-    note: str
-    labels: tuple[str, ...]
-    columns: tuple[Column, ...]
-    lines: tuple[Line, ...]
-    folded: bool = False
-
 
 #: what stands beneath the name of a defense
 ROLES: dict[str, str] = {
@@ -85,46 +23,55 @@ ROLES: dict[str, str] = {
     Role.CONTROL: "control",
 }
 
-_PERCENT, _POINTS, _RHO, _MEASURE = numbers.percent, numbers.points, numbers.correlation, numbers.measure
+
+def _column(key: str, title: str, unit: str, form: Form, *, interval: bool = True) -> Column:
+    def value(part: Part) -> float | Interval | None:
+        found = part[key]
+        if found is None:
+            return None
+        return Interval(found.value, found.low, found.high) if interval and found.bounded else found.value
+
+    return Column(key, title, form, unit=unit, value=value)
+
 
 EFFECTS = (
-    Column("accuracy", "accuracy", "%", _PERCENT, interval=False),
-    Column("gain", "gain", "points", _POINTS),
-    Column("rescued", "put right", "% of images", _PERCENT, interval=False),
-    Column("nearer", "AMV fell", "% of images", _PERCENT, interval=False),
-    Column("rescued_nearer", "both", "% of images", _PERCENT),
-    Column("loss_before", "loss", "before", _MEASURE, interval=False),
-    Column("loss_after", "loss", "after", _MEASURE, interval=False),
-    Column("amv_before", "AMV", "before", _MEASURE, interval=False),
-    Column("amv_after", "AMV", "after", _MEASURE),
-    Column("restored", "restored", "% of AMV", _PERCENT),
+    _column("accuracy", "accuracy", "%", "percent", interval=False),
+    _column("gain", "gain", "points", "points"),
+    _column("rescued", "put right", "% of images", "percent", interval=False),
+    _column("nearer", "AMV fell", "% of images", "percent", interval=False),
+    _column("rescued_nearer", "both", "% of images", "percent"),
+    _column("loss_before", "loss", "before", "measure", interval=False),
+    _column("loss_after", "loss", "after", "measure", interval=False),
+    _column("amv_before", "AMV", "before", "measure", interval=False),
+    _column("amv_after", "AMV", "after", "measure"),
+    _column("restored", "restored", "% of AMV", "percent"),
 )
 
 RELATIONS = (
-    Column("before", "AMV, added loss", "rho, before", _RHO),
-    Column("before_within", "at one size", "partial rho", _RHO),
-    Column("after", "AMV, loss", "rho, after", _RHO),
-    Column("after_within", "at one size", "partial rho", _RHO),
-    Column("change", "changes of both", "rho", _RHO),
-    Column("change_within", "at one size", "partial rho", _RHO),
-    Column("rescue_amv", "AMV fell", "AUC of put right", decimals),
-    Column("rescue_loss", "loss fell", "AUC of put right", decimals),
+    _column("before", "AMV, added loss", "rho, before", "correlation"),
+    _column("before_within", "at one size", "partial rho", "correlation"),
+    _column("after", "AMV, loss", "rho, after", "correlation"),
+    _column("after_within", "at one size", "partial rho", "correlation"),
+    _column("change", "changes of both", "rho", "correlation"),
+    _column("change_within", "at one size", "partial rho", "correlation"),
+    _column("rescue_amv", "AMV fell", "AUC of put right", "decimals"),
+    _column("rescue_loss", "loss fell", "AUC of put right", "decimals"),
 )
 
 SEEN = (
-    Column("amv_before", "AMV", "before", _MEASURE, interval=False),
-    Column("amv_after", "AMV", "after", _MEASURE, interval=False),
-    Column("restored", "restored", "% of AMV", _PERCENT),
+    _column("amv_before", "AMV", "before", "measure", interval=False),
+    _column("amv_after", "AMV", "after", "measure", interval=False),
+    _column("restored", "restored", "% of AMV", "percent"),
     *(column for column in RELATIONS if column.key in ("before", "after", "change", "change_within", "rescue_amv")),
 )
 
 BOUNDS = (
-    Column("below_clean", "less loss than clean", "% of images", _PERCENT),
-    Column("k_all", "largest K", "all images", _MEASURE),
-    Column("k_most", "largest K", "95 % of images", _MEASURE),
-    Column("k_mean", "mean added loss / mean AMV", "", _MEASURE),
-    Column("slope", "slope", "least squares", _MEASURE),
-    Column("explained", "R\N{SUPERSCRIPT TWO}", "of that line", decimals),
+    _column("below_clean", "less loss than clean", "% of images", "percent"),
+    _column("k_all", "largest K", "all images", "measure"),
+    _column("k_most", "largest K", "95 % of images", "measure"),
+    _column("k_mean", "mean added loss / mean AMV", "", "measure"),
+    _column("slope", "slope", "least squares", "measure"),
+    _column("explained", "R\N{SUPERSCRIPT TWO}", "of that line", "decimals"),
 )
 
 
@@ -150,58 +97,51 @@ def tables(study: Study) -> Iterator[Table]:
 
 def _effects(study: Study) -> Table:
     order = list(dict.fromkeys(part.column for part in study.effects))
-    parts = sorted(study.effects, key=lambda part: order.index(part.column))
-    return Table(
+    return _table(
         "Accuracy, loss and attention",
         "Before and after purification, means over images. The gain is over the classifier without a defense on the "
         "same images; put right are those that are wrong without it and right with it. An attack that knows of the "
         "defense gives each one its own images, so there is neither. On clean input, the AMV after is what "
         "purification does to attention without any attack.",
-        ("attack", "defense"),
+        {"attack": lambda part: part.column, "defense": lambda part: part.defense},
         EFFECTS,
-        tuple(_lines(parts, EFFECTS, lambda part: (part.column, part.defense))),
+        sorted(study.effects, key=lambda part: order.index(part.column)),
     )
 
 
 def _related(study: Study) -> Table:
-    return Table(
+    return _table(
         "Image by image",
         "Spearman's rho over the images of all attacks together: of AMV and the loss that the attack added, of AMV and "
         "loss after purification, of their changes through it. A larger perturbation raises AMV and loss alike, so the "
         "partial rho beside it has ranks among the images of the same attack, given the L2 size of the perturbation. "
         "AUC: of two images that are wrong without a defense, the chance that the one that purification puts right is "
         "the one whose AMV, or loss, fell further; 0.50 is chance.",
-        ("images",),
+        {"images": _whose},
         RELATIONS,
-        tuple(_lines(study.relations, RELATIONS, lambda part: (_whose(part),))),
+        study.relations,
     )
 
 
 def _of_cells(study: Study) -> Table:
     order = list(dict.fromkeys(part.column for part in study.cells))
-    return Table(
+    return _table(
         "Image by image, under each attack",
         "The same, of images that met one attack of one size.",
-        ("attack", "defense"),
+        {"attack": lambda part: part.column, "defense": lambda part: part.defense},
         RELATIONS,
-        tuple(
-            _lines(
-                sorted(study.cells, key=lambda part: order.index(part.column)),
-                RELATIONS,
-                lambda part: (part.column, part.defense),
-            )
-        ),
+        sorted(study.cells, key=lambda part: order.index(part.column)),
         folded=True,
     )
 
 
 def _of_layers(study: Study) -> Table:
-    return Table(
+    return _table(
         "Layer by layer",
         "Under all attacks together, for each decoder layer and both readings of the paper's norm, heads averaged.",
-        ("layer", "images"),
+        {"layer": _layer, "images": _whose},
         SEEN,
-        tuple(_lines(study.layers, SEEN, lambda part: (f"{part.layer}, {part.matrix_norm}", _whose(part)))),
+        study.layers,
         folded=True,
     )
 
@@ -210,59 +150,53 @@ def _of_heads(study: Study) -> Table | None:
     groups: dict[tuple[str, str], list[Part]] = {}
     for part in study.heads:
         if part.role in (Role.RECONSTRUCTION, Role.ORACLE):
-            groups.setdefault((f"{part.layer}, {part.matrix_norm}", part.defense), []).append(part)
+            groups.setdefault((_layer(part), part.defense), []).append(part)
     if not groups:
         return None
-    keys = ("restored", "after", "change", "rescue_amv")
-    columns = tuple(column for column in SEEN if column.key in keys)
+    columns = [column for column in SEEN if column.key in ("restored", "after", "change", "rescue_amv")]
     lines = [
-        Line(labels, f"{len(parts)} heads", tuple(_span(parts, column) for column in columns))
-        for labels, parts in groups.items()
+        Line(
+            (Cell(layer), Cell(defense, notes=(Note(f"{len(parts)} heads"),)), *(_span(parts, one) for one in columns))
+        )
+        for (layer, defense), parts in groups.items()
     ]
     return Table(
         "Head by head",
+        (Column("layer", "layer"), Column("defense", "defense"), *columns),
+        _begun(lines),
         "The least and the greatest value among the heads of a layer, for defenses that lower a loss and for oracles.",
-        ("layer", "defense"),
-        columns,
-        tuple(_begun(lines)),
         folded=True,
     )
 
 
-def _span(parts: Sequence[Part], column: Column) -> tuple[str, str]:
+def _span(parts: Sequence[Part], column: Column) -> Cell:
     known = [found.value for part in parts if (found := part[column.key])]
-    return (f"{column.write(min(known))} to {column.write(max(known))}" if known else numbers.NOTHING), ""
+    return Cell(Range(min(known), max(known)) if known else None)
 
 
 def _of_ratios(study: Study) -> Table | None:
     if not study.ratios:
         return None
-    return Table(
+    return _table(
         "Through masks of several ratios",
         "The same images, through masks that remove other shares of the patches; cells that differ in nothing else.",
-        ("mask ratio", "images"),
+        {"mask ratio": lambda part: f"{part.mask_ratio:g}", "images": _whose},
         SEEN,
-        tuple(_lines(study.ratios, SEEN, lambda part: (f"{part.mask_ratio:g}", _whose(part)))),
+        study.ratios,
     )
 
 
 def _of_bounds(study: Study) -> Table:
-    return Table(
+    return _table(
         "What is left of the lower bound",
         "Theorem 3.2 of MAE-Pure says that the attacked loss is at least the clean one, plus K times the mean AMV, "
         "less a constant; neither K nor the constant is given. With the constant free no data contradict it, so it is "
         "taken as 0 here: the largest K that all images keep, or 95 % of them (0 or less: they keep none above 0), "
         "beside the K of the means, as the theorem has it. A lower bound on the loss by the change of attention does "
         "not say that less loss is less change: that is the converse, which the tables above ask about.",
-        ("images",),
+        {"images": lambda part: f"{part.column}, on {part.defense}" if part.defense else part.column},
         BOUNDS,
-        tuple(
-            _lines(
-                study.bounds,
-                BOUNDS,
-                lambda part: (f"{part.column}, on {part.defense}" if part.defense else part.column,),
-            )
-        ),
+        study.bounds,
     )
 
 
@@ -270,26 +204,35 @@ def _whose(part: Part) -> str:
     return part.defense or "attacked, not purified"
 
 
-def _lines(parts: Iterable[Part], columns: Sequence[Column], label: Callable[[Part], tuple[str, ...]]) -> list[Line]:
-    lines = [
-        Line(
-            label(part),
-            ROLES.get(part.role, ""),
-            _cells(part, columns),
-            part.cell,
-        )
-        for part in parts
-    ]
-    return list(_begun(lines))
+def _layer(part: Part) -> str:
+    return f"{part.layer}, {part.matrix_norm}"
+
+
+def _table(
+    title: str,
+    note: str,
+    labels: Mapping[str, Callable[[Part], str]],
+    columns: Sequence[Column],
+    parts: Iterable[Part],
+    *,
+    folded: bool = False,
+) -> Table:
+    """Return a table with a row per part: its labels, of which the last leads to its cell, and its numbers."""
+    lines = []
+    for part in parts:
+        *first, last = (label(part) for label in labels.values())
+        notes = (Note(ROLES[part.role]),) if part.role in ROLES else ()
+        named = (*map(Cell, first), Cell(last, f"f-{part.cell}" if part.cell else "", notes))
+        lines.append(Line((*named, *(Cell(column.of(part)) for column in columns))))
+    heads = [Column(name.replace(" ", "_"), name) for name in labels]
+    return Table(title, [*heads, *columns], _begun(lines), note, folded=folded)
 
 
 def _begun(lines: Sequence[Line]) -> Iterator[Line]:
-    """Mark where the first label changes; where there is but one label, every row is its own."""
+    """Mark where the first of several labels changes."""
     last = None
     for line in lines:
-        yield replace(line, begins=len(line.labels) > 1 and last not in (None, line.labels[0]))
-        last = line.labels[0]
-
-
-def _cells(part: Part, columns: Sequence[Column]) -> tuple[tuple[str, str], ...]:
-    return tuple(column.text(part[column.key]) for column in columns)
+        first = line.cells[0].value
+        several = isinstance(line.cells[1].value, str)
+        yield replace(line, begins=several and last not in (None, first))
+        last = first

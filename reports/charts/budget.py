@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.core.spec import canonical_json
+from harness.core.table import Column, Table
 from reports import format as numbers
 from reports.axes import Tick, spread
 
@@ -28,10 +29,10 @@ HUES = 6
 
 @dataclass(frozen=True)
 class Point:
-    """An accuracy with its interval at a radius, where it stands and where it links to."""
+    """An accuracy with its interval at a radius, where it stands and where it links to; of plots the place alone."""
 
     eps: float
-    accuracy: Accuracy
+    accuracy: Accuracy | None
     x: float
     y: float
     low: float
@@ -78,9 +79,32 @@ class Curves:
     bottom: int = HEIGHT - BOTTOM
 
     @property
+    def x_title(self) -> str:
+        """What stands below the axis."""
+        return f"eps, {self.norm}"
+
+    @property
+    def caption(self) -> str:
+        """What is drawn."""
+        return f"{self.title}: accuracy in per cent against eps, with its interval; clean input at 0."
+
+    @property
     def radii(self) -> list[float]:
         """Every radius, in order, from 0."""
         return sorted({point.eps for curve in self.curves for point in curve.points})
+
+
+def curve_table(plot: Curves) -> Table:
+    """Return the points of a drawing, a column for each radius."""
+    columns = [Column("defense", "defense")]
+    columns += [Column(f"{eps:g}", _at(plot.norm, eps), "percent") for eps in plot.radii]
+    found = ({point.eps: point.accuracy for point in curve.points} for curve in plot.curves)
+    rows = [[curve.name, *map(at.get, plot.radii)] for curve, at in zip(plot.curves, found, strict=True)]
+    return Table(f"Accuracy against eps: {plot.title}", columns, rows)
+
+
+def _at(norm: str, eps: float) -> str:
+    return f"{norm} {numbers.radius(eps)}" if eps else "clean"
 
 
 def curves_of(section: Section) -> list[Curves]:

@@ -11,16 +11,16 @@ from harness.core.spec import canonical_json
 from reports import format as numbers
 from reports.axes import Tick
 from reports.charts.labels import Box, Point, place
-from reports.model.columns import DEFENSE
+from reports.model.columns import DEFENSE, told
 from reports.model.row import Group
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from harness.core.table import Column
     from harness.store.read.provenance import Provenance
     from reports.cell import Accuracy, Entry
     from reports.charts.labels import Label, Segment
-    from reports.model.columns import Fact
     from reports.model.leaderboard import Board
     from reports.model.row import Row
 
@@ -73,7 +73,7 @@ class Axis:
 
     title: str
     against: str
-    fact: Fact
+    fact: Column
     tick: Callable[[float], str]
 
 
@@ -264,7 +264,7 @@ class Known:
     @classmethod
     def of(cls, row: Row, axis: Axis) -> Known | None:
         """Read a row; None if it cannot be drawn."""
-        cost = axis.fact.value(row.clean) if row.clean else None
+        cost = axis.fact.of(row.clean) if row.clean else None
         if row.clean is None or row.clean.accuracy is None or row.worst is None or cost is None:
             return None
         return cls(row, row.clean, row.clean.accuracy, row.worst.accuracy, row.worst.anchor, cost)
@@ -324,7 +324,7 @@ class Spot:
             sentence=(
                 f"{self.name}: worst case {row.bound}{numbers.percent(worst.share)} "
                 f"{numbers.interval(worst.low, worst.high)}, clean {numbers.percent(self.known.clean.share)}, "
-                f"{DEFENSE.seconds.of(entry)} and {DEFENSE.evaluations.of(entry)} evaluations per image"
+                f"{told(DEFENSE.seconds, entry)} and {told(DEFENSE.evaluations, entry)} evaluations per image"
                 + (f"; not ranked: {row.unranked}" if row.group in (Group.BELOW, Group.OTHER) else "")
                 + (f"; flags: {row.warning}" if row.warning else "")
             ),

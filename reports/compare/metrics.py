@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.store.read.summaries import SHARES
-from reports.model.columns import FACTS
+from reports.model.columns import facts
 from reports.stats.paired import mean_interval
 
 if TYPE_CHECKING:
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from harness.core.table import Column
     from harness.store.read.frames import Results
     from reports.compare.sides import Contestant
-    from reports.model.columns import Fact
 
     #: an interval's ends
     Ends = tuple[float, float]
@@ -38,7 +38,7 @@ class Measure:
         second_ends: likewise of the second.
     """
 
-    fact: Fact
+    fact: Column
     first: float | None
     second: float | None
     ends: Ends | None = None
@@ -51,16 +51,17 @@ def measures(
 ) -> Iterator[tuple[Measure, ...]]:
     """Yield what was measured of each pair of cells, in the order of the tables; every outcome is read for it."""
     ours, theirs = _Frames(first), _Frames(second)
+    metrics = tuple({column.name: column for column in (*first.columns, *second.columns)}.values())
     for one, other in pairs:
-        yield tuple(_measure(fact, one, other, ours, theirs) for fact in FACTS if _known(fact, one, other))
+        yield tuple(_measure(fact, one, other, ours, theirs) for fact in facts(metrics) if _known(fact, one, other))
 
 
-def _known(fact: Fact, one: Contestant, other: Contestant) -> bool:
-    return any(fact.value(side.entry) is not None for side in (one, other))
+def _known(fact: Column, one: Contestant, other: Contestant) -> bool:
+    return any(fact.of(side.entry) is not None for side in (one, other))
 
 
-def _measure(fact: Fact, one: Contestant, other: Contestant, ours: _Frames, theirs: _Frames) -> Measure:
-    first, second = fact.value(one.entry), fact.value(other.entry)
+def _measure(fact: Column, one: Contestant, other: Contestant, ours: _Frames, theirs: _Frames) -> Measure:
+    first, second = fact.of(one.entry), fact.of(other.entry)
     if any(fact.key in side.entry.measures for side in (one, other)):
         shared = all(one.spec.get(part) == other.spec.get(part) for part in ("dataset", "subset_seed"))
         left, right = ours.means(one, fact.key), theirs.means(other, fact.key)

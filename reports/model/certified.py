@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from harness.core.table import Cell, Column, Note, State, Table
 from harness.store.read.frames import wilson
 from reports.axes import Tick, spread
 from reports.cell import Accuracy
+from reports.model.columns import DEFENSE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -108,6 +110,26 @@ class Certified:
     def title(self) -> str:
         """Name what is certified."""
         return f"{self.dataset} / {self.classifier} / certified, L2"
+
+    @property
+    def table(self) -> Table:
+        """A row per defense and certificate: the share at each radius, abstentions, the mean radius, the cost."""
+        columns = [Column("defense", "defense"), Column("certificate", "certificate")]
+        columns += [Column(f"{one:g}", f"{one:g}", "percent", unit="L2" if one else "right") for one in self.radii]
+        columns += [Column("abstained", "abstained", "percent"), Column("mean_radius", "mean radius", "measure")]
+        costs = ((DEFENSE.seconds, "time", ""), (DEFENSE.evaluations, "NFE", DEFENSE.seconds.key))
+        columns += [replace(one, group="", unit="per image", short=short, beneath=at) for one, short, at in costs]
+        note = "Share in per cent that is right and certified within an L2 radius, with its 95 % Wilson interval."
+        return Table("", columns, map(self._row, self.lines), note)
+
+    def _row(self, line: Line) -> list[Cell | str]:
+        entry = line.entry
+        note = () if entry.done else (Note(entry.state, warn=entry.unfinished),)
+        shares = [Cell(one, entry.anchor) for one in (*line.shares, line.abstained) if one]
+        if not shares:
+            shares = [Cell(State(entry.state, entry.unfinished), entry.anchor), *[Cell()] * len(self.radii)]
+        costs = [Cell(column.of(entry)) for column in (DEFENSE.seconds, DEFENSE.evaluations)]
+        return [entry.defense, Cell(entry.attack, notes=note if line.shares else ()), *shares, Cell(line.mean), *costs]
 
     @property
     def reasons(self) -> tuple[Entry, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.core.minimum import MINIMA, USUAL
 from harness.store.read.frames import Results, results
@@ -17,13 +17,14 @@ from reports.flags.evidence import Evidence, State
 from reports.format import percent, radius
 from reports.model.certified import Certified, certified
 from reports.model.grouping import Content, contents
-from reports.model.row import Block, Column, Group, Row, Worst
+from reports.model.row import Attacked, Group, Row, Worst
 from reports.model.shortfall import Additions, Own, additions, lacks_of
 from reports.stats.paired import detectable, neighbours, places
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from harness.core.metric import MetricColumn
     from harness.core.minimum import Lack, Minimum
     from harness.store.read.summaries import Shares
     from harness.suite.reread import Reread
@@ -57,7 +58,7 @@ class Board:
     classifier: str
     norm: str | None
     eps: float | None
-    columns: tuple[Column, ...]
+    columns: tuple[Attacked, ...]
     rows: tuple[Row, ...]
     published: tuple[Reference, ...] = ()
     minimum: Minimum = MINIMA[USUAL]
@@ -75,17 +76,14 @@ class Board:
         """Name the budget."""
         return "clean input only" if self.norm is None or self.eps is None else f"{self.norm} {radius(self.eps)}"
 
-    @property
-    def blocks(self) -> tuple[Block, ...]:
-        """The rows in their groups, none of which is empty: no two of different groups may be compared."""
-        titles = {
+    def heading(self, group: Group) -> str:
+        """Name what sets the rows of a group apart; nothing for the ranked: no two of different groups are compared."""
+        return {
             Group.RANKED: "",
             Group.BELOW: f"not ranked: attacked less than {self.minimum.name} asks",
             Group.OTHER: "not ranked",
             Group.REFERENCE: "no defense: the reference",
-        }
-        found = ((group, tuple(row for row in self.rows if row.group is group)) for group in Group)
-        return tuple(Block(group, titles[group], rows) for group, rows in found if rows)
+        }[group]
 
     @property
     def below(self) -> tuple[Row, ...]:
@@ -189,11 +187,22 @@ class Leaderboard:
 
     Attributes:
         studies: what purification does to attention, where that was read too.
+        results: the frames that it comes from.
+        asked: the sections that were asked for, by name; see ``reports.sections``.
+        made: what those of others made, so that each is asked once.
     """
 
     sections: tuple[Section, ...]
     provenance: Provenance
     studies: tuple[Study, ...] = ()
+    results: Results | None = field(default=None, compare=False, repr=False)
+    asked: tuple[tuple[str, Any], ...] = ()
+    made: dict[tuple[str, str, str], Any] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def metrics(self) -> tuple[MetricColumn, ...]:
+        """The columns of the metrics that its suites ask for."""
+        return self.results.columns if self.results else ()
 
 
 def read_leaderboard(
@@ -208,7 +217,8 @@ def read_leaderboard(
     """
     with _uncollected():
         frames = results(url, suite, decision, own=own)
-        return leaderboard(frames, provenance(url, suite, frames.others, own=own), published(url), decision)
+        origin = provenance(frames.store, suite, frames.others, own=own)
+        return leaderboard(frames, origin, published(frames.store), decision)
 
 
 @contextmanager
@@ -249,7 +259,7 @@ def leaderboard(
                 ruled=facts.decision,
             )
         )
-    return Leaderboard(tuple(sections), origin)
+    return Leaderboard(tuple(sections), origin, results=frames)
 
 
 def _beside(board: Board, references: Sequence[Reference], origin: Provenance) -> tuple[Reference, ...]:
@@ -270,7 +280,7 @@ def _boards(
     boards: list[Board] = []
     own = Own.of(entries)
     for content in contents(entries, related):
-        listed = {(e.attack, e.threat_model): Column(e.attack, e.threat_model, e.knowledge) for e in content.attacked}
+        listed = {(e.attack, e.threat_model): Attacked(e.attack, e.threat_model, e.knowledge) for e in content.attacked}
         columns, anchor = tuple(listed.values()), f"{prefix}-{len(boards) + 1}"
         rows = _rows(content, columns, judged, anchor, asked.minimum)
         at = (content.dataset, content.classifier, content.norm, content.eps)
@@ -298,7 +308,7 @@ def _resolved(board: Board) -> Board:
 
 def _rows(
     content: Content,
-    columns: Sequence[Column],
+    columns: Sequence[Attacked],
     judged: Judgements,
     anchor: str,
     minimum: Minimum,
@@ -309,7 +319,7 @@ def _rows(
     rows = [_standing(row, one, minimum, content.norm) for row, one in zip(rows, worst, strict=True)]
     groups = list(Group)
     rows.sort(key=lambda row: (groups.index(row.group), -row.worst.accuracy.share if row.worst else 1.0))
-    return tuple(_placed(rows))
+    return tuple(replace(row, flags_anchor=f"{anchor}-t{place}") for place, row in enumerate(_placed(rows), 1))
 
 
 def _placed(rows: Sequence[Row]) -> Iterator[Row]:
@@ -321,7 +331,7 @@ def _placed(rows: Sequence[Row]) -> Iterator[Row]:
     yield from rows[len(ranked) :]
 
 
-def _row(defense: str, mine: Content, columns: Sequence[Column], judged: Judgements) -> Row:
+def _row(defense: str, mine: Content, columns: Sequence[Attacked], judged: Judgements) -> Row:
     """Return a row that knows neither its worst case nor its rank."""
     met = {(entry.attack, entry.threat_model): entry for entry in mine.attacked}
     reference = any(entry.undefended for entry in (*mine.clean, *mine.attacked, *mine.transferred, *mine.checks))

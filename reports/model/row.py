@@ -7,6 +7,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from harness.core.table import Note
 from reports.flags.checks import FOLLOWED, flags_of
 from reports.flags.evidence import Evidence, State
 from reports.format import percent
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Column:
-    """An attack under a threat model, by the suite's names."""
+class Attacked:
+    """An attack under a threat model, by the suite's names: a column of a board."""
 
     attack: str
     threat_model: str
@@ -29,6 +30,12 @@ class Column:
     def __str__(self) -> str:
         """Name both."""
         return f"{self.attack} {self.threat_model}"
+
+    @property
+    def known_as(self) -> str:
+        """The threat model, with what the attacker knows where its name does not say so."""
+        unsaid = self.knowledge and self.knowledge not in self.threat_model
+        return f"{self.threat_model}, {self.knowledge}" if unsaid else self.threat_model
 
 
 @dataclass(frozen=True)
@@ -85,6 +92,7 @@ class Row:
         checks: cells that count for no worst case: of fixed randomness, or without a bound.
         stale: attacks that other suites have and that count for nothing, since the weights were others, or since they
             were computed elsewhere alone.
+        flags_anchor: the fragment on the page where its flags are listed.
         evidence: what the flags are judged by.
     """
 
@@ -102,6 +110,7 @@ class Row:
     elsewhere: tuple[Entry, ...] = ()
     checks: tuple[Entry, ...] = ()
     stale: tuple[Entry, ...] = ()
+    flags_anchor: str = field(default="", compare=False)
     evidence: Evidence = field(kw_only=True, compare=False, repr=False)
 
     @property
@@ -188,6 +197,26 @@ class Row:
         return "brings a classifier of its own; oblivious attackers see the board's" if own else ""
 
     @property
+    def remarks(self) -> tuple[Note, ...]:
+        """What a page says below its name."""
+        said = [Note("no defense: the reference")] if self.reference else []
+        if self.unranked and not self.reference and (self.unfinished or not self.lacks):
+            said.append(Note(f"not ranked: {self.unranked}"))
+        said += [Note(one) for one in (self.remark, self.sources) if one]
+        return (*said, Note(f"* {self.caveat}", warn=True)) if self.caveat else tuple(said)
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """The same in sentences, with what it lacks, where there is no room below its name."""
+        said = [f"{self.defense} {one}" for one in (self.remark, self.sources) if one]
+        if self.unranked and not self.reference:
+            missing = f"; it lacks {self.missing}" if self.missing else ""
+            said.insert(0, f"{self.defense} is not ranked: {self.unranked}{missing}")
+        if self.caveat:
+            said.append(f"* {self.defense}: {self.caveat}; rows beside it may have been attacked harder")
+        return tuple(said)
+
+    @property
     def place(self) -> str:
         """The rank, with ``=`` where others share it and a star where there is a caveat; empty where there is none."""
         return f"{self.rank}{'=' if self.tied else ''}{'*' if self.caveat else ''}" if self.rank else ""
@@ -196,19 +225,6 @@ class Row:
     def standing(self) -> str:
         """The rank, or why there is none."""
         return self.place or self.unranked
-
-
-@dataclass(frozen=True)
-class Block:
-    """Rows of a board that stand together.
-
-    Attributes:
-        title: what sets them apart; empty for those that are ranked.
-    """
-
-    group: Group
-    title: str
-    rows: tuple[Row, ...]
 
 
 def _more(entry: Entry, best: int) -> bool:

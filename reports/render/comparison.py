@@ -119,19 +119,23 @@ _HEAD = ("first", "second", "difference", "p", "shows", "what it tells")
 
 
 def _ends(ends: Ends | None, one: Measure) -> str:
-    return "" if ends is None or ends[0] == ends[1] else f" [{one.fact.text(ends[0])}, {one.fact.text(ends[1])}]"
+    return (
+        ""
+        if ends is None or ends[0] == ends[1]
+        else f" [{numbers.FORMS[one.fact.form](ends[0])}, {numbers.FORMS[one.fact.form](ends[1])}]"
+    )
 
 
 def _measure(name: str, one: Measure) -> list[str]:
     """Return a metric's or a cost's line of a table."""
     sides = [
-        numbers.NOTHING if value is None else one.fact.text(value) + _ends(ends, one)
+        numbers.NOTHING if value is None else numbers.FORMS[one.fact.form](value) + _ends(ends, one)
         for value, ends in ((one.first, one.first_ends), (one.second, one.second_ends))
     ]
     difference = numbers.NOTHING
     if one.ends and one.first is not None and one.second is not None:
         difference = f"{one.second - one.first:+.3g} [{one.ends[0]:+.3g}, {one.ends[1]:+.3g}]"
-    return [name, f"{one.fact.group}: {one.fact.title}", *sides, difference]
+    return [name, one.fact.heading, *sides, difference]
 
 
 def _tables(found: Comparison) -> Iterator[tuple[str, list[str], list[list[str]], int]]:
@@ -179,7 +183,10 @@ def markdown(found: Comparison) -> str:
     """Return the comparison as Markdown."""
     blocks = ["# Comparison", "\n".join(f"- {escaped(line)}" for line in lines(found))]
     for title, head, rows, left in _tables(found):
-        blocks += [f"## {title}", pipes(head, [list(map(escaped, row)) for row in rows], left)]
+        blocks += [
+            f"## {title}",
+            pipes(head, [list(map(escaped, row)) for row in rows], [place < left for place in range(len(head))]),
+        ]
     return "\n\n".join([*blocks, *(f"{escaped(one[0].upper() + one[1:])}." for one in _how(found))]) + "\n"
 
 

@@ -7,24 +7,32 @@ import io
 from typing import TYPE_CHECKING
 
 from harness.core.printable import inert
-from reports.model.columns import FACTS
+from harness.core.table import Cell, Plot, Table, fields
+from reports.model.columns import facts, row_columns
 from reports.model.row import Group
+from reports.render.robustbench import safe
+from reports.sections import CSV
+from reports.sections.drawing import Drawings
+from reports.sections.made import made
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import TextIO
 
+    from harness.core.metric import MetricColumn
     from reports.cell import Accuracy, Entry
     from reports.flags.evidence import Flag
     from reports.model.certified import Line
     from reports.model.leaderboard import Board, Leaderboard
     from reports.model.row import Row
+    from reports.sections.made import OurPart
 
-HEAD = (
+_BEFORE = (
     *("suite", "row", "dataset", "classifier", "defense", "attack", "threat_model", "norm", "eps", "knowledge"),
     "radius",
     *("id", "status", "reason", "rank", "decision", "n", "repeats", "accuracy", "low", "high"),
-    *(fact.key for fact in FACTS),
+)
+_AFTER = (
     *("faults", "claimed", "elsewhere", "fired", "untested", "flag", "figure"),
     *("tied", "p"),  # of a rank: the defenses that share it, and the p-value of the comparison that gave it
     "smallest",  # of a worst case: the mean of the smallest verdicts that were seen, a lower bound
@@ -38,7 +46,7 @@ class Cells:
 
     def __init__(self, file: TextIO, head: Sequence[str]) -> None:
         self.writer = csv.DictWriter(file, head, lineterminator="\n")
-        self.writer.writeheader()
+        self.writerow({name: name for name in head})
 
     def writerow(self, row: Mapping[str, object]) -> None:
         """Write a row."""
@@ -50,7 +58,7 @@ class Cells:
             self.writerow(row)
 
 
-def csv_text(board: Leaderboard) -> str:
+def csv_text(report: Leaderboard) -> str:
     """Return the file's text.
 
     ``row`` is ``cell`` for a measurement and ``worst case`` for what all attacks together leave of a defense on a
@@ -64,22 +72,64 @@ def csv_text(board: Leaderboard) -> str:
     What a certificate says has a row for each radius, ``certified``: such a share is right within that distance in L2,
     and ``attack`` names the certificate.
     """
+    known = (*_BEFORE, *(column.key for column in facts(report.metrics)), *_AFTER)
+    rows = (_figures(row) for section in report.sections for board in section.boards for row in board.rows)
+    further = dict.fromkeys(name for row in rows for name in row if name not in known)
     text = io.StringIO()
-    writer = Cells(text, HEAD)
-    for section in board.sections:
-        writer.writerows(map(_cell, (*section.entries, *section.elsewhere)))
-        for one in section.boards:
-            for row in one.rows:
-                writer.writerow(_worst(one, row, section.suite.decision))
-                writer.writerows(_flag(one, row, flag) for flag in row.flags if row.evidence.attacks or flag.fired)
-        for table in section.certified:
-            for line in table.lines:
-                pairs = zip(table.radii, line.shares, strict=False)  # without shares where nothing was measured
-                writer.writerows(_certified(line, *pair) for pair in pairs)
+    Cells(text, (*known, *further)).writerows(_lines(report))
     return text.getvalue()
 
 
-def _cell(entry: Entry) -> dict[str, object]:
+def _lines(report: Leaderboard) -> Iterator[dict[str, object]]:
+    for section in report.sections:
+        yield from (_cell(entry, report.metrics) for entry in (*section.entries, *section.elsewhere))
+        for board in section.boards:
+            for row in board.rows:
+                yield _worst(board, row, section.suite.decision)
+                yield from (_flag(board, row, flag) for flag in row.flags if row.evidence.attacks or flag.fired)
+        for table in section.certified:
+            for line in table.lines:
+                pairs = zip(table.radii, line.shares, strict=False)  # without shares where nothing was measured
+                yield from (_certified(line, *pair) for pair in pairs)
+
+
+def section_files(report: Leaderboard) -> dict[str, str]:
+    """Return the tables of the sections that were asked for, a file each, by ``sections/<section>-<number>.csv``."""
+    found: dict[str, list[tuple[dict[str, object], Table]]] = {}
+    for section in report.sections:
+        for board in (*section.boards, None):
+            for one in made(report, CSV, section, board):
+                where: dict[str, object] = {"suite": section.suite.name, "board": board.title if board else None}
+                found.setdefault(one.name.rpartition(":")[2], []).extend(
+                    (where, table) for part in one.parts for table in _tables(part)
+                )
+    return {
+        f"sections/{safe(name)}-{number}.csv": _table(where, table)
+        for name, tables in found.items()
+        for number, (where, table) in enumerate(tables, 1)
+    }
+
+
+def _tables(part: OurPart) -> tuple[Table, ...]:
+    match part:
+        case Table():
+            return (part,)
+        case Plot():
+            return (part.table,)
+        case Drawings():
+            return part.tables
+        case _:
+            return ()
+
+
+def _table(where: dict[str, object], table: Table) -> str:
+    lines = [{**where, "table": table.title, **record} for record in table.records]
+    text = io.StringIO()
+    Cells(text, list(dict.fromkeys(name for line in lines for name in line))).writerows(lines)
+    return text.getvalue()
+
+
+def _cell(entry: Entry, metrics: Sequence[MetricColumn]) -> dict[str, object]:
     return {
         "suite": entry.suite,
         "row": "cell",
@@ -101,7 +151,7 @@ def _cell(entry: Entry) -> dict[str, object]:
         "elsewhere": entry.elsewhere,
         "origin": entry.computed_in or None,
         **_share(entry.accuracy, entry.n),
-        **{fact.key: fact.value(entry) for fact in FACTS},
+        **{column.key: column.of(entry) for column in facts(metrics)},
     }
 
 
@@ -112,27 +162,27 @@ def _certified(line: Line, radius: float, share: Accuracy) -> dict[str, object]:
 
 
 def _worst(board: Board, row: Row, decision: str) -> dict[str, object]:
-    worst = row.worst
     return {
         **_place(board, row),
         "row": "worst case",
-        "id": " ".join(worst.cells) if worst else None,
+        "id": " ".join(row.worst.cells) if row.worst else None,
         "status": "upper bound" if row.unfinished else "done",
         "reason": row.unranked or None,
-        "rank": row.rank,
-        "tied": " ".join(row.tied) or None,
-        "p": row.p,
         "standing": str(row.group),
         "minimum": board.minimum.name,
         "lacks": row.missing or None,
         "origin": row.foreign or None,
         "add": board.additions.text if row.group is Group.BELOW else None,
         "decision": decision,
-        "fired": "; ".join(flag.text for flag in row.flagged()),
-        "untested": "; ".join(flag.name for flag in row.flagged("untested")),
-        **_share(worst.accuracy if worst else None, worst.accuracy.n if worst else 0),
-        "smallest": worst.smallest if worst else None,
+        **_figures(row),
     }
+
+
+def _figures(row: Row) -> dict[str, object]:
+    """Return the columns of a board that have no lines of their own."""
+    values = ((column.key, column.of(row)) for column in row_columns() if not column.own_line)
+    told = (fields(key, one.value if isinstance(one, Cell) else one) for key, one in values)
+    return {name: value for one in told for name, value in one.items()}
 
 
 def _flag(board: Board, row: Row, flag: Flag) -> dict[str, object]:

@@ -1,35 +1,45 @@
-"""The leaderboard as one page that stands alone: no request leaves it, and everything from the database is escaped."""
+"""A report as one page that stands alone: no request leaves it, and everything from the database is escaped."""
 
 from __future__ import annotations
 
 import functools
-import re
 from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup, escape
 
+from harness.core import table as parts
 from harness.core.spec import short
+from harness.topics import topics
 from reports import format as numbers
-from reports.attention.tables import introduction, tables
-from reports.attention.verdicts import verdicts
-from reports.charts.attention import scatters
-from reports.charts.budget import curves_of
-from reports.charts.cost import figures_of
+from reports.charts.plot import drawing
 from reports.flags.glossary import COMPARED, MEANINGS, STATES
-from reports.model.columns import ATTACK, DECISIONS, DEFENSE, FACTS, IN_SHORT, LEGEND, groups
-from reports.tables.costs import FORWARD, THROUGH, prices
-from reports.tables.decisions import RULES, judged
-from reports.tables.describe import BESIDE, describe, from_elsewhere, measured
-from reports.tables.transfer import matrices
+from reports.model.columns import DECISIONS, legend
+from reports.render.html_table import flags_of, heads, prose, row, runs
+from reports.sections import PAGE
+from reports.sections.drawing import Drawings, FlagsInFull
+from reports.sections.made import made
+from reports.tables.board import board_table
+from reports.tables.describe import describe, from_elsewhere, measured
 
 if TYPE_CHECKING:
     from reports.model.leaderboard import Leaderboard
 
+#: which macro of ``parts.html.j2`` shows a part
+KINDS = {
+    str: "text",
+    parts.Heading: "heading",
+    parts.Notes: "notes",
+    parts.Table: "table",
+    parts.Plot: "plot",
+    Drawings: "drawings",
+    FlagsInFull: "flags",
+}
+
 
 @functools.cache
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """Return what templates are filled in with."""
+    made_of = Environment(
         loader=PackageLoader("reports"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -37,51 +47,29 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.globals |= {"numbers": numbers, "describe": describe, "figures_of": figures_of, "prices": prices}
-    environment.globals |= {"verdicts": verdicts, "scatters": scatters, "tables": tables, "introduction": introduction}
-    environment.globals |= {"judged": judged, "matrices": matrices, "curves_of": curves_of}
-    environment.filters |= {"short": short, "prose": _prose}
-    return environment
+    made_of.globals |= {"numbers": numbers, "describe": describe, "board_table": board_table, "drawing": drawing}
+    made_of.globals |= {"heads": heads, "row": row, "flags_of": flags_of}
+    made_of.globals |= {"topics": topics(), "kind": lambda part: KINDS[type(part)]}
+    made_of.filters |= {"short": short, "prose": prose, "runs": runs}
+    return made_of
 
 
-def _prose(text: str) -> Markup:
-    """Return a sentence in which `names` between ticks are set as code; everything is escaped first."""
-    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
-
-
-def html(leaderboard: Leaderboard) -> str:
+def html(report: Leaderboard) -> str:
     """Return the page."""
     return (
-        _environment()
+        environment()
         .get_template("page.html.j2")
         .render(
-            sections=leaderboard.sections,
-            studies=leaderboard.studies,
-            origin=leaderboard.provenance,
-            measured=measured(leaderboard.provenance),
-            facts=FACTS,
-            groups=groups(),
-            starts=_starts(),
-            costs=IN_SHORT,
-            defense=DEFENSE,
-            attack=ATTACK,
-            forward=FORWARD,
-            through=THROUGH,
-            legend=LEGEND,
+            report=report,
+            sections=report.sections,
+            made=functools.partial(made, report, PAGE),
+            origin=report.provenance,
+            measured=measured(report.provenance),
+            legend=legend(report.metrics),
             decisions=DECISIONS,
-            rules=RULES,
             meanings=MEANINGS,
             states=STATES,
             compared=COMPARED,
-            beside=BESIDE,
             from_elsewhere=from_elsewhere,
         )
     )
-
-
-def _starts() -> frozenset[str]:
-    """Return the facts that begin a group, which a table sets apart."""
-    first: dict[str, str] = {}
-    for fact in FACTS:
-        first.setdefault(fact.group, fact.key)
-    return frozenset(first.values())

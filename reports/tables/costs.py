@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from harness.core.table import Cell, Column, Line, State, Table
 from reports import format as numbers
-from reports.model.columns import ATTACK, DEFENSE
+from reports.model.columns import ATTACK, DEFENSE, Costs, linked, told
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from reports.cell import Entry
     from reports.model.leaderboard import Board
-    from reports.model.row import Column, Row
+    from reports.model.row import Attacked, Row
 
 #: per image, before the peak memory
 FORWARD = (DEFENSE.evaluations, DEFENSE.seconds, DEFENSE.forwards, DEFENSE.backwards)
@@ -20,7 +23,7 @@ THROUGH = (ATTACK.seconds, ATTACK.forwards, ATTACK.backwards)
 
 
 @dataclass(frozen=True)
-class Line:
+class Bill:
     """A defense.
 
     Attributes:
@@ -43,9 +46,9 @@ class Prices:
         shared: those that do not: crafted once on the classifier alone, at the same cost whatever the defense.
     """
 
-    columns: tuple[Column, ...]
-    lines: tuple[Line, ...]
-    shared: tuple[tuple[Column, Entry], ...]
+    columns: tuple[Attacked, ...]
+    lines: tuple[Bill, ...]
+    shared: tuple[tuple[Attacked, Entry], ...]
 
     @property
     def note(self) -> str:
@@ -67,24 +70,22 @@ def prices(board: Board) -> Prices | None:
     lines.sort(key=_order)
     shared = []
     for place, column in enumerate(board.columns):
-        paid = [
-            entry for row in board.rows if (entry := row.attacked[place]) and ATTACK.seconds.value(entry) is not None
-        ]
+        paid = [entry for row in board.rows if (entry := row.attacked[place]) and ATTACK.seconds.of(entry) is not None]
         if place not in places and paid:
             shared.append((column, max(paid, key=lambda entry: entry.n)))
     return Prices(tuple(board.columns[place] for place in places), tuple(lines), tuple(shared))
 
 
-def _line(row: Row, places: list[int]) -> Line:
-    forward = next((entry for entry in row.entries if DEFENSE.seconds.value(entry) is not None), None)
-    return Line(row.defense, row.reference, forward, tuple(row.attacked[place] for place in places))
+def _line(row: Row, places: list[int]) -> Bill:
+    forward = next((entry for entry in row.entries if DEFENSE.seconds.of(entry) is not None), None)
+    return Bill(row.defense, row.reference, forward, tuple(row.attacked[place] for place in places))
 
 
-def _order(line: Line) -> tuple[float, float, str]:
+def _order(line: Bill) -> tuple[float, float, str]:
     """Order by evaluations, then by time; what is not known stands last."""
     if line.forward is None:
         return (math.inf, math.inf, line.defense)
-    evaluations, seconds = (fact.value(line.forward) for fact in (DEFENSE.evaluations, DEFENSE.seconds))
+    evaluations, seconds = (column.of(line.forward) for column in (DEFENSE.evaluations, DEFENSE.seconds))
     return (
         math.inf if evaluations is None else evaluations,
         math.inf if seconds is None else seconds,
@@ -92,27 +93,42 @@ def _order(line: Line) -> tuple[float, float, str]:
     )
 
 
-def forward(line: Line) -> list[str]:
-    """Write what it takes to purify and classify: ``FORWARD``, and the peak memory with its batch size."""
-    if line.forward is None:
-        return [numbers.NOTHING] * (len(FORWARD) + 1)
-    return [*(fact.of(line.forward) for fact in FORWARD), DEFENSE.memory(line.forward)]
+def cost_table(costs: Prices) -> Table:
+    """Return the table: what it takes to purify and classify, and to attack by each attack."""
+    columns = [Column("defense", "defense")]
+    columns += _columns("defense", "", FORWARD, DEFENSE)
+    for attack in costs.columns:
+        named = f"{attack.attack} {attack.known_as}"
+        columns += _columns(named, f"{named} ", THROUGH, ATTACK)
+    lines = [Line(tuple(_cells(line)), quiet=line.reference) for line in costs.lines]
+    note = "To purify and classify an image, and to attack it with its defense taken into account."
+    return Table("What it costs", columns, lines, note)
 
 
-def through(entry: Entry | None) -> list[str]:
-    """Write what it takes to attack: ``THROUGH``, and the peak memory; the state of a cell that says nothing."""
-    if entry is None or ATTACK.seconds.value(entry) is None:
-        state = entry.state if entry and not entry.done else numbers.NOTHING
-        return [state, *[numbers.NOTHING] * len(THROUGH)]
-    return [*(fact.of(entry) for fact in THROUGH), ATTACK.memory(entry)]
+def _columns(group: str, prefix: str, columns: Iterable[Column], side: Costs) -> list[Column]:
+    peak = replace(side.peak_memory, unit="at batch size")
+    return [replace(one, key=prefix + one.key, group=group, legend="") for one in (*columns, peak)]
+
+
+def _cells(line: Bill) -> Iterator[Cell]:
+    yield Cell(line.defense)
+    yield from _paid(line.forward, FORWARD, DEFENSE)
+    for entry in line.attacked:
+        if entry and not entry.done and ATTACK.seconds.of(entry) is None:
+            yield Cell(State(entry.state, entry.unfinished, entry.reason or ""), entry.anchor)
+            yield from [Cell()] * len(THROUGH)
+        else:
+            yield from _paid(entry, THROUGH, ATTACK)
+
+
+def _paid(entry: Entry | None, columns: Iterable[Column], side: Costs) -> Iterator[Cell]:
+    yield from (linked(column, entry) for column in columns)
+    yield Cell(side.peak(entry), entry.anchor) if entry else Cell()
 
 
 def _in_words(entry: Entry) -> str:
     said = [
-        ATTACK.seconds.of(entry),
-        f"{ATTACK.forwards.of(entry)} forwards",
-        f"{ATTACK.backwards.of(entry)} backwards",
+        f"{told(column, entry)}{after}" for column, after in zip(THROUGH, ("", " forwards", " backwards"), strict=True)
     ]
-    if ATTACK.peak_memory.value(entry) is not None:
-        said.append(f"peak memory {ATTACK.memory(entry)}")
-    return ", ".join(said)
+    peak = ATTACK.peak(entry)
+    return ", ".join([*said, f"peak memory {numbers.words(peak, 'memory')}"] if peak else said)

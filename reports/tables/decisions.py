@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.core.table import Column, Table
 from harness.store.read.frames import wilson
 from harness.store.read.summaries import DECISIONS
 from reports.cell import Accuracy
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from harness.store.read.summaries import Shares
     from reports.model.leaderboard import Board
@@ -67,6 +68,26 @@ def judged(board: Board) -> list[Judged]:
             figures[PLURALITY] = _accuracy(np.min(known, axis=0)) if len(known) == len(votes) else None
             found.append(Judged(row.defense, repeats, clean, figures, smallest))
     return found
+
+
+def decision_table(lines: Sequence[Judged]) -> Table:
+    """Return the table."""
+    columns = [
+        Column("defense", "defense", value=lambda line: line.defense),
+        Column("repeats", "repeats", "count", value=lambda line: line.repeats),
+    ]
+    for side, title, rules in (
+        ("clean", "clean", RULES),
+        ("worst", "worst case", RULES),
+        ("smallest", "smallest seen, lower bounds", DECISIONS),
+    ):
+        columns += [_under(side, title, rule) for rule in rules]
+    return Table.of("How repeats are judged", columns, lines)
+
+
+def _under(side: str, group: str, rule: str) -> Column:
+    unit = "" if rule == "mean" else "of N"
+    return Column(f"{side}_{rule}", rule, "percent", group, unit, value=lambda line: getattr(line, side)[rule])
 
 
 def _accuracy(verdicts: Shares) -> Accuracy:

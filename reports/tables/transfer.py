@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from harness.core.table import Cell, Column, Table
+from reports.model.columns import figure
 
 if TYPE_CHECKING:
     from reports.cell import Entry
@@ -34,6 +37,22 @@ class Matrix:
     def title(self) -> str:
         """Name the attack."""
         return f"{self.attack} {self.threat_model}"
+
+    @property
+    def table(self) -> Table:
+        """The matrix; direct attacks are set apart."""
+        columns = [Column("crafted_on", "crafted on")]
+        columns += [Column(name, name, "percent", "judged on") for name in self.columns]
+        rows = [
+            [line.source, *map(self._cell, self.columns, [line.source] * len(self.columns), line.entries)]
+            for line in self.lines
+        ]
+        note = "Accuracy in per cent. Where a defense meets its own examples, the direct attack stands, set apart."
+        return Table(f"Transfer of {self.title}", columns, rows, note)
+
+    @staticmethod
+    def _cell(judged: str, crafted: str, entry: Entry | None) -> Cell:
+        return replace(figure(entry), strong=judged == crafted)
 
 
 def matrices(board: Board) -> list[Matrix]:

@@ -12,8 +12,8 @@ document.querySelectorAll("table.sortable").forEach((table) => {
   [...table.tHead.rows[table.tHead.rows.length - 1].cells].forEach((head, place, heads) => {
     const button = document.createElement("button");
     button.type = "button";
-    button.append(...head.childNodes);
-    head.append(button);
+    button.append(...[...head.childNodes].filter((node) => !node.classList?.contains("help")));
+    head.prepend(button);
     button.addEventListener("click", () => {
       const down = head.getAttribute("aria-sort") === "ascending";
       heads.forEach((one) => one.removeAttribute("aria-sort"));

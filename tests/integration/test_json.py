@@ -47,6 +47,15 @@ def test_a_status_counts_jobs(tiny: Bench) -> None:
 
 def test_lists_have_every_component(tiny: Bench) -> None:
     found = json.loads(tiny.purebench("ls", "--json").stdout)
-    assert {"suites", "recipes", "datasets", "classifiers", "defenses", "attacks", "certificates"} == found.keys()
+    assert {
+        "suites",
+        "recipes",
+        "datasets",
+        "classifiers",
+        "defenses",
+        "attacks",
+        "certificates",
+        "sections",
+    } == found.keys()
     assert "mae-pure" in [one["name"] for one in found["defenses"]]
     assert json.loads(tiny.purebench("ls", "attacks", "--json").stdout) == {"attacks": found["attacks"]}

@@ -23,8 +23,11 @@ from harness.store.write.store import Store
 from harness.suite.components import Resolver, training_plan
 from harness.suite.document import Document
 from harness.suite.load import load_suite, read_suite
+from harness.testing import SectionContract
+from harness.testing.section import measured
 from harness.topics import topics
 from harness.training.loop import train
+from reports.write import write_report
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -117,6 +120,25 @@ def test_the_purifier_does_what_it_says(mine):
     x = Draws(("readme",), torch.arange(3)).uniform(1, 8, 8)
     found = quantise(quantise.Options(levels=3)).purify(x, {}, Draws(("draws",), torch.arange(3)))
     assert set(found.unique().tolist()) == {0.0, 0.5, 1.0}
+
+
+def test_the_section_stands_in_a_report(tmp_path):
+    (code,) = (block for block in blocks("own", "python") if "class Weakest" in block)
+    (tmp_path / "weakest.py").write_text(code)
+    section = local.entry("section", "Weakest", local.read(tmp_path / "weakest.py", "weakest.py")).load()
+
+    class TestWeakest(SectionContract):
+        def make(self):
+            return section()
+
+    for name in vars(SectionContract):
+        if name.startswith("test_"):
+            getattr(TestWeakest(), name)()
+    asked = [f"{tmp_path / 'weakest.py'}:Weakest", "costs"]
+    paths = write_report(measured(tmp_path / "runs.db"), tmp_path / "out", asked=asked)
+    (table,) = [path for path in paths if path.name == "Weakest-1.csv"]
+    lines = [line.split(",")[3:6] for line in table.read_text().splitlines()]
+    assert lines == [["defense", "attack", "left"], ["mine", "pgd full", "0.25"], ["none", "pgd full", "0.75"]]
 
 
 def test_pages_have_titles_and_readme_names_each():

@@ -14,7 +14,6 @@ import pandas as pd
 from scipy.special import ndtri
 from sqlalchemy import Select, func, select
 
-from harness.core.cell import Labels
 from harness.core.errors import UserError, nearest
 from harness.core.metric import AMV_AXES
 from harness.core.spec import short
@@ -81,6 +80,7 @@ class Results:
     """What a database holds of one suite, or of all, each in the version that was run last.
 
     Attributes:
+        store: the database.
         cells: a row per cell of a suite, refused and unfinished ones included: accuracy with its 95 % Wilson
             interval under the suite's decision rule, means of the metrics, costs per image; ``origin`` names the
             database that it was computed in, where that is another, else None. ``attack`` is what stands in its place
@@ -100,11 +100,12 @@ class Results:
     """
 
     def __init__(self, store: Store, suites: Sequence[int], decision: str | None = None, *, own: bool = False) -> None:
-        self._store = store
+        self.store = store
         self._suites = suites
         self._own = own
-        self._members = _members(store, suites)
-        related = _told(store, related_members(store, suites))
+        components = _Components(store)
+        self._members = components.told(_members(store, suites))
+        related = components.told(related_members(store, suites))
         everything = pd.concat([self._members, related], ignore_index=True) if len(related) else self._members.copy()
         if decision is not None:
             everything["decision"] = decision
@@ -145,7 +146,7 @@ class Results:
         """The specs of the metrics that the suites ask for, by digest."""
         digests = sorted({digest for metrics in self.asked.values() for digest in metrics})
         query = select(ComponentRow.digest, ComponentRow.spec).where(ComponentRow.digest.in_(digests))
-        with self._store.engine.connect() as connection:
+        with self.store.engine.connect() as connection:
             return dict(connection.execute(query).all())
 
     @cached_property
@@ -158,7 +159,7 @@ class Results:
             .where(self._read())
             .order_by(ResultRow.cell, OutcomeRow.place, OutcomeRow.repeat)
         )
-        return self._with_metrics(self._titled(_frame(self._store, query)))
+        return self._with_metrics(self._titled(_frame(self.store, query)))
 
     def _with_metrics(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Put what metrics gave beside rows that have suite, id, place and repeat."""
@@ -197,9 +198,9 @@ class Results:
         """Yield what a metric gave of the results that are read of some cells, with the cell's id."""
         ids = {digest: cell for cell, digest in digests.items()}
         query = select(ResultRow.id, ResultRow.cell).where(self._read(), ResultRow.cell.in_(sorted(ids)))
-        with self._store.engine.connect() as connection:
+        with self.store.engine.connect() as connection:
             cells = dict(connection.execute(query).all())
-        for one in taken(self._store, sorted(cells), [metric]):
+        for one in taken(self.store, sorted(cells), [metric]):
             yield one, ids[cells[one.result]]
 
     @cached_property
@@ -250,7 +251,7 @@ class Results:
             .order_by(ResultRow.cell, OutcomeRow.place)
         )
         members = self._members[["cell", "id", "suite", *_NAMES, "wanted_examples"]]
-        found = members.merge(_frame(self._store, query), on="cell")
+        found = members.merge(_frame(self.store, query), on="cell")
         found = found[found["place"] < found["wanted_examples"]]
         return found.drop(columns=["cell", "wanted_examples"]).reset_index(drop=True)
 
@@ -273,7 +274,7 @@ class Results:
             .where(OutcomeRow.place < examples, OutcomeRow.repeat < repeats)
             .group_by(ResultRow.cell, OutcomeRow.place, OutcomeRow.label, OutcomeRow.prediction)
         )
-        counted = _frame(self._store, query)
+        counted = _frame(self.store, query)
         most = counted.groupby(["cell", "place", counted["right"].astype(bool)])["votes"].max().unstack(fill_value=0)
         most = most.reindex(columns=[False, True], fill_value=0)
         verdicts = (most[True] > most[False]).astype(float)
@@ -327,7 +328,7 @@ class Results:
                 )
                 .order_by(ResultRow.cell, OutcomeRow.place, OutcomeRow.repeat)
             )
-            found.append(_frame(self._store, query))
+            found.append(_frame(self.store, query))
         if not found:
             return pd.DataFrame(columns=["id", "place", "repeat", "correct"])
         rows = pd.concat(found, ignore_index=True)
@@ -341,7 +342,7 @@ class Results:
         columns = [column for column in ResultRow.__table__.columns if column.name not in hidden]
         query = select(*columns).where(self._read())
         query = query.order_by(ResultRow.cell, ResultRow.start, ResultRow.first_repeat)
-        return self._titled(_frame(self._store, query).drop(columns=["id"]))
+        return self._titled(_frame(self.store, query).drop(columns=["id"]))
 
     def _titled(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Put the suite's names before rows that have a cell."""
@@ -402,36 +403,33 @@ def _members(store: Store, suites: Sequence[int]) -> pd.DataFrame:
         .where(MemberRow.suite_id.in_(suites))
         .order_by(MemberRow.suite_id, MemberRow.position)
     )
-    return _told(store, _frame(store, wanted))
+    return _frame(store, wanted)
 
 
-def _told(store: Store, members: pd.DataFrame) -> pd.DataFrame:
-    """Say in words what components of members are: the attack's title, the defense's registered name, the budget."""
-    with store.engine.connect() as connection:
-        defenses = dict(
-            connection.execute(
-                select(ComponentRow.digest, ComponentRow.use).where(ComponentRow.kind == "defense")
-            ).all()
-        )
-        threats: dict[str, dict[str, Any]] = dict(
-            connection.execute(
-                select(ComponentRow.digest, ComponentRow.spec).where(ComponentRow.kind == "threat_model")
-            ).all()
-        )
-    names = members[[one.key for one in LABELS]].itertuples(index=False, name=None)
-    members["attack_name"] = members["attack"]
-    members["attack"] = pd.Series([Labels(*row).attack_title for row in names], members.index, object)
-    for part in ("certificate", "source_defense", "source_classifier"):
-        members[part] = pd.Series([name or None for name in members[part]], members.index, object)
-    members["defense_use"] = members["defense_use"].map(defenses)
-    members["id"] = [short(cell) if isinstance(cell, str) else None for cell in members["cell"]]
-    for key in ("norm", "eps", "knowledge"):
-        members[key] = members["threat"].map({digest: spec[key] for digest, spec in threats.items()})
-    members["fixed"] = members["threat"].map({digest: spec.get("fixed", False) for digest, spec in threats.items()})
-    members["fixed"] = members["fixed"].eq(True)
-    origins = _origins(store)
-    members["origin"] = pd.Series([origins.get(cell) for cell in members["cell"]], members.index, object)
-    return members.drop(columns="threat")
+class _Components:
+    """What the components of members are, read once: defenses and threat models by digest, origins by cell."""
+
+    def __init__(self, store: Store) -> None:
+        def by_digest(kind: str, column: Any) -> dict[str, Any]:
+            query = select(ComponentRow.digest, column).where(ComponentRow.kind == kind)
+            return dict(connection.execute(query).all())
+
+        with store.engine.connect() as connection:
+            self.defenses = by_digest("defense", ComponentRow.use)
+            self.threats = by_digest("threat_model", ComponentRow.spec)
+        self.origins = _origins(store)
+
+    def told(self, members: pd.DataFrame) -> pd.DataFrame:
+        """Say them in words: the defense's registered name, the parts of the threat model."""
+        threats = self.threats.items()
+        members["defense_use"] = members["defense_use"].map(self.defenses)
+        members["id"] = [short(cell) if isinstance(cell, str) else None for cell in members["cell"]]
+        for key in ("norm", "eps", "knowledge"):
+            members[key] = members["threat"].map({digest: spec[key] for digest, spec in threats})
+        members["fixed"] = members["threat"].map({digest: spec.get("fixed", False) for digest, spec in threats})
+        members["fixed"] = members["fixed"].eq(True)
+        members["origin"] = pd.Series([self.origins.get(cell) for cell in members["cell"]], members.index, object)
+        return members.drop(columns="threat")
 
 
 def _origins(store: Store) -> dict[str, str]:

@@ -115,15 +115,18 @@ class Provenance:
     failures: tuple[Failure, ...]
 
 
-def provenance(url: str, suite: str | None = None, others: Sequence[str] = (), *, own: bool = False) -> Provenance:
-    """Return where the numbers come from: those of one suite, or of all; and of other cells, by digest.
+def provenance(
+    url: str | Store, suite: str | None = None, others: Sequence[str] = (), *, own: bool = False
+) -> Provenance:
+    """Return where the numbers of a database, or of one that is open, come from.
 
-    With ``own`` they are those of what was run and computed here alone.
+    They are those of one suite, or of all; and of other cells, by digest. With ``own`` they are those of what was run
+    and computed here alone.
 
     Raises:
         UserError: if there is no such database.
     """
-    store = Store.open(url)
+    store = Store.open(url) if isinstance(url, str) else url
     suites = [row for row in latest_suites(store, own=own).values() if suite in (None, row.name)]
     ids = [row.id for row in suites]
     with store.session() as session:

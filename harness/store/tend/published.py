@@ -162,13 +162,14 @@ class Imported(NamedTuple):
     known: int
 
 
-def published(url: str) -> list[Reference]:
-    """Return the figures of a database, the best first.
+def published(url: str | Store) -> list[Reference]:
+    """Return the figures of a database, or of one that is open, the best first.
 
     Raises:
         UserError: if there is no such database.
     """
-    with Store.open(url).engine.connect() as connection:
+    store = Store.open(url) if isinstance(url, str) else url
+    with store.engine.connect() as connection:
         found = list(_stored(connection).values())
     return sorted(found, key=lambda one: (-(one.robust if one.robust is not None else -1.0), str(one.key)))
 

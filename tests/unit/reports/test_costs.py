@@ -6,10 +6,11 @@ from dataclasses import replace
 import pytest
 
 from harness.core.result import Cost
+from reports.format import words
 from reports.model.leaderboard import read_leaderboard
 from reports.render.html import html
 from reports.render.markdown import markdown
-from reports.tables.costs import forward, prices, through
+from reports.tables.costs import cost_table, prices
 
 ATTACK = Cost(1, 3.0, 126, 5, 120, peak_memory=5_680_000, batch_size=32)
 
@@ -40,6 +41,13 @@ def found(bench):
     return prices(leaderboard.sections[0].boards[0])
 
 
+def written(costs):
+    """Return the rows of the table as text, by defense: what it takes to purify, then by each attack."""
+    table = cost_table(costs)
+    rows = ([str(words(cell.value, column.form)) for column, cell in table.row(line)] for line in table.lines)
+    return {row[0]: (row[1:6], *(row[at : at + 4] for at in range(6, len(row), 4))) for row in rows}
+
+
 def test_lines_are_in_the_order_of_evaluations_whatever_their_accuracy(steps):
     board = read_leaderboard(steps.write()).sections[0].boards[0]
     assert [row.defense for row in board.rows] != [line.defense for line in prices(board).lines]
@@ -48,21 +56,23 @@ def test_lines_are_in_the_order_of_evaluations_whatever_their_accuracy(steps):
 
 
 def test_a_line_says_what_a_defense_takes_on_clean_input(steps):
-    lines = {line.defense: line for line in found(steps).lines}
-    assert forward(lines["d-20"]) == ["20", "201 ms", "21", "0", "5.33 MB at 32"]
-    assert forward(lines["d-5"]) == ["5", "51.0 ms", "6", "0", "\N{EN DASH}"]
-    assert lines["d-20"].forward.clean
+    seen = found(steps)
+    rows = written(seen)
+    assert rows["d-20"][0] == ["20", "201 ms", "21", "0", "5.33 MB at 32"]
+    assert rows["d-5"][0] == ["5", "51.0 ms", "6", "0", "\N{EN DASH}"]
+    assert all(line.forward.clean for line in seen.lines)
 
 
 def test_a_line_says_what_attacking_through_the_defense_takes_by_gradient_mode(steps):
     seen = found(steps)
     assert [column.knowledge for column in seen.columns] == ["bpda", "full"]
-    lines = {line.defense: line for line in seen.lines}
-    assert through(lines["d-20"].attacked[0]) == ["3.00 s", "126", "5", "5.68 MB at 32"]
+    rows = written(seen)
+    assert rows["d-20"][1] == ["3.00 s", "126", "5", "5.68 MB at 32"]
     nothing = ["\N{EN DASH}"] * 3
-    assert through(lines["d-1"].attacked[1]) == ["refused", *nothing]
-    assert through(lines["d-5"].attacked[1]) == ["missing", *nothing]
-    assert through(None) == ["\N{EN DASH}", *nothing]
+    assert rows["d-1"][2] == ["refused", *nothing]
+    assert rows["d-5"][2] == ["missing", *nothing]
+    without = replace(seen, lines=tuple(replace(line, attacked=(None, None)) for line in seen.lines))
+    assert written(without)["d-20"][1] == ["\N{EN DASH}", *nothing]
 
 
 def test_oblivious_attacks_are_priced_once(steps):
@@ -80,9 +90,9 @@ def test_a_defense_without_clean_input_is_priced_by_what_was_judged(bench):
     one = bench(repeats=1)
     one.add("d", None)
     one.add("d", "bpda-0.2", *"1111")
-    (line,) = found(one).lines
-    assert line.forward.attack == "pgd"
-    assert forward(line) == ["10", "500 ms", "11", "10", "12.3 MB at 4"]
+    seen = found(one)
+    assert seen.lines[0].forward.attack == "pgd"
+    assert written(seen)["d"][0] == ["10", "500 ms", "11", "10", "12.3 MB at 4"]
 
 
 def test_what_was_not_measured_stands_last(bench):
@@ -93,7 +103,7 @@ def test_what_was_not_measured_stands_last(bench):
     one.add("b", "bpda-0.2")
     seen = found(one)
     assert [line.defense for line in seen.lines] == ["b", "a"]
-    assert forward(seen.lines[1]) == ["\N{EN DASH}"] * 5
+    assert written(seen)["a"][0] == ["\N{EN DASH}"] * 5
     assert seen.note == ""
 
 
@@ -121,10 +131,15 @@ def test_the_page_has_the_table_and_links_its_numbers_to_their_cells(steps):
     table = text[text.index("What it costs") : text.index("Oblivious attacks are crafted once")]
     body = table[table.index("<tbody>") : table.index("</tbody>")]
     rows = re.findall(r"<tr.*?</tr>", body, re.S)
-    assert [re.search(r'class="first">(.*?)</th>', row).group(1) for row in rows] == ["none", "d-1", "d-5", "d-20"]
+    assert [re.search(r'class="first">\s*(.*?)\s*</th>', row).group(1) for row in rows] == [
+        "none",
+        "d-1",
+        "d-5",
+        "d-20",
+    ]
     assert {len(re.findall(r"<t[dh]", row)) for row in rows} == {1 + 5 + 2 * 4}
     (line,) = [line for line in found(steps).lines if line.defense == "d-20"]
-    assert f'<a href="#{line.forward.anchor}">5.33 MB</a> <span class="small">at 32</span>' in rows[-1]
+    assert f'<a href="#{line.forward.anchor}">5.33 MB</a><span class="under">at 32</span>' in rows[-1]
     assert f'<a href="#{line.attacked[1].anchor}">3.00 s</a>' in rows[-1]
     assert ">refused</a>" in rows[1]
     assert ">missing</a>" in rows[2]

@@ -8,12 +8,16 @@ from html.parser import HTMLParser
 
 import pytest
 from rich.console import Console
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 from harness.core.errors import UserError
+from harness.topics import topics
 from reports.flags.checks import FLAGS
 from reports.flags.glossary import MEANINGS
 from reports.model.leaderboard import read_leaderboard
 from reports.render.csv_file import csv_text
+from reports.render.help_pages import help_page
 from reports.render.html import html
 from reports.render.latex import escaped as latex_escaped
 from reports.render.latex import latex
@@ -55,8 +59,24 @@ class Page(HTMLParser):
 def test_every_link_of_the_page_leads_to_an_anchor_on_it(toy):
     page = Page(html(read_leaderboard(toy.write())))
     assert len(set(page.ids)) == len(page.ids)
-    assert all(link.startswith("#") for link in page.links)
-    assert {link[1:] for link in page.links} <= set(page.ids)
+    beside = {link for link in page.links if link.partition("#")[0] == "help.html"}
+    assert beside >= {"help.html", "help.html#trust"}
+    assert all(link.startswith("#") for link in page.links if link not in beside)
+    assert {link[1:] for link in page.links if link not in beside} <= set(page.ids)
+    assert {link.partition("#")[2] for link in beside} - {""} <= set(Page(help_page()).ids)
+
+
+def test_help_lies_beside_the_report_and_its_topics_are_no_markup(toy, tmp_path, monkeypatch):
+    (path,) = [path for path in write_report(toy.write(), tmp_path / "out") if path.name == "help.html"]
+    page = Page(path.read_text())
+    assert set(page.ids) == set(topics())
+    assert not [tag for tag, attributes in page.tags if tag in ("script", "link", "img") or "src" in attributes]
+    told = {"hostile": "# T\n\n<script>alert(1)</script> [a](javascript:alert(1))\n\n| a |\n|---|\n| b |\n"}
+    monkeypatch.setattr("reports.render.help_pages.topics", lambda: told)
+    text = help_page.__wrapped__()
+    assert "<script>" not in text
+    assert 'href="javascript' not in text
+    assert "<td>b</td>" in text
 
 
 def test_every_accuracy_of_the_board_links_to_its_cell(toy):
@@ -106,9 +126,11 @@ def test_weights_environment_and_parameters_stand_on_the_page(toy):
 
 def test_a_second_report_has_the_same_bytes(toy, tmp_path):
     url = toy.write()
-    _, first = write_report(url, tmp_path / "a")
-    _, second = write_report(url, tmp_path / "b")
-    assert [path.name for path in first] == ["index.html", "leaderboard.md", "leaderboard.csv", "leaderboard.tex"]
+    first = write_report(url, tmp_path / "a")
+    second = write_report(url, tmp_path / "b")
+    assert [path.name for path in first] == [
+        *("index.html", "leaderboard.md", "leaderboard.csv", "leaderboard.tex", "help.html"),
+    ]
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == sorted(path.name for path in first)
 
@@ -268,10 +290,10 @@ def test_every_report_shows_flags_beside_the_worst_case(flagged):
     assert "untested: black-box-beats-white-box, transfer-beats-direct, unbounded-not-zero" in page
     assert '<dl id="b1-1-t1">' in page
     assert '<div id="flag-zero-gradient"><dt>zero-gradient</dt>' in page
-    assert {link[1:] for link in Page(page).links} <= set(Page(page).ids)
+    assert {link[1:] for link in Page(page).links if link.startswith("#")} <= set(Page(page).ids)
     row = next(line for line in text.splitlines() if line.startswith("| 1 | pure"))
     assert row.endswith("| zero-gradient 50.0 %, random |")
-    assert "- pure, **zero-gradient**: the gradient was zero in every pixel in 50.0 %" in text
+    assert "- **pure, zero-gradient**: the gradient was zero in every pixel in 50.0 %" in text
     assert r"62.5 {\scriptsize [45.3, 77.1]}\textsuperscript{a,b} &" in paper
     assert r"a: zero-gradient (pure 50.0 \%). b: random (pure)." in paper
     (table,) = leaderboard_tables(found, Console(width=160))
@@ -351,3 +373,23 @@ def test_the_meanings_are_of_the_flags_there_are():
     text = " ".join(meaning.source for meaning in MEANINGS)
     for paper in ("Athalye", "Carlini", "Tramèr", "Croce", "Kassis", "Lee and Kim", "Pintor"):
         assert paper in text
+
+
+def test_a_report_reads_what_was_measured_once(toy, tmp_path):
+    path, asked = toy.write(), []
+
+    def listen(connection, cursor, statement, parameters, context, many):
+        asked.append((" ".join(statement.split()), str(parameters)))
+
+    event.listen(Engine, "before_cursor_execute", listen)
+    try:
+        write_report(path, tmp_path / "out")
+    finally:
+        event.remove(Engine, "before_cursor_execute", listen)
+    assert sum("alembic_version.version_num" in statement for statement, _ in asked) == 1  # it is opened once
+    large = [
+        one for one in asked if re.search(r"FROM (results|outcomes|cells|members|jobs|components|published)\b", one[0])
+    ]
+    assert large
+    assert len(set(large)) == len(large)
+    assert len(asked) <= 35

@@ -23,6 +23,7 @@ from reports.render.latex import latex
 from reports.render.markdown import markdown
 from reports.render.robustbench import model_info
 from reports.render.terminal import leaderboard_tables
+from reports.tables.board import board_table
 
 GRADIENT = {"steps": 10, "eot": 4, "queries": 0}
 SEARCH = {"steps": 0, "eot": 1, "queries": 100}
@@ -79,10 +80,15 @@ def unequal(trial):
 
 def test_a_row_that_met_less_stands_apart_whatever_it_leaves(unequal):
     board = board_of(unequal)
-    assert [(block.group, [row.defense for row in block.rows]) for block in board.blocks] == [
-        (Group.RANKED, ["pure"]),
-        (Group.BELOW, ["easy"]),
-        (Group.REFERENCE, ["none"]),
+    assert [(row.group, row.defense) for row in board.rows] == [
+        (Group.RANKED, "pure"),
+        (Group.BELOW, "easy"),
+        (Group.REFERENCE, "none"),
+    ]
+    assert [(block.title, block.foot) for block, _ in board_table(board).blocks] == [
+        ("", False),
+        ("not ranked: attacked less than purifier-1 asks", False),
+        ("no defense: the reference", True),
     ]
     pure, easy, _ = board.rows
     assert (pure.rank, pure.missing) == (1, "")
@@ -372,7 +378,8 @@ def test_markdown_has_a_table_of_its_own(unequal):
     below = below[: below.index("worst case over")]
     assert "| \N{EN DASH} | easy |" in below
     assert "| pure |" not in below
-    assert "- easy lacks a gradient attack with knowledge full" in below
+    said = text[text.index("- easy is not ranked") :].partition("\n")[0]
+    assert "attacked less than purifier-1 asks; it lacks a gradient attack with knowledge full" in said
     assert "```yaml\nmatrix:\n  - {defenses: [easy], attacks: [pgd], threat_models: [full]}\n```" in below
 
 

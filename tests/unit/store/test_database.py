@@ -178,7 +178,7 @@ def test_out_is_looked_at_before_anything_is_read(unfit, command, tmp_path, monk
     def never(*words, **more):
         raise AssertionError("the database was read")
 
-    monkeypatch.setattr("reports.write.results", never)
+    monkeypatch.setattr("reports.write.read_leaderboard", never)
     monkeypatch.setattr("harness.store.tend.export.results", never)
     Store.open(str(tmp_path / "runs.db"), create=True).engine.dispose()
     said = told(COMMANDS[command](str(tmp_path / "runs.db"), unfit(tmp_path)))

@@ -34,6 +34,17 @@ METRICS = {
     "amv-by-head": (("amv_by_head", "AMV", "by head"),),
 }
 
+#: what columns mean, said with the first of their group
+LEGENDS = {
+    "linf": "Mean size of the change that was judged, pixels in [0, 1], as the largest change of a value (Linf) and as "
+    "the Euclidean length (L2).",
+    "reconstruction_clean": "Masked reconstruction loss of the probe, a masked autoencoder named in the suite, on the "
+    "clean, the adversarial and the purified image.",
+    "amv_adversarial_last": "Attention-matrix variation: the Frobenius norm of the change of the probe's decoder "
+    "attention, adversarial minus clean (before purification) and purified minus clean (after), under the same weights "
+    "and the same masks; for the last decoder layer and as the mean over layers.",
+}
+
 #: the metric whose numbers are arrays: images, matrix norms, and of the probe layers and heads
 BY_HEAD, HEAD_AXES = "amv-by-head", ["image", "matrix_norm", "layer", "head"]
 
@@ -427,9 +438,9 @@ def _path(member: dict) -> list[str]:
 
 
 def _columns(metric: dict) -> list[dict]:
-    axes = HEAD_AXES if metric["use"] == BY_HEAD else []
+    told = {"unit": "", "format": "number", "axes": HEAD_AXES if metric["use"] == BY_HEAD else []}
     return [
-        {"name": name, "group": group, "title": title, "unit": "", "format": "number", "axes": axes}
+        {"name": name, "group": group, "title": title, "legend": LEGENDS.get(name, ""), **told}
         for name, group, title in METRICS[metric["use"]]
     ]
 
