@@ -14,6 +14,7 @@ import pandas as pd
 from scipy.special import ndtri
 from sqlalchemy import Select, func, select
 
+from harness.core.cell import Labels
 from harness.core.errors import UserError, nearest
 from harness.core.metric import AMV_AXES
 from harness.core.spec import short
@@ -420,8 +421,13 @@ class _Components:
         self.origins = _origins(store)
 
     def told(self, members: pd.DataFrame) -> pd.DataFrame:
-        """Say them in words: the defense's registered name, the parts of the threat model."""
+        """Say them in words: the attack's title, the defense's registered name, the parts of the threat model."""
         threats = self.threats.items()
+        names = members[[one.key for one in LABELS]].itertuples(index=False, name=None)
+        members["attack_name"] = members["attack"]
+        members["attack"] = pd.Series([Labels(*row).attack_title for row in names], members.index, object)
+        for part in ("certificate", "source_defense", "source_classifier"):
+            members[part] = pd.Series([name or None for name in members[part]], members.index, object)
         members["defense_use"] = members["defense_use"].map(self.defenses)
         members["id"] = [short(cell) if isinstance(cell, str) else None for cell in members["cell"]]
         for key in ("norm", "eps", "knowledge"):
