@@ -211,7 +211,7 @@ def test_the_deviation_shows_the_states_of_the_purification_itself():
             shown.append((image, noise, []))
             return lambda state, share: shown[-1][2].append((state, share))
 
-    end = defense._there_and_back(x, made, DRAWS, "sde", Watching())
+    end = defense.there_and_back(x, made, DRAWS, Watching())
     assert torch.equal(end, shown[1][2][-1][0])
     assert torch.equal(shown[1][0], shown[0][2][-1][0])
     assert torch.allclose(((end + 1) / 2).clamp(0, 1), defense.purify(x, made, DRAWS))
