@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from measured import measurements, metric, outcomes, row
 
 from harness.core.cell import Cell, Labels, Shard
 from harness.core.contracts import Traits
 from harness.core.declaration import Declaration, Member
 from harness.core.job import Evaluate
-from harness.core.result import TOTALS, UNREPLACED, Artifact, Cost, Done, Outcome
+from harness.core.result import TOTALS, UNREPLACED, Artifact, Cost, Done
 from harness.core.spec import Spec
 from harness.core.threat import Knowledge, Norm, ThreatModel
 from harness.store.write.store import Store
@@ -25,6 +26,10 @@ THREATS = {
     "oblivious-1": ThreatModel(Norm.L2, 1.0, Knowledge.OBLIVIOUS),
 }
 
+PROBE = Spec.of("recipe", "mae", 1, {"steps": 100, "label": "digits-mae"})
+
+#: what the suites ask for; the last is not taken of any cell
+METRICS = (metric("distances"), metric("reconstruction", PROBE), metric("amv", PROBE))
 
 #: what an attack spends that meets the usual minimum all by itself, as AutoAttack does
 ENOUGH = {"steps": 10, "eot": 4, "queries": 100}
@@ -103,11 +108,13 @@ class Bench:
         store = Store.open(str(self.path), create=True)
         store.declare(
             Declaration(
-                self.name, self.title, self.text, self.decision, self.n_examples, self.repeats, 50, tuple(self.members)
+                *(self.name, self.title, self.text, self.decision, self.n_examples, self.repeats, 50),
+                members=tuple(self.members),
+                metrics=METRICS,
             )
         )
         for cell, correct, cost, attack in self.measured:
-            job = Evaluate(cell, Shard(0, 0, len(correct)), 0, len(correct[0]))
+            job = Evaluate(cell, Shard(0, 0, len(correct)), 0, len(correct[0]), asked(cell))
             store.finish(store.queue.claim(job), job, done(cell, correct, cost, attack))
         self.measured.clear()
         return str(self.path)
@@ -118,27 +125,44 @@ def times(cost: Cost, images: int) -> Cost:
     return replace(cost, **{name: getattr(cost, name) * images for name in TOTALS})
 
 
-def done(cell: Cell, correct: Sequence[str], cost: Cost, attack: Cost) -> Done:
+def asked(cell: Cell) -> tuple[Spec, ...]:
+    """Return the metrics of a cell; one with a certificate has none."""
+    return () if cell.certificate else tuple(one.spec for one in METRICS)
+
+
+def done(
+    cell: Cell, correct: Sequence[str], cost: Cost, attack: Cost, broken: dict[str, Sequence[int]] | None = None
+) -> Done:
+    """Return what is measured of a cell; ``broken`` has by what was wrong the places where it was, in repeat 0."""
     images = len(correct) * len(correct[0])
-    outcomes = [
-        Outcome(
-            example=100 + place,
-            place=place,
-            repeat=repeat,
-            label=3,
-            prediction=3 if digit == "1" else 5,
-            correct=digit == "1",
-            linf=0.2 if cell.attack else 0.0,
-            reconstruction_clean=0.024,
-            amv_purified_last=0.016,
-            radius=(0.1 if digit == "1" else 0.0) if cell.certificate else None,
-        )
-        for place, word in enumerate(correct)
-        for repeat, digit in enumerate(word)
-    ]
+    size = 0.2 if cell.attack else 0.0
+    wrong = {place: fault for fault, places in (broken or {}).items() for place in places}
+    rows = []
+    for place, word in enumerate(correct):
+        for repeat, digit in enumerate(word):
+            fault = wrong.get(place) if repeat == 0 else None
+            good = digit == "1" and fault not in UNREPLACED
+            seen = row(
+                example=100 + place,
+                place=place,
+                repeat=repeat,
+                label=3,
+                prediction=-1 if fault in UNREPLACED else 3 if good else 5,
+                correct=good,
+                fault=fault,
+                radius=(0.1 if good else 0.0) if cell.certificate else None,
+                linf=size,
+                l2=8 * size,
+                reconstruction_clean=0.024,
+                reconstruction_adversarial=0.031,
+                reconstruction_purified=0.016,
+            )
+            name = (fault or "").removesuffix(" not finite")
+            rows.append(seen.but(fault=None, **{name: None}) if name in dict(seen.metrics) else seen)
     return Done(
-        artifacts=(Artifact("d" * 64, "weights", "a" * 64, 1000, "cnn"),),
-        outcomes=tuple(outcomes),
+        artifacts=tuple(Artifact(one.digest, "weights", "a" * 64, 1000, "cnn") for one in cell.recipes()),
+        outcomes=outcomes(rows),
+        measurements=() if cell.certificate else measurements(rows, METRICS),
         defense_cost=times(cost, images),
         attack_cost=times(attack, len(correct)) if cell.attack else None,
         environment={"python": "3.11.0", "cpu": "<b>a machine</b>"},
@@ -276,7 +300,7 @@ class Trial:
         broken: dict[str, Sequence[int]] | None = None,
         **parts: Any,
     ) -> Cell:
-        """Add a cell; ``broken`` has by what was wrong the places where it was, in the first repeat."""
+        """Add a cell; see ``done`` for ``broken``."""
         made = Spec.of(
             "defense", "none" if defense == "none" else "pure", 1, {"name": defense}, {"net": recipe} if recipe else {}
         )
@@ -296,30 +320,22 @@ class Trial:
             words = right.split() if isinstance(right, str) else ["1"] * right + ["0"] * (self.n_examples - right)
             words = [word * self.repeats if random and len(word) == 1 else word for word in words]
             own = tuple(Artifact(one.digest, "weights", self.weights, 9, "net") for one in cell.recipes())
-            made_of = replace(done(cell, words, cost, crafted or CRAFT), artifacts=own, notes=notes)
-            self.measured.append((cell, spoilt(made_of, broken or {})))
+            found = done(cell, words, cost, crafted or CRAFT, broken)
+            self.measured.append((cell, replace(found, artifacts=own, notes=notes)))
         return cell
 
     def write(self) -> str:
         """Write the suite into the database; return its path."""
         store = Store.open(str(self.path), create=True)
         rules = (self.decision, self.n_examples, self.repeats, 50)
-        store.declare(Declaration(self.name, "A toy", self.text, *rules, tuple(self.members)))
+        store.declare(Declaration(self.name, "A toy", self.text, *rules, tuple(self.members), METRICS))
         for cell, found in self.measured:
             places = {outcome.place for outcome in found.outcomes}
             repeats = {outcome.repeat for outcome in found.outcomes}
-            job = Evaluate(cell, Shard(0, 0, len(places)), 0, len(repeats))
+            job = Evaluate(cell, Shard(0, 0, len(places)), 0, len(repeats), asked(cell))
             assert store.finish(store.queue.claim(job), job, found)
         self.measured.clear()
         return str(self.path)
-
-
-def spoilt(measured: Done, broken: dict[str, Sequence[int]]) -> Done:
-    """Return the same with faults in the first repeat of some places."""
-    faults = {place: fault for fault, places in broken.items() for place in places}
-    seen = [replace(one, fault=faults.get(one.place) if one.repeat == 0 else None) for one in measured.outcomes]
-    lost = [replace(one, prediction=-1, correct=False) if one.fault in UNREPLACED else one for one in seen]
-    return replace(measured, outcomes=tuple(lost))
 
 
 CLASSIFIER = Spec.of("classifier", "trained", 1, {})

@@ -10,7 +10,6 @@ from rich.console import Console
 from harness.core.errors import UserError
 from harness.core.spec import Spec
 from harness.core.threat import Knowledge, Norm, ThreatModel
-from harness.store.read.provenance import Weights
 from reports.compare import comparison
 from reports.compare.comparison import compare
 from reports.compare.sides import Contestants, split
@@ -230,7 +229,8 @@ def test_other_weights_and_environments_are_told(side, monkeypatch):
         if db is not None:
             return found
         facts = {
-            id(one.facts): replace(one.facts, weights=(Weights("cnn", "d" * 64, "b" * 64),)) for one in found.cells
+            id(one.facts): replace(one.facts, weights=tuple(replace(net, sha256="b" * 64) for net in one.facts.weights))
+            for one in found.cells
         }
         cells = tuple(replace(one, facts=facts[id(one.facts)]) for one in found.cells)
         places = {name: {**there, "python": "3.12.1"} for name, there in found.origin.environments.items()}

@@ -285,7 +285,8 @@ def test_costs_are_per_image(toy):
     assert (row.clean.defense_cost.peak_memory, row.clean.defense_cost.batch_size) == (12_300_000, 4)
     assert (row.attacked[0].attack_cost.peak_memory, row.attacked[0].attack_cost.batch_size) == (None, None)
     assert row.attacked[0].measures["linf"] == pytest.approx(0.2)
-    assert row.attacked[0].measures["amv_adversarial_last"] is None
+    assert row.attacked[0].measures["amv_adversarial_last"] is None  # asked for, and not taken
+    assert "amv_by_head" not in row.attacked[0].measures
 
 
 @pytest.mark.parametrize("collected", [True, False])
