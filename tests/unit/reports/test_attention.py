@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from measured import measurements, metric, outcomes, row
 from scipy import stats
 
 import reports.attention.probe as probed
 from harness.core.cell import Cell, Labels, Shard
 from harness.core.declaration import Declaration, Member
 from harness.core.job import Evaluate
-from harness.core.result import Cost, Done, Outcome
+from harness.core.result import Cost, Done
 from harness.core.spec import Spec
 from harness.core.threat import Knowledge, Norm, ThreatModel
 from harness.store.read.frames import results
@@ -50,9 +51,8 @@ class World:
     """A suite under construction; every cell is told what the probe saw, by place."""
 
     def __init__(self, path, *, name="toy", ratio=0.5, names=NAMES, decision="mean", repeats=1):
-        self.path, self.name, self.names, self.decision, self.repeats = path, name, names, decision, repeats
-        params = {"mask_ratio": ratio, "masks": 4, "names": list(names)}
-        self.probe = Spec.of("probe", "mae", 1, params, {"recipe": recipe()})
+        self.path, self.name, self.decision, self.repeats = path, name, decision, repeats
+        self.metrics = tuple(metric(use, recipe(), ratio) for use in names)
         self.members, self.done = [], []
 
     def cell(self, defense, threat=None, use=None, parts=None, attack="pgd"):
@@ -64,7 +64,6 @@ class World:
             threat=threat,
             seed=0,
             subset_seed=0,
-            probe=self.probe,
             labels=Labels("digits", "cnn", defense, *((attack, f"{threat.knowledge}-{threat.eps}") if threat else ())),
         )
 
@@ -80,7 +79,7 @@ class World:
         size = threat.eps if threat else 0.0
         times = self.repeats if random else 1
         rows = tuple(
-            Outcome(
+            row(
                 example=100 + place,
                 place=place,
                 repeat=repeat,
@@ -96,7 +95,7 @@ class World:
                 amv_adversarial_mean=before[place],
                 amv_purified_last=3 * after[place],
                 amv_purified_mean=after[place],
-                amv_by_head=None if heads is None else heads[place].astype("<f4").tobytes(),
+                **({} if heads is None else {"amv_by_head": heads[place]}),
             )
             for place in range(N)
             for repeat in range(times)
@@ -107,14 +106,14 @@ class World:
 
     def write(self):
         store = Store.open(str(self.path), create=True)
-        store.declare(
-            Declaration(self.name, "A toy", "", self.decision, N, self.repeats, N, tuple(self.members)),
-        )
+        rules = (self.decision, N, self.repeats, N)
+        store.declare(Declaration(self.name, "A toy", "", *rules, tuple(self.members), self.metrics))
         for cell, times, rows in self.done:
-            job = Evaluate(cell, Shard(0, 0, N), 0, times)
+            job = Evaluate(cell, Shard(0, 0, N), 0, times, tuple(one.spec for one in self.metrics))
             attempt = store.queue.claim(job)
             if attempt is not None:
-                assert store.finish(attempt, job, Done(outcomes=rows, defense_cost=Cost(len(rows), 1.0)))
+                seen = {"outcomes": outcomes(rows), "measurements": measurements(rows, self.metrics)}
+                assert store.finish(attempt, job, Done(**seen, defense_cost=Cost(len(rows), 1.0)))
         self.done.clear()
         return str(self.path)
 
@@ -296,7 +295,7 @@ def test_repeats_are_averaged_under_the_rule_of_the_suite(tmp_path):
 def test_an_example_without_a_number_is_left_out(world):
     world.add("none", LARGE, right=NONE_RIGHT)
     cell, times, rows = world.done[0]
-    world.done[0] = (cell, times, (replace(rows[0], amv_purified_mean=None), *rows[1:]))
+    world.done[0] = (cell, times, (rows[0].but(amv_purified_mean=None), *rows[1:]))
     (seen,) = read_probed(results(world.write()), provenance(str(world.path)))
     assert seen.sights[0].place.tolist() == list(range(1, N))
 
@@ -304,7 +303,7 @@ def test_an_example_without_a_number_is_left_out(world):
 def test_sizes_that_were_not_measured_leave_the_partial_correlation_unknown(world):
     world.add("none", LARGE, right=NONE_RIGHT)
     cell, times, rows = world.done[0]
-    world.done[0] = (cell, times, tuple(replace(row, l2=None) for row in rows))
+    world.done[0] = (cell, times, tuple(seen.but(l2=None) for seen in rows))
     (study,) = read(world.write())
     assert study.cells[0]["before"].value == pytest.approx(1.0)
     assert study.cells[0]["before_partial"] is None
@@ -318,11 +317,14 @@ def test_of_a_large_suite_the_first_places_are_read(toy, monkeypatch):
     assert "the first 8 examples" in html(leaderboard_of(toy))
 
 
-def test_a_suite_without_a_probe_has_no_study(tmp_path):
-    world = World(tmp_path / "runs.db")
+@pytest.mark.parametrize("names", [("distances",), ("amv", "distances"), NAMES])
+def test_a_suite_without_a_probe_has_no_study(tmp_path, names):
+    world = World(tmp_path / "runs.db", names=names)
     world.add("none", LARGE, right=NONE_RIGHT)
     cell, times, rows = world.done[0]
-    world.done[0] = (cell, times, tuple(replace(row, amv_purified_mean=None) for row in rows))
+    if names == NAMES:
+        rows = tuple(seen.but(amv_purified_mean=None) for seen in rows)
+    world.done[0] = (cell, times, rows)
     assert read(world.write()) == []
     assert [path.name for path in write_report(str(world.path), tmp_path / "out")[1]][-1] != "attention.csv"
 
@@ -331,7 +333,7 @@ def test_few_examples_and_none_in_common_tell_nothing_and_break_nothing(world):
     for defense, kept in (("none", slice(0, 3)), ("mae-pure", slice(3, 20))):
         world.add(defense, LARGE, right=NONE_RIGHT, parts=MAE if defense != "none" else None)
         cell, times, rows = world.done[-1]
-        whole = [row if row in rows[kept] else replace(row, amv_purified_mean=None) for row in rows]
+        whole = [seen if seen in rows[kept] else seen.but(amv_purified_mean=None) for seen in rows]
         world.done[-1] = (cell, times, tuple(whole))
     board = leaderboard_of(world)
     (study,) = board.studies
