@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from harness.core.table import Cell, Code, Column, Line, Note, Table
@@ -56,7 +57,7 @@ _LAST = Column("faults", "faults", "count", value=lambda entry: entry.faults)
 
 def cell_table(title: str, entries: Sequence[Entry], metrics: Sequence[MetricColumn]) -> Table:
     """Return the table; what has no numbers says why."""
-    columns = (*_WHAT, *facts(metrics), _LAST)
+    columns = (*_WHAT, *(replace(column, splits=True) for column in facts(metrics)), _LAST)
     return Table(title, columns, _lines(columns, entries), dense=True)
 
 

@@ -19,10 +19,14 @@ if TYPE_CHECKING:
 EXAMPLE = Path(__file__).parents[1] / "plugin_example"
 CONTRACTS = """
 from harness.options import NoOptions
-from harness.testing import AttackContract, DefenseContract, NetworkContract, ObjectiveContract
+from harness.testing import AttackContract, DatasetContract, DefenseContract, MetricContract, NetworkContract
+from harness.testing import ObjectiveContract, SectionContract
 from purebench_example.blur import Blur
 from purebench_example.fgsm import FGSM
 from purebench_example.line import Line, Warm
+from purebench_example.sharpness import Sharpness
+from purebench_example.stripes import Stripes
+from purebench_example.weakest import Weakest
 
 
 class TestFGSM(AttackContract):
@@ -47,6 +51,21 @@ class TestLine(NetworkContract):
 class TestWarm(ObjectiveContract):
     def make(self):
         return Warm(Warm.Options(temperature=2.0))
+
+
+class TestStripes(DatasetContract):
+    def make(self):
+        return Stripes()
+
+
+class TestSharpness(MetricContract):
+    def make(self):
+        return Sharpness()
+
+
+class TestWeakest(SectionContract):
+    def make(self):
+        return Weakest()
 """
 
 
@@ -70,6 +89,10 @@ def bench(tiny_bench: type[Bench], tmp_path: Path) -> Bench:
     return tiny_bench.at(tmp_path)
 
 
+#: what a report shows in every format where it is asked to
+SECTIONS = ("purebench-example/weakest", "cells", "attention")
+
+
 @pytest.mark.usefixtures("with_plugin")
 def test_an_outsider_runs_beside_the_built_ins(bench: Bench) -> None:
     bench.process("run", str(bench.suites / "plugin.yaml"), "--db", str(bench.db), "--workers", "1")
@@ -77,7 +100,27 @@ def test_an_outsider_runs_beside_the_built_ins(bench: Bench) -> None:
     assert set(cells["status"]) == {"done"}
     accuracy = cells.set_index(["defense", "threat_model"])["accuracy"]
     assert accuracy["none", "oblivious"] < accuracy["none", "-"]
-    assert len(cells) == 6
+    assert len(cells) == 9
+    _stands_in_every_format(bench)
+
+
+def _stands_in_every_format(bench: Bench) -> None:
+    """Its metric, its section, and the verdict on what its defense does to attention."""
+    out = bench.db.parent / "report"
+    asked = [word for name in SECTIONS for word in ("--section", name)]
+    words = ("report", "--db", str(bench.db), "--out", str(out), *asked)
+    formats = {"terminal": bench.process(*words).stdout, "json": bench.process(*words, "--json").stdout}
+    formats["csv"] = "\n".join(f"{path.name}\n{path.read_text()}" for path in sorted(out.rglob("*.csv")))
+    formats |= {path.suffix: path.read_text() for path in out.glob("leaderboard.*") if path.suffix != ".csv"}
+    formats["page"] = (out / "index.html").read_text()
+    assert set(formats) == {"terminal", "json", "csv", ".md", ".tex", "page"}
+    for name, text in formats.items():
+        assert "sharpness" in text, name
+        assert "eakest" in text, name
+        assert "examined" in text, name
+        assert "reconstruction" in text, name
+    for name in formats.keys() - {"csv"}:  # which has the numbers that verdicts are made of
+        assert "examined, fgsm" in formats[name], name
 
 
 @pytest.mark.usefixtures("with_plugin")

@@ -3,6 +3,7 @@
 from pydantic import Field
 
 from harness import Options, Purifier, Traits
+from harness.core.roles import Role
 
 
 class Blur(Purifier):
@@ -19,3 +20,9 @@ class Blur(Purifier):
 
         mean = F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
         return (1 - self.options.strength) * x + self.options.strength * mean
+
+
+class Examined(Blur):
+    """The same; studies of attention ask of it whether it restores what attacks disturbed."""
+
+    role = Role.RECONSTRUCTION
