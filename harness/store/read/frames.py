@@ -83,10 +83,10 @@ class Results:
     Attributes:
         store: the database.
         cells: a row per cell of a suite, refused and unfinished ones included: accuracy with its 95 % Wilson
-            interval under the suite's decision rule, means of the metrics, costs per image; ``origin`` names the
-            database that it was computed in, where that is another, else None. ``attack`` is what stands in its place
-            as people read it; ``attack_name``, ``certificate``, ``source_defense`` and ``source_classifier`` are the
-            parts of that, the last three None where there is none.
+            interval under the suite's decision rule, the mean certified radius, means of the metrics, costs per image;
+            ``origin`` names the database that it was computed in, where that is another, else None. ``attack`` is what
+            stands in its place as people read it; ``attack_name``, ``certificate``, ``source_defense`` and
+            ``source_classifier`` are the parts of that, the last three None where there is none.
         verdicts: of each finished cell, by suite and the suite's names for its parts: the verdict per place.
         related: a row per attack on one of the suites' rows that is measured and no member: what other suites have, and
             earlier versions. As ``cells``, under what the suite asks for, with the suite that has it as ``elsewhere``.
@@ -126,6 +126,7 @@ class Results:
         self.broken = {keys[row]: told for row, told in broken.items()}
         for place, (name, bound) in enumerate(_intervals(summary).items(), list(summary).index("accuracy") + 1):
             summary.insert(place, name, bound)
+        summary.insert(list(summary).index("high") + 1, "radius", self._mean_radii(everything))
         head = ["suite", "id", *_NAMES, "norm", "eps", "knowledge", "status", "reason"]
         found = pd.concat([everything.drop(columns=["cell"]), summary], axis=1)
         found = found[head + [column for column in found if column not in head]]
@@ -164,15 +165,14 @@ class Results:
 
     def _with_metrics(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Put what metrics gave beside rows that have suite, id, place and repeat."""
-        keys = ["suite", "id", "place", "repeat"]
-        frames = [rows]
+        frames = []
         for suite in self.asked:
             ids = set(rows.loc[rows["suite"] == suite, "id"])
             measured = self._measured(suite, sorted(ids))
             if len(measured):
                 frames.append(measured.assign(suite=suite))
-        measured = pd.concat(frames[1:], ignore_index=True) if len(frames) > 1 else pd.DataFrame(columns=keys)
-        whole = rows.merge(measured, on=keys, how="left")
+        keys = ["suite", "id", "place", "repeat"]
+        whole = rows.merge(pd.concat(frames, ignore_index=True), on=keys, how="left") if frames else rows
         missing = [column.name for column in self.columns if column.name not in whole]
         whole[missing] = np.nan
         return whole
@@ -255,6 +255,14 @@ class Results:
         found = members.merge(_frame(self.store, query), on="cell")
         found = found[found["place"] < found["wanted_examples"]]
         return found.drop(columns=["cell", "wanted_examples"]).reset_index(drop=True)
+
+    def _mean_radii(self, members: pd.DataFrame) -> Shares:
+        """Return the mean certified radius of each member that has a certificate; not a number of the others."""
+        means: dict[Any, float] = {}
+        if members["certificate"].notna().any():
+            means = self.radii.astype({"radius": float}).groupby(["suite", "id"])["radius"].mean().to_dict()
+        keys = zip(members["suite"], members["id"], strict=True)
+        return np.array([means.get(key, np.nan) for key in keys], float)
 
     def plurality(self, suite: str) -> dict[tuple[str, ...], Shares]:
         """Return what a vote over all repeats says of each cell of a suite that has several: its verdict per place.

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from measured import measurements, metric, outcomes, row
 
 from harness.core.cell import Cell, Labels, Shard
 from harness.core.declaration import Declaration, Member
@@ -69,23 +70,39 @@ def cell(defense: str, *, attacked: bool = False) -> Cell:
     )
 
 
-def declare(store: Store, *members: Member, n_examples: int = 4, repeats: int = 2) -> None:
-    store.declare(Declaration("toy", "A toy", "", "mean", n_examples, repeats, 2, members))
+#: what the suite asks for; the sizes of perturbations are never measured
+MAE = Spec.of("recipe", "mae", 1, {"net": {"decoder_depth": 3, "decoder_heads": 2}})
+AMV, DISTANCES = metric("amv", MAE), metric("distances")
+
+
+def declare(store: Store, *members: Member, n_examples: int = 4, repeats: int = 2, metrics=(AMV, DISTANCES)) -> None:
+    store.declare(Declaration("toy", "A toy", "", "mean", n_examples, repeats, 2, members, metrics))
 
 
 def measure(store: Store, what: Cell, shard: Shard, first: int, words: list[str], fault: str | None = None) -> None:
     """Record a word per example of the shard, a digit per repeat from ``first`` on."""
     job = Evaluate(what, shard, first, first + len(words[0]))
-    outcomes = tuple(
-        Outcome(shard.start + i, shard.start + i, first + r, 3, 3, digit == "1", fault, amv_purified_last=0.5 * r)
+    rows = [
+        row(shard.start + i, shard.start + i, first + r, 3, 3, digit == "1", fault, **variation(0.5 * r))
         for i, word in enumerate(words)
         for r, digit in enumerate(word)
-    )
-    images = len(outcomes)
+    ]
+    images = len(rows)
     cost = Cost(images, 1.0 * images, 2 * images, 3 * images, 4 * images)
     crafted = Cost(shard.size, 10.0 * shard.size, 20 * shard.size, 20 * shard.size, 0, 5_000_000, 2)
-    done = Done(outcomes=outcomes, defense_cost=cost, attack_cost=crafted if what.attack else None)
+    done = Done(outcomes=outcomes(rows), measurements=measurements(rows, [AMV]), defense_cost=cost)
+    done = replace(done, attack_cost=crafted if what.attack else None)
     assert store.finish(store.queue.claim(job), job, done)
+
+
+def variation(last: float | None) -> dict[str, float | None]:
+    """What the metric of attention gives: a number after the defense, and nothing else that varies."""
+    return {
+        "amv_adversarial_last": 0.0,
+        "amv_adversarial_mean": 0.0,
+        "amv_purified_last": last,
+        "amv_purified_mean": 0.0,
+    }
 
 
 @pytest.fixture
@@ -199,6 +216,58 @@ def test_faults_are_counted(store):
     assert list(results(path_of(store)).cells["faults"]) == [2]
 
 
+def test_a_number_that_is_not_finite_is_a_fault_of_its_metric_and_no_part_of_the_mean(store):
+    one = cell("a")
+    declare(store, Member(one.labels, one, random=True), n_examples=2)
+    rows = [row(place, place, repeat, 3, 3, True, None, **variation(0.25)) for place in (0, 1) for repeat in (0, 1)]
+    rows[3] = rows[3].but(amv_purified_last=None)
+    job = Evaluate(one, Shard(0, 0, 2), 0, 2, (AMV.spec,))
+    done = Done((), outcomes(rows), measurements(rows, [AMV]), Cost(images=4))
+    assert store.finish(store.queue.claim(job), job, done)
+    found = results(path_of(store))
+    (seen,) = found.cells.to_dict("records")
+    assert (seen["status"], seen["accuracy"], seen["faults"]) == ("done", 1.0, 1)
+    assert seen["amv_purified_last"] == 0.25
+    ((key, broken),) = found.broken.items()
+    assert key[3] == "a"
+    assert {fault: counts.tolist() for fault, counts in broken.items()} == {"amv_purified_last not finite": [0, 1]}
+    assert found.examples["fault"].isna().all()  # its verdict is as good as any
+    assert found.examples["amv_purified_last"].isna().tolist() == [False, False, False, True]
+
+
+def test_a_metric_has_columns_where_a_suite_asks_for_it_and_there_alone(store):
+    one = cell("a")
+    declare(store, Member(one.labels, one, random=True))
+    measure(store, one, Shard(0, 0, 2), 0, ["11", "01"])
+    declare(store, Member(one.labels, one, random=True), metrics=(DISTANCES,))
+    found = results(path_of(store))
+    assert [column.name for column in found.columns] == ["linf", "l2"]
+    assert {"linf", "l2"} <= set(found.cells) & set(found.examples)
+    assert not [name for frame in (found.cells, found.examples) for name in frame if name.startswith("amv")]
+    declare(store, Member(one.labels, one, random=True), metrics=())
+    assert results(path_of(store)).columns == ()
+    assert "linf" not in results(path_of(store)).cells
+    declare(store, Member(one.labels, one, random=True), metrics=(AMV,))
+    assert results(path_of(store)).cells["amv_purified_last"].tolist() == [0.25]
+
+
+def test_the_mean_radius_is_over_the_examples_that_a_suite_asks_for_of_a_cell_with_a_certificate(store):
+    labels = Labels("digits", "cnn", "a", certificate="smoothing")
+    certified = replace(cell("a"), certificate=Spec.of("certificate", "smoothing", 1, {}), labels=labels)
+    none_yet = replace(certified, seed=1, labels=replace(labels, defense="b"))
+    members = [Member(one.labels, one, random=False) for one in (cell("a"), certified, none_yet)]
+    radii = (0.5, 0.0, 1.0, 8.0)
+    seen = tuple(Outcome(place, place, 0, 3, 3, True, radius=radius) for place, radius in enumerate(radii))
+    job = Evaluate(certified, Shard(0, 0, 4), 0, 1)
+    declare(store, *members)
+    assert results(path_of(store)).cells["radius"].isna().all()
+    assert store.finish(store.queue.claim(job), job, Done((), seen, defense_cost=Cost(images=4)))
+    measure(store, cell("a"), Shard(0, 0, 2), 0, ["1", "1"])
+    for n, mean in ((4, 2.375), (3, 0.5)):
+        declare(store, *members, n_examples=n)
+        np.testing.assert_array_equal(results(path_of(store)).cells["radius"], [np.nan, mean, np.nan])
+
+
 def test_an_empty_database_has_empty_frames(store):
     found = results(path_of(store))
     assert [len(frame) for frame in found] == [0, 0, 0]
@@ -211,14 +280,15 @@ def test_an_unknown_suite_is_a_sentence(store):
 
 
 def test_the_variation_of_every_layer_and_head_is_a_row(tmp_path):
-    mae = Spec.of("recipe", "mae", 1, {"net": {"decoder_depth": 3, "decoder_heads": 2}})
-    looked_at = replace(cell("none"), probe=Spec.of("probe", "masked-autoencoder", 1, {}, {"recipe": mae}))
+    by_head, looked_at = metric("amv-by-head", MAE), cell("none")
     store = Store.open(str(tmp_path / "runs.db"), create=True)
-    declare(store, Member(looked_at.labels, looked_at, False), Member(cell("blur").labels, cell("blur"), False))
+    members = [Member(one.labels, one, False) for one in (looked_at, cell("blur"))]
+    declare(store, *members, metrics=(AMV, by_head))
     values = np.arange(2 * 24, dtype="<f4").reshape(2, 2, 2, 3, 2)  # place, image, matrix norm, layer, head
-    outcomes = tuple(Outcome(9, place, 0, 3, 3, True, amv_by_head=values[place].tobytes()) for place in range(2))
-    job = Evaluate(looked_at, Shard(0, 0, 2), 0, 1)
-    assert store.finish(store.queue.claim(job), job, Done((), outcomes, Cost(images=2)))
+    rows = [row(9, place, 0, 3, 3, True, amv_by_head=values[place]) for place in range(2)]
+    job = Evaluate(looked_at, Shard(0, 0, 2), 0, 1, (by_head.spec,))
+    done = Done((), outcomes(rows), measurements(rows, [by_head]), Cost(images=2))
+    assert store.finish(store.queue.claim(job), job, done)
     measure(store, cell("blur"), Shard(0, 0, 2), 0, ["1", "1"])
     heads = results(str(tmp_path / "runs.db")).heads
     assert len(heads) == values.size
