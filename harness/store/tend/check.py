@@ -406,7 +406,7 @@ def _measures(connection: Connection) -> Iterator[str]:
         named = f"measures: {short(row.metric)} of result {row.result}"
         names = row.names.split(",")
         if row.kind != "metric":
-            yield f"{named} is of a component that is a {row.kind}"
+            yield f"{named} is of a component of kind {row.kind}, expected a metric"
         elif row.status != "done":
             yield f"{named} is of an attempt that ended as {row.status}"
         elif not all(map(NAME.fullmatch, names)) or not SHAPE.fullmatch(row.shape):

@@ -43,7 +43,9 @@ def lab(machine):
 
 
 def damage(path, statements):
+    """Change rows; ``put(bytes, at, others)`` writes over bytes."""
     connection = sqlite3.connect(path)
+    connection.create_function("put", 3, lambda whole, at, part: whole[:at] + part + whole[at + len(part) :])
     for statement in statements.split("; "):
         assert connection.execute(statement).rowcount > 0, statement
     connection.commit()
@@ -75,13 +77,17 @@ def test_a_database_on_a_server_is_looked_at_alike(postgresql, lab, folder):
     assert check(url, folder).findings == ()
     engine = connect(url)
     with engine.begin() as connection:
-        connection.exec_driver_sql("UPDATE outcomes SET linf = linf + 0.5 WHERE result = 1 AND place = 4")
+        changed = "numbers = set_byte(numbers, 6, 0)"
+        connection.exec_driver_sql(f"UPDATE measures SET {changed} WHERE result = 1 AND names = 'linf,l2'")
     engine.dispose()
     (finding,) = check(url, folder).findings
-    assert "sums not as the outcomes have it" in finding
+    assert re.fullmatch(r"measures: [0-9a-f]{12} of result 1: sums not as the numbers have it", finding)
 
 
 OUTCOME = "WHERE result = 1 AND place = 4 AND repeat = 0"
+#: what the metric gave of a result whose eight outcomes have two numbers each
+DISTANCES = "WHERE result = 1 AND names = 'linf,l2'"
+NAN = "x'000000000000f87f'"
 
 DAMAGES = {
     # outcomes against results
@@ -90,13 +96,43 @@ DAMAGES = {
         f"UPDATE outcomes SET correct = 1 - correct, prediction = 8 - prediction {OUTCOME}",
         "results: 1 .*: correct not as the outcomes have it",
     ),
-    "a metric is changed": (f"UPDATE outcomes SET linf = linf + 1e-9 {OUTCOME}", "sums not as"),
-    "a metric is lost": (f"UPDATE outcomes SET linf = NULL {OUTCOME}", "sums not as"),
+    "a metric is changed": (
+        f"UPDATE measures SET numbers = put(numbers, 3, x'00') {DISTANCES}",
+        "of result 1: sums not",
+    ),
+    "a metric is lost": (
+        f"UPDATE measures SET numbers = put(numbers, 0, {NAN}) {DISTANCES}",
+        "of result 1: sums not as",
+    ),
     "a fault is hidden": ("UPDATE outcomes SET fault = NULL WHERE result = 1 AND place = 5", "faults not as"),
     "an outcome is lost": (f"DELETE FROM outcomes {OUTCOME}", "expected 8 outcomes, got 7"),
     "an outcome is moved": (f"UPDATE outcomes SET place = 99 {OUTCOME}", "expected each place and repeat once"),
     "bits are changed": ("UPDATE results SET correct = x'00' WHERE id = 1", "correct not as"),
-    "sums are changed": ("UPDATE results SET sums = x'00' WHERE id = 1", "sums not as"),
+    "sums are changed": (
+        f"UPDATE measures SET sums = x'00' {DISTANCES}",
+        "of result 1: sums not as the numbers have it",
+    ),
+    "numbers are cut off": (
+        f"UPDATE measures SET numbers = x'0000' {DISTANCES}",
+        "of result 1: expected 128 bytes of numbers, got 2",
+    ),
+    "a metric has a column more": (
+        f"UPDATE measures SET names = 'linf,l2,l1' {DISTANCES}",
+        "of result 1: expected 192 bytes of numbers, got 128",
+    ),
+    "a metric's column has no name": (
+        f"UPDATE measures SET names = 'linf,' {DISTANCES}",
+        "result 1 has no names or shape",
+    ),
+    "a metric's shape is none": (f"UPDATE measures SET shape = '0' {DISTANCES}", "result 1 has no names or shape"),
+    "a metric is an attack": (
+        f"UPDATE measures SET metric = (SELECT digest FROM components WHERE kind = 'attack') {DISTANCES}",
+        "of result 1 is of a component of kind attack, expected",
+    ),
+    "a metric of a failed attempt": (
+        f"UPDATE measures SET attempt = 1 {DISTANCES}",
+        "of result 1 is of an attempt that ended as failed",
+    ),
     "a rectangle is changed": ("UPDATE results SET stop = 2000000000 WHERE id = 1", "results: places: 1 not between"),
     "a rectangle is turned": ("UPDATE results SET stop = 0 WHERE id = 1", "results: places: 1 not between"),
     "a result is moved over another": ("UPDATE results SET start = 8, stop = 13 WHERE id = 1", "1 and 2 .* overlap"),
@@ -109,6 +145,13 @@ DAMAGES = {
         "mae/clean/- #0 is done, but what it measured is not",
     ),
     # references
+    "measures without a result": ("DELETE FROM results WHERE id = 1", "measures: 2 of result 1, .* among the results"),
+    "measures without a metric": (
+        "DELETE FROM components WHERE kind = 'metric'",
+        "measures: 3 of metric .* components",
+    ),
+    "measures without weights": ("DELETE FROM weights", "measures: 3 of set .* among the weights"),
+    "measures without an attempt": ("DELETE FROM attempts WHERE id = 2", "measures: 2 of attempt 2, .* the attempts"),
     "outcomes without a result": ("DELETE FROM results WHERE id = 1", "outcomes: 8 of result 1, .* among the results"),
     "results without an attempt": ("DELETE FROM attempts WHERE status = 'done'", "of attempt .* among the attempts"),
     "attempts without a job": ("DELETE FROM jobs WHERE status = 'done'", "attempts: 1 of job .* among the jobs"),
@@ -138,6 +181,19 @@ DAMAGES = {
     "weights": ("UPDATE weights SET hashes = '{}'", "weights: the content of"),
     "an environment": ("UPDATE environments SET facts = '{}'", "environments: the content of"),
     "a suite's rule": ("UPDATE suites SET decision = 'any'", "suites: the text, rules or members of toy"),
+    "a suite's metrics": ("UPDATE suites SET metrics = '{}'", "suites: the text, rules or members of toy"),
+    "a suite's column": (
+        """UPDATE suites SET metrics = replace(metrics, '"l2"', '"radius"')""",
+        "suites: the columns of metric .* in toy .number 1. are none",
+    ),
+    "a suite's metric without a component": (
+        "DELETE FROM components WHERE kind = 'metric'",
+        "suites: toy .number 1. asks for metric .*, which is no component",
+    ),
+    "a job's metrics": (
+        "UPDATE jobs SET metrics = '' WHERE stop = 8",
+        "jobs: what .* evaluates is not what its digest",
+    ),
     "a suite's member": ("DELETE FROM members WHERE cell IS NULL", "suites: the text, rules or members of toy"),
     # what cannot be read
     "no JSON": ("UPDATE environments SET facts = '{'", "environments: 1 of facts are no mappings"),
@@ -179,12 +235,12 @@ def test_a_damaged_file_is_a_sentence(lab, folder):
 
 def lay_down(lab, sha256):
     """Have everything measured with weights of another content, and say so wherever it is said."""
-    damage(lab, f"UPDATE artifacts SET sha256 = '{sha256}'")
+    damage(lab, f"UPDATE artifacts SET sha256 = '{sha256}' WHERE digest = '{NET}'")
     with sqlite3.connect(lab) as connection:
-        for old, code in connection.execute("SELECT digest, code FROM weights").fetchall():
-            new = {"hashes": {NET: sha256}, "code": None if code is None else json.loads(code)}
-            digest = set_digest(**new)
-            row = (digest, json.dumps(new["hashes"]), old)
+        for old, told, code in connection.execute("SELECT digest, hashes, code FROM weights").fetchall():
+            hashes = {recipe: sha256 if recipe == NET else its for recipe, its in json.loads(told).items()}
+            digest = set_digest(hashes, None if code is None else json.loads(code))
+            row = (digest, json.dumps(hashes), old)
             connection.execute("UPDATE weights SET digest = ?, hashes = ? WHERE digest = ?", row)
             for table, column in (("results", "weights"), ("cells", "current")):
                 connection.execute(f"UPDATE {table} SET {column} = ? WHERE {column} = ?", (digest, old))
