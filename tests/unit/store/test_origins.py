@@ -20,7 +20,7 @@ from harness.store.read.latest import latest_suites
 from harness.store.read.origins import Kind, confirm, find_origin, forget, identity, origins
 from harness.store.read.provenance import provenance
 from harness.store.read.status import status
-from harness.store.tables import ArtifactRow, CellRow, JobRow, ResultRow, TableBase
+from harness.store.tables import ArtifactRow, CellRow, JobRow, MeasureRow, ResultRow, TableBase
 from harness.store.tend.check import check
 from harness.store.tend.merge import merge
 from harness.store.write.store import Store
@@ -315,8 +315,9 @@ def test_what_both_have_stays_when_one_is_forgotten(ours, machine, tmp_path):
     mine.measure(0, 12)
     forget(mine.store, find_origin(mine.store, "same.db"))
     assert list(results(str(mine.path)).cells["status"]) == ["done", "missing", "skipped"]
-    with mine.store.engine.connect() as connection:  # the network was found here too
-        assert len(connection.execute(select(ArtifactRow.digest)).all()) == 1
+    with mine.store.engine.connect() as connection:  # the networks were found here too
+        assert len(connection.execute(select(ArtifactRow.digest)).all()) == 2
+        assert {row.arrival for row in connection.execute(select(MeasureRow.arrival))} == {None}
     assert sound(mine.path, tmp_path)
 
 

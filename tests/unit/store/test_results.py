@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 
 from harness.core.cell import Cell
+from harness.core.job import evaluation_digest
 from harness.core.spec import digest_of
 from harness.store.read.results import attempted, outcomes, sample, seen
 
@@ -51,12 +52,29 @@ def test_a_drawn_result_knows_what_made_it(grown):
         (place, 0) for place in range(one.rectangle.start, one.rectangle.stop)
     ]
     job = one.evaluation(cell)
-    assert (job.digest, job.shard.start, job.shard.stop) == (one.job, *one.rectangle[:2])
+    assert (job.digest, job.shard.start, job.shard.stop) == (
+        evaluation_digest(one.cell, *one.asked),
+        *one.rectangle[:2],
+    )
+    assert set(one.asked_metrics) == {metric.spec.digest for metric in grown.metrics}
+    assert replace(job, metrics=tuple(each.metric for each in one.measures)).digest == one.job
     assert job.shard.index == job.shard.start // 4
     assert replace(one, asked=None).evaluation(cell) is None  # as of a job that was recorded before that was
     assert replace(one, asked=one.asked._replace(stop=99)).evaluation(cell) is None
-    assert attempted(grown.store, job.digest).environment == one.attempted.environment
+    assert attempted(grown.store, one.job).environment == one.attempted.environment
     assert attempted(grown.store, digest_of("nobody")).environment is None
+
+
+def test_a_drawn_result_has_what_metrics_gave_and_with_what(grown):
+    (one,) = sample(grown.store, 0.01).results
+    told = {each.metric.use: each for each in one.measures}
+    assert set(told) == {"distances", "amv"}
+    assert [each.code for each in one.measures] == [grown.metric_code] * 2
+    assert told["distances"].weights == {}
+    assert list(told["amv"].weights.values()) == [grown.probe]
+    (start, stop), distances = one.rectangle[:2], told["distances"].taken
+    assert (distances.names, distances.rectangle) == (("linf", "l2"), one.rectangle)
+    assert distances.numbers.tolist() == [[[(place + 1) / by] for place in range(start, stop)] for by in (255, 50)]
 
 
 def test_what_was_cut_is_traced_to_its_job(machine):
