@@ -10,10 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from measured import measurements, metric, outcomes, row
 from sqlalchemy import insert, select, text, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import IntegrityError, StatementError
@@ -22,16 +24,30 @@ import harness
 from harness.core.cell import Cell, Labels, Shard
 from harness.core.declaration import Declaration, Member
 from harness.core.errors import UserError
-from harness.core.job import Evaluate, Train
-from harness.core.rectangle import Covered
-from harness.core.result import Artifact, Cost, Done, Outcome
+from harness.core.job import Evaluate, Measure, Train
+from harness.core.rectangle import Covered, Rectangle, Taken
+from harness.core.result import Artifact, Cost, Done
 from harness.core.spec import Spec
 from harness.core.threat import Knowledge, Norm, ThreatModel
 from harness.store.database import Clock, connect
-from harness.store.tables import AttemptRow, CellRow, JobRow, MemberRow, OutcomeRow, ResultRow, SuiteRow, TableBase
+from harness.store.tables import (
+    AttemptRow,
+    CellRow,
+    JobRow,
+    MeasureRow,
+    MemberRow,
+    OutcomeRow,
+    ResultRow,
+    SuiteRow,
+    TableBase,
+)
 from harness.store.write.store import Store
 
-WEIGHTS = Artifact("r" * 64, "weights", "a" * 64, 2**40)
+NET = Spec.of("recipe", "cnn", 1, {})
+WEIGHTS = Artifact(NET.digest, "weights", "a" * 64, 2**40)
+#: the network that a metric looks through, and the metrics
+PROBE = Artifact(Spec.of("recipe", "mae", 1, {}).digest, "weights", "b" * 64, 9)
+METRICS = (metric("distances"), metric("amv", Spec.of("recipe", "mae", 1, {})))
 #: seconds that a claim holds here: longer than any test takes, whatever runs beside it
 LEASE = 3600.0
 
@@ -39,7 +55,7 @@ LEASE = 3600.0
 def cell(defense: str = "none", *, attacked: bool = True) -> Cell:
     return Cell(
         dataset=Spec.of("dataset", "digits", 1, {}),
-        classifier=Spec.of("classifier", "trained", 1, {}),
+        classifier=Spec.of("classifier", "recipe", 1, {}, {"recipe": NET}),
         defense=Spec.of("defense", defense, 1, {}),
         attack=Spec.of("attack", "pgd", 1, {}) if attacked else None,
         threat=ThreatModel(Norm.LINF, 8 / 255, Knowledge.BPDA) if attacked else None,
@@ -52,18 +68,18 @@ def cell(defense: str = "none", *, attacked: bool = True) -> Cell:
 CELL = cell()
 REFUSED = Member(Labels("digits", "cnn", "odd", "pgd", "full"), None, False, "it cannot be", CELL.threat)
 SUITE = Declaration(
-    "toy", "Ein Beispiel ≠ 例", "name: toy", "mean", 12, 3, 8, (Member(CELL.labels, CELL, True), REFUSED)
+    "toy", "Ein Beispiel ≠ 例", "name: toy", "mean", 12, 3, 8, (Member(CELL.labels, CELL, True), REFUSED), METRICS
 )
 
 
 def evaluation(start: int, stop: int, first: int = 0, end: int = 1, what: Cell = CELL) -> Evaluate:
-    return Evaluate(what, Shard(0, start, stop), first, end)
+    return Evaluate(what, Shard(0, start, stop), first, end, tuple(one.spec for one in METRICS))
 
 
 def measured(job: Evaluate, shift: float = 0.0) -> Done:
     """What a job would measure: numbers with many digits, a fault in another script, a metric that is missing."""
-    seen = tuple(
-        Outcome(
+    seen = [
+        row(
             example=1000 + place,
             place=place,
             repeat=repeat,
@@ -77,9 +93,15 @@ def measured(job: Evaluate, shift: float = 0.0) -> Done:
         )
         for place in range(job.shard.start, job.shard.stop)
         for repeat in range(job.first_repeat, job.stop_repeat)
+    ]
+    given = tuple(
+        replace(one, weights={PROBE.digest: PROBE.sha256} if "linf" not in one.names else {}, code={"metric": "d" * 64})
+        for one in measurements(seen, METRICS)
     )
+    if isinstance(job, Measure):
+        return Done((PROBE,), measurements=given)
     cost = Cost(len(seen), 0.1, 2**40, 3, 7, peak_memory=2**41, batch_size=8)
-    return Done((WEIGHTS,), seen, cost, cost, {"torch": "2"}, {"attack": "c" * 64}, seconds=0.5)
+    return Done((WEIGHTS, PROBE), outcomes(seen), given, cost, cost, {"torch": "2"}, {"attack": "c" * 64}, seconds=0.5)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -204,10 +226,16 @@ def test_what_is_measured_is_covered_once(url, driver):
     attempt = store.queue.claim(job, 8)
     assert store.finish(attempt, job, measured(job))
     (covered,) = store.covered([CELL.digest])[CELL.digest]
-    assert covered == Covered(0, 8, 0, 3, covered.version)
-    assert covered.version.weights == ((WEIGHTS.digest, WEIGHTS.sha256),)
+    metrics = {one.metric: one for one in covered.metrics}
+    distances, amv = (metrics.pop(one.spec.digest) for one in METRICS)
+    assert metrics == {}
+    assert covered == Covered(0, 8, 0, 3, covered.version, Rectangle(0, 8, 0, 3), covered.metrics)
+    assert covered.version.weights == ((WEIGHTS.digest, WEIGHTS.sha256),)  # and not the probe's
+    assert distances == Taken(METRICS[0].spec.digest, (), {})
+    assert amv == Taken(METRICS[1].spec.digest, ((PROBE.digest, PROBE.sha256),), {})
+    assert distances.code == amv.code == {"metric": "d" * 64}
     assert (covered.version.code, covered.version.current) == ({"attack": "c" * 64}, True)
-    assert store.artifact_hashes("weights") == {WEIGHTS.digest: {WEIGHTS.sha256}}
+    assert store.artifact_hashes("weights") == {one.digest: {one.sha256} for one in (WEIGHTS, PROBE)}
     assert store.spec_of(CELL.digest) == CELL.as_dict()
     assert store.earlier_members("toy") == {CELL.labels: CELL.digest}
     assert store.queue.claim(job) is None
@@ -231,10 +259,65 @@ def test_a_number_that_is_none_is_refused_and_nothing_of_its_shard_recorded(url,
     done = measured(job)
     with pytest.raises((StatementError, ValueError), match=r"expected a finite number|for type json"):
         store.finish(
-            attempt, job, replace(done, outcomes=tuple(replace(one, l2=float("nan")) for one in done.outcomes))
+            attempt, job, replace(done, outcomes=tuple(replace(one, radius=float("nan")) for one in done.outcomes))
         )
-    assert rows(store, ResultRow.id) == rows(store, OutcomeRow.place) == []
+    assert rows(store, ResultRow.id) == rows(store, OutcomeRow.place) == rows(store, MeasureRow.result) == []
     assert store.finish(attempt, job, done), "expected the attempt to be open still"
+
+
+def test_measures_that_are_cut_short_are_refused_and_nothing_of_their_shard_recorded(url, driver):
+    store = driver(url)
+    store.declare(SUITE)
+    job = evaluation(0, 2)
+    attempt = store.queue.claim(job)
+    done = measured(job)
+    with pytest.raises(ValueError, match="cannot reshape"):
+        store.finish(
+            attempt,
+            job,
+            replace(done, measurements=(*done.measurements[1:], replace(done.measurements[0], values=b"\0" * 8))),
+        )
+    assert rows(store, ResultRow.id) == rows(store, OutcomeRow.place) == rows(store, MeasureRow.result) == []
+    assert store.finish(attempt, job, done), "expected the attempt to be open still"
+
+
+def test_what_metrics_gave_comes_back_to_the_last_digit_whichever_results_it_is_of(url, driver):
+    store = driver(url)
+    store.declare(SUITE)
+    jobs = [evaluation(0, 5), evaluation(4, 12, 0, 2), evaluation(0, 12, 0, 3)]
+    for job in jobs:
+        assert store.finish(store.queue.claim(job), job, measured(job))
+    examples = harness.results(url).examples
+    expected = {name: value for one in measured(jobs[-1]).measurements for name, value in numbers(one, 12, 3).items()}
+    assert len(examples) == 36
+    for name in ("linf", "l2", "amv_purified_mean"):
+        pd.testing.assert_series_equal(examples[name], pd.Series(expected[name], name=name), check_exact=True)
+
+
+def numbers(measurement, places, repeats):
+    """What a metric gave by column, place after place."""
+    whole = np.frombuffer(measurement.values, "<f8").reshape(len(measurement.names), places * repeats)
+    return dict(zip(measurement.names, whole, strict=True))
+
+
+def test_metrics_that_are_taken_later_are_of_the_results_that_were_there(url, driver):
+    store, other = driver(url), driver(url, "other")
+    store.declare(SUITE)
+    job = evaluation(0, 12, 0, 3)
+    without = replace(measured(job), measurements=())
+    assert store.finish(store.queue.claim(job), job, without)
+    assert harness.results(url).cells["linf"].isna().all()
+    (covered,) = store.covered([CELL.digest])[CELL.digest]
+    assert covered.metrics == ()
+    later = Measure(CELL, job.shard, 0, 3, job.metrics, covered.version.digest)
+    attempt = other.queue.claim(later)
+    assert store.queue.claim(later) is None
+    assert other.finish(attempt, later, measured(later))
+    assert not other.finish(attempt, later, measured(later, shift=1.0))
+    assert harness.results(url).cells["linf"][0] == pytest.approx(6.5 / 255)
+    assert rows(store, ResultRow.id) == [1]
+    assert set(rows(store, MeasureRow.attempt)) == {attempt}
+    assert store.queue.claim(later) is None
 
 
 def test_of_overlapping_measurements_each_place_and_repeat_is_kept_once(url, driver):
