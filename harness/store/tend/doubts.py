@@ -160,15 +160,19 @@ class _Cells:
     def _unmoved(self) -> Counter[str]:
         """Return how many images of each cell were judged as they are, and rightly so, where distances were taken."""
         edges = [getattr(ResultRow, name) for name in Rectangle._fields]
-        query = select(ResultRow.cell, ResultRow.correct, MeasureRow.names, MeasureRow.numbers, *edges)
-        query = query.join(ResultRow, ResultRow.id == MeasureRow.result).where(MeasureRow.names.contains("linf"))
-        counted: Counter[str] = Counter()
-        for cell, correct, told, packed, *its in self.connection.execute(query):
+        query = select(ResultRow.id, ResultRow.cell, ResultRow.correct, MeasureRow.names, MeasureRow.numbers, *edges)
+        query = query.join(ResultRow, ResultRow.id == MeasureRow.result)
+        query = query.where(MeasureRow.names.contains("linf"), MeasureRow.shape == "").order_by(MeasureRow.attempt)
+        unmoved: dict[int, tuple[str, int]] = {}  # by result, as they were taken last
+        for result, cell, correct, told, packed, *its in self.connection.execute(query):
             names, rectangle = told.split(","), Rectangle(*its)
             if "linf" in names:
                 numbers = numbers_of(packed, len(names), (), rectangle)[names.index("linf")]
                 right = bits_of([correct], *numbers.shape)[0]
-                counted[cell] += int(((numbers == 0) & (right == 1)).sum())
+                unmoved[result] = cell, int(((numbers == 0) & (right == 1)).sum())
+        counted: Counter[str] = Counter()
+        for cell, number in unmoved.values():
+            counted[cell] += number
         return +counted
 
     def of_unlike_code(self) -> dict[str, str]:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import importlib
 import sqlite3
+from dataclasses import replace
 
 import pytest
+from measured import measurements, metric, outcomes, row
 from typer.testing import CliRunner
 
 from harness.artifacts import Folder
 from harness.cli.commands import app
 from harness.core.cell import Cell, Labels, Shard
 from harness.core.declaration import Declaration, Member
-from harness.core.job import Evaluate
+from harness.core.job import Evaluate, Measure
 from harness.core.registry import TABLES
-from harness.core.result import Cost, Done, Outcome
+from harness.core.result import Cost, Done
 from harness.core.spec import Spec, digest_of, short
 from harness.core.threat import Knowledge, Norm, ThreatModel
 from harness.store.tend.check import check
@@ -22,6 +24,7 @@ from harness.store.tend.doubts import FAULTS, LOST, LOST_GRADIENTS, OURS, SMALL_
 from harness.store.write.store import Store
 
 DATA = Spec.of("dataset", "digits", 1, {})
+DISTANCES = metric("distances")
 
 
 def trained(version=9, norm=None):
@@ -52,12 +55,24 @@ class Lab:
         labels = Labels("digits", "cnn", what.defense.use, what.attack.use, what.threat.norm.value)
         self.cells[what.digest] = what
         members = [Member(labels, one, False) for one in self.cells.values()][-1:]
-        self.store.declare(Declaration(f"toy-{len(self.cells)}", "", "", "mean", 8, 1, 4, tuple(members)))
-        seen = [Outcome(n, n, 0, 1, 1 if correct else 2, correct, linf=linf, l2=linf) for n in range(start, stop)]
-        job = Evaluate(what, Shard(start // 4, start, stop), 0, 1)
-        done = Done((), tuple(seen), Cost(stop - start), Cost(stop - start), code=code or {}, notes=notes)
-        assert self.store.finish(self.store.queue.claim(job), job, done)
+        self.store.declare(Declaration(f"toy-{len(self.cells)}", "", "", "mean", 8, 1, 4, tuple(members), (DISTANCES,)))
+        rows = self.rows(start, stop, linf, correct)
+        job = Evaluate(what, Shard(start // 4, start, stop), 0, 1, (DISTANCES.spec,))
+        done = Done((), outcomes(rows), measurements(rows, [DISTANCES]), Cost(stop - start), Cost(stop - start))
+        assert self.store.finish(self.store.queue.claim(job), job, replace(done, code=code or {}, notes=notes))
         return what.digest
+
+    def take(self, what, linf, start=0, stop=4):
+        """Take the distances of what was measured again, by other code."""
+        (covered,) = self.store.covered([what.digest])[what.digest]
+        job = Measure(what, Shard(0, start, stop), 0, 1, (DISTANCES.spec,), covered.version.digest)
+        given = [
+            replace(one, code={"metric": "b" * 64}) for one in measurements(self.rows(start, stop, linf), [DISTANCES])
+        ]
+        assert self.store.finish(self.store.queue.claim(job), job, Done(measurements=tuple(given)))
+
+    def rows(self, start, stop, linf, correct=True):
+        return [row(n, n, 0, 1, 1 if correct else 2, correct, linf=linf, l2=linf) for n in range(start, stop)]
 
     def doubts(self, folder):
         found = check(str(self.path), folder)
@@ -119,6 +134,17 @@ def test_an_attack_without_a_gradient_is_in_doubt(lab, folder):
     assert one.endswith("(4 outcomes are of clean images)")
     assert short(lost) in other
     assert other.endswith("(noise share was not finite)")
+
+
+def test_images_that_were_not_moved_count_once_and_as_their_distance_was_taken_last(lab, folder):
+    what, other = cell(version=LOST["pgd"] - 1), cell("apgd", version=LOST["apgd"] - 1)
+    for one in (what, other):
+        lab.measure(one, linf=0.0)
+    lab.take(what, linf=0.0)
+    lab.take(other, linf=0.5)
+    (said,) = lab.doubts(folder)
+    assert short(what.digest) in said
+    assert said.endswith("(4 outcomes are of clean images)")
 
 
 def test_results_of_unlike_code_that_count_together_are_in_doubt(lab, folder):
