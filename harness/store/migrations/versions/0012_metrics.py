@@ -1,7 +1,8 @@
 """Metrics by name: what they gave has a table, and which are asked for is said of the suite and not of the cell.
 
 A cell's digest no longer covers its probe, so cells that differed in nothing else become one; of what was measured
-twice under the same weights and code the first stays, with the metrics of both.
+twice under the same weights and code the first stays, with the metrics of both. Where these are of other places or
+repeats, it is cut, so that each part has what was measured of it.
 """
 
 import hashlib
@@ -52,13 +53,14 @@ BY_HEAD, HEAD_AXES = "amv-by-head", ["image", "matrix_norm", "layer", "head"]
 PARTS = ("dataset", "classifier", "defense", "attack", "threat")
 SPECIAL = ("surrogate", "source_classifier", "source_defense", "certificate")
 
+#: the code of a probe, by role, as that of a metric is called
+PROBE_CODE = {"probe.recipe": "metric.probe"}
+
 RULES = ("name", "title", "text", "decision", "n_examples", "repeats", "shard_size")
 EDGES = ("start", "stop", "first_repeat", "stop_repeat")
 
-#: of a result, what is shared among its parts, and what was counted
-SECONDS = ("defense_seconds", "attack_seconds")
-COUNTS = tuple(f"{side}_{name}" for side in ("defense", "attack") for name in ("images", "forwards", "backwards"))
-COUNTS = (*COUNTS, "defense_evaluations", "attack_evaluations")
+#: of a result, what its parts share: the defense's by outcome, the attack's by place
+COSTS = ("images", "seconds", "forwards", "backwards", "evaluations")
 
 
 def upgrade() -> None:
@@ -92,6 +94,8 @@ def upgrade() -> None:
         cells.drop_constraint("fk_cells_probe", type_="foreignkey")
         cells.drop_column("probe")
     connection.execute(sa.text("DELETE FROM components WHERE kind = 'probe'"))
+    if connection.dialect.name == "postgresql":
+        op.execute("SELECT setval(pg_get_serial_sequence('results', 'id'), max(id)) FROM results")
     with op.batch_alter_table("suites") as suites:
         suites.alter_column("metrics", existing_type=sa.JSON(), server_default=None)
 
@@ -106,15 +110,22 @@ class _Move:
         self.metrics: dict[str, dict[str, dict]] = {}  # by probe: the spec of each metric by its digest
         self.cells: dict[str, str] = {}
         self.sets: dict[tuple[str, str], str] = {}
+        self.last: dict[tuple[str, str], int] = {}  # by cell and set: the latest attempt
         self.origins = dict(connection.execute(sa.text("SELECT id, database FROM origins")).all())
 
     def move(self) -> None:
         """Move everything."""
         self._metrics()
         old = self._rows("SELECT * FROM cells ORDER BY digest")
+        probes = {cell["digest"]: None if cell["certificate"] else cell["probe"] for cell in old}
+        asked = self._rows(
+            "SELECT DISTINCT suite_id, probe FROM members JOIN cells ON cells.digest = members.cell "
+            "WHERE probe IS NOT NULL"
+        )
+        right = [one["id"] for one in self._rows("SELECT * FROM suites") if self._suite_digest(one) == one["digest"]]
         for cell in old:
             self._cell(cell)
-        self._results({cell["digest"]: cell for cell in old})
+        self._results({cell["digest"]: cell for cell in old}, probes)
         self._current(old)
         for table in ("members", "jobs"):
             for before, now in self.cells.items():
@@ -125,8 +136,8 @@ class _Move:
             "DELETE FROM weights WHERE digest NOT IN (SELECT weights FROM results) "
             'AND digest NOT IN (SELECT "set" FROM measures)'
         )
-        self._jobs({cell["digest"]: cell["probe"] for cell in old})
-        self._suites({cell["digest"]: cell["probe"] for cell in old})
+        self._jobs(probes)
+        self._suites({row["suite_id"]: row["probe"] for row in asked}, right)
 
     # ------------------------------------------------------------------ what is asked
 
@@ -174,21 +185,23 @@ class _Move:
 
     # ------------------------------------------------------------------ what was measured
 
-    def _results(self, cells: dict[str, dict]) -> None:
+    def _results(self, cells: dict[str, dict], probes: dict[str, str | None]) -> None:
         """Move what metrics gave of every result, and bring results under the cells and sets that are theirs now."""
-        placed: dict[tuple[str, str], list[tuple[int, tuple[int, ...]]]] = defaultdict(list)
-        numbers = [row["id"] for row in self._rows("SELECT id FROM results ORDER BY id")]
+        placed: dict[tuple[str, str], dict[int, tuple[int, ...]]] = defaultdict(dict)
+        rows = self._rows("SELECT id, cell FROM results ORDER BY id")
+        numbers = [row["id"] for row in sorted(rows, key=lambda row: row["cell"] in self.cells)]  # who stays is first
         sets = {row["digest"]: row for row in self._rows("SELECT * FROM weights")}
         for number in numbers:
             (result,) = self._rows("SELECT * FROM results WHERE id = :number", number=number)
             cell = cells[result["cell"]]
-            metrics = self.metrics.get(cell["probe"], {})
+            metrics = self.metrics.get(probes[cell["digest"]], {})
             now, version = self.cells.get(cell["digest"], cell["digest"]), self._set(cell, sets[result["weights"]])
+            self.last[now, version] = max(self.last.get((now, version), 0), result["attempt"])
             rectangle = tuple(result[name] for name in EDGES)
             measured = list(self._measured(result, metrics, sets[result["weights"]]))
             code = {role: name for role, name in _loaded(result["code"]).items() if not _of_probe(role)}
             there = placed[now, version]
-            left = list(_unmeasured(rectangle, [edges for _, edges in there]))
+            left = list(_unmeasured(rectangle, list(there.values())))
             if left == [rectangle]:
                 self._run(
                     "UPDATE results SET cell = :cell, weights = :version, code = :code WHERE id = :number",
@@ -198,19 +211,48 @@ class _Move:
                     number=number,
                 )
                 self._clear(number)
-                there.append((number, rectangle))
+                there[number] = rectangle
                 self._attach(number, rectangle, rectangle, measured, result)
                 continue
-            for key, edges in there:
-                if _within(edges, rectangle):
-                    self._attach(key, edges, rectangle, measured, result)
+            for key, edges in list(there.items()):
+                both = _common(edges, rectangle)
+                if both is None or not self._lacking(key, measured):
+                    continue
+                if both != edges:
+                    del there[key]
+                    parts = self._cut(key, edges, [both, *_unmeasured(edges, [both])])
+                    there |= parts
+                    key = next(part for part in parts if parts[part] == both)
+                self._attach(key, both, rectangle, measured, result)
             for part in left:
                 key = self._part(result, rectangle, part, now, version, code)
-                there.append((key, part))
+                there[key] = part
                 self._attach(key, part, rectangle, measured, result)
-            self._run("DELETE FROM outcomes WHERE result = :number", number=number)
-            self._run("DELETE FROM confirmations WHERE result = :number", number=number)
-            self._run("DELETE FROM results WHERE id = :number", number=number)
+            self._remove(number)
+
+    def _cut(self, number: int, whole: tuple, parts: list[tuple]) -> dict[int, tuple]:
+        """Put parts of a result in its place; return them by number."""
+        (result,) = self._rows("SELECT * FROM results WHERE id = :number", number=number)
+        confirmed = self._rows("SELECT * FROM confirmations WHERE result = :number", number=number)
+        measures = self._rows("SELECT * FROM measures WHERE result = :number", number=number)
+        made = {}
+        for part in parts:
+            key = self._part(result, whole, part, result["cell"], result["weights"], _loaded(result["code"]))
+            made[key] = part
+            for row in confirmed:
+                self._insert("confirmations", **{**row, "result": key})
+            for row in measures:
+                names, shape = row["names"].split(","), [int(length) for length in row["shape"].split(",") if length]
+                numbers = np.frombuffer(bytes(row["numbers"]), "<f4" if shape else "<f8")
+                numbers = numbers.reshape(len(names), whole[1] - whole[0], whole[3] - whole[2], *shape)
+                self._attach(key, part, whole, [(row["metric"], row["set"], names, shape, numbers)], row)
+        self._remove(number)
+        return made
+
+    def _remove(self, result: int) -> None:
+        for table in ("outcomes", "confirmations", "measures"):
+            self._run(f"DELETE FROM {table} WHERE result = :number", number=result)
+        self._run("DELETE FROM results WHERE id = :number", number=result)
 
     def _set(self, cell: dict, told: dict) -> str:
         """Return the set of weights and code of a cell's results without what its probe looked through."""
@@ -246,12 +288,13 @@ class _Move:
         places, repeats = result["stop"] - result["start"], result["stop_repeat"] - result["first_repeat"]
         if len(rows) != places * repeats:
             return
-        hashes = _loaded(told["hashes"])
+        hashes, code = _loaded(told["hashes"]), _loaded(told["code"]) or {}
         for digest, metric in metrics.items():
             names = [name for name, _, _ in METRICS[metric["use"]]]
             shape = []
             if metric["use"] == BY_HEAD:
-                net = metric["parts"]["probe"]["params"]["net"]
+                recipe = metric["parts"]["probe"]
+                net = recipe["parts"]["net"]["params"] if "net" in recipe["parts"] else recipe["params"]["net"]
                 shape = [2, 2, net["decoder_depth"], net["decoder_heads"]]
                 size = math.prod(shape)
                 lost = np.full(size, np.nan, "<f4").tobytes()
@@ -260,16 +303,20 @@ class _Move:
             else:
                 values = [[math.nan if value is None else value for value in by_name[name]] for name in names]
                 numbers = np.array(values, "<f8").reshape(len(names), places, repeats)
-            if not shape and np.isnan(numbers).all():
-                continue  # what was never measured, as of a certificate
             seen = {key: hashes[key] for key in _stands_on(metric) if key in hashes}
-            yield digest, self._record_set(seen, None, told["origin"]), names, shape, numbers
+            its = {PROBE_CODE[role]: name for role, name in code.items() if role in PROBE_CODE and metric["parts"]}
+            yield digest, self._record_set(seen, its or None, told["origin"]), names, shape, numbers
+
+    def _lacking(self, result: int, measured: list) -> bool:
+        """Whether a result lacks something that metrics gave of it."""
+        rows = self._rows('SELECT metric, "set" FROM measures WHERE result = :result', result=result)
+        return bool({(metric, which) for metric, which, *_ in measured} - {(row["metric"], row["set"]) for row in rows})
 
     def _attach(self, result: int, part: tuple, whole: tuple, measured: list, told: dict) -> None:
         """Record what metrics gave of a part of a result, unless it is there."""
         for metric, which, names, shape, numbers in measured:
-            there = "SELECT 1 FROM measures WHERE result = :result AND metric = :metric"
-            if self._rows(there, result=result, metric=metric):
+            there = 'SELECT 1 FROM measures WHERE result = :result AND metric = :metric AND "set" = :which'
+            if self._rows(there, result=result, metric=metric, which=which):
                 continue
             places = slice(part[0] - whole[0], part[1] - whole[0])
             its = np.ascontiguousarray(numbers[:, places, part[2] - whole[2] : part[3] - whole[2]])
@@ -288,9 +335,14 @@ class _Move:
 
     def _part(self, result: dict, whole: tuple, part: tuple, cell: str, version: str, code: dict) -> int:
         """Make a result of a part of another, with its outcomes and its share of the cost."""
-        size, of = _size(part), _size(whole)
-        shares = {name: result[name] * size / of for name in SECONDS if result[name] is not None}
-        shares |= {name: round(result[name] * size / of) for name in COUNTS if result[name] is not None}
+        of = _size(whole)
+        share = {"defense": _size(part) / of, "attack": (part[1] - part[0]) / (whole[1] - whole[0])}
+        shares = {}
+        for side, name in itertools.product(share, COSTS):
+            value = result[f"{side}_{name}"]
+            if value is not None:
+                its = value * share[side]
+                shares[f"{side}_{name}"] = its if name == "seconds" else round(its)
         key = self._rows("SELECT MAX(id) + 1 AS id FROM results")[0]["id"]
         bits = np.unpackbits(np.frombuffer(bytes(result["correct"]), np.uint8), count=of)
         bits = bits.reshape(whole[1] - whole[0], -1)
@@ -337,9 +389,7 @@ class _Move:
             if cell["current"] is not None and (cell["digest"], cell["current"]) in self.sets:
                 current = self.sets[cell["digest"], cell["current"]]
                 adopted = None if cell["adopted"] is None else self.sets.get((cell["digest"], cell["adopted"]))
-                query = "SELECT MAX(id) AS id FROM results WHERE cell = :cell AND weights = :current"
-                last = self._rows(query, cell=now, current=current)[0]["id"] or 0
-                chosen[now].append((current not in foreign, last, current, adopted))
+                chosen[now].append((current not in foreign, self.last[now, current], current, adopted))
         for cell, some in chosen.items():
             _, _, current, adopted = max(some, key=lambda one: one[:2])
             self._run(
@@ -369,23 +419,16 @@ class _Move:
 
     def _metrics_of(self, job: dict, probes: dict[str, str | None]) -> list[str] | None:
         """Return the metrics of an evaluation; the cell that it was of is known by the digest that it had."""
-        for old in [cell for cell, now in self.cells.items() if now == job["cell"]] or [job["cell"]]:
+        for old in [job["cell"], *(cell for cell, now in self.cells.items() if now == job["cell"])]:
             if _digest({"cell": old, **_asked(job)}) == job["digest"]:
                 return sorted(self.metrics.get(probes.get(old), {}))
         return None
 
-    def _suites(self, probes: dict[str, str | None]) -> None:
-        """Record which metrics each suite asks for, and make its digest anew, where it was what it says."""
-        olds = {now: [] for now in self.cells.values()}
-        for old, now in self.cells.items():
-            olds[now].append(old)
+    def _suites(self, probes: dict[int, str], right: list[int]) -> None:
+        """Record which metrics each suite asks for, and make digests anew that were right; a wrong one stays wrong."""
         for suite in self._rows("SELECT * FROM suites ORDER BY id"):
-            members = self._rows("SELECT * FROM members WHERE suite_id = :id ORDER BY position", id=suite["id"])
-            rules = {name: suite[name] for name in RULES}
-            named = [[*_path(member), member["cell"] or member["reason"]] for member in members]
-            mine = self._asked(suite, members, olds, probes)
-            metrics = {digest: _columns(spec) for digest, spec in mine.items()}
-            digest = _digest([{**rules, "metrics": sorted(metrics)}, named])
+            metrics = {digest: _columns(spec) for digest, spec in self.metrics.get(probes.get(suite["id"]), {}).items()}
+            digest = self._suite_digest(suite, metrics=sorted(metrics)) if suite["id"] in right else suite["digest"]
             self._run(
                 "UPDATE suites SET metrics = :metrics, digest = :digest WHERE id = :id",
                 metrics=json.dumps(metrics),
@@ -393,20 +436,11 @@ class _Move:
                 id=suite["id"],
             )
 
-    def _asked(self, suite: dict, members: list[dict], olds: dict, probes: dict) -> dict[str, dict]:
-        """Return the metrics of a suite: those of its cells' probe, which all of them share."""
-        seen = [probe for member in members for old in olds.get(member["cell"], []) if (probe := probes[old])]
-        counted = {probe: seen.count(probe) for probe in dict.fromkeys(seen)}
-        if not counted:
-            return {}
-        text = suite["text"]
-        likely = max(counted, key=lambda probe: (counted[probe], self._fits(probe, text)))
-        return self.metrics[likely]
-
-    def _fits(self, probe: str, text: str) -> int:
-        """Return how well a probe goes with a suite's text, where cells of several became one."""
-        params = self.specs[probe]["params"]
-        return sum(f"{name}: {params[name]:g}" in text for name in ("mask_ratio", "masks") if name in params)
+    def _suite_digest(self, suite: dict, **more: object) -> str:
+        members = self._rows("SELECT * FROM members WHERE suite_id = :id ORDER BY position", id=suite["id"])
+        rules = {name: suite[name] for name in RULES}
+        named = [[*_path(member), member["cell"] or member["reason"]] for member in members]
+        return _digest([{**rules, **more}, named])
 
     # ------------------------------------------------------------------ rows
 
@@ -458,8 +492,10 @@ def _of_probe(role: str) -> bool:
     return role == "probe" or role.startswith("probe.")
 
 
-def _within(part: tuple, whole: tuple) -> bool:
-    return whole[0] <= part[0] and part[1] <= whole[1] and whole[2] <= part[2] and part[3] <= whole[3]
+def _common(one: tuple, other: tuple) -> tuple | None:
+    """Return what two rectangles have in common."""
+    both = (max(one[0], other[0]), min(one[1], other[1]), max(one[2], other[2]), min(one[3], other[3]))
+    return both if both[0] < both[1] and both[2] < both[3] else None
 
 
 def _size(part: tuple) -> int:
