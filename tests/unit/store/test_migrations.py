@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import sqlite3
 
+import numpy as np
 import pytest
 from alembic import command
 from alembic.config import Config
+from measured import metric
 from sqlalchemy import create_engine, inspect, text
 
 from harness.artifacts import Folder
@@ -40,6 +42,19 @@ def cell(attacked):
 
 CLEAN, ATTACKED = cell(False), cell(True)
 
+#: what was measured of every cell: part of it then, and now a suite's
+METRICS = (metric("distances"), metric("amv", MAE))
+PROBE = Spec.of("probe", "mae", 1, {"mask_ratio": 0.5, "masks": 4, "names": ["amv", "distances"]}, {"recipe": MAE})
+
+
+def earlier(one):
+    """The digest that a cell had when its metrics were a part of it."""
+    return digest_of({**one.as_dict(), "probe": PROBE.as_dict()})
+
+
+#: columns of metrics that nobody asked for
+OTHERS = {*(f"reconstruction_{image}" for image in ("clean", "adversarial", "purified")), "amv_by_head"}
+
 #: verdicts by place and repeat: a word per place
 VERDICTS = {CLEAN: ("11", "11", "01"), ATTACKED: ("10", "00", "11")}
 
@@ -64,20 +79,20 @@ def fill(connection):
         put(
             connection,
             "cells",
-            digest=one.digest,
+            digest=earlier(one),
             dataset="digits",
             classifier="recipe",
             defense="mae-pure",
             attack="pgd" if attacked else None,
             seed=0,
             random=True,
-            spec=json.dumps(one.as_dict()),
+            spec=json.dumps({**one.as_dict(), "probe": PROBE.as_dict()}),
             **budget,
         )
         names = {"attack": "pgd", "threat_model": "bpda"} if attacked else {"attack": "clean", "threat_model": "-"}
         titles = {"dataset": "digits", "classifier": "cnn", "defense": "mae"}
-        put(connection, "members", id=number, suite_id=7, cell=one.digest, position=number, **titles, **names)
-        job = {"job": f"{number:064x}", "kind": "evaluate", "label": f"toy #{number}", "cell": one.digest}
+        put(connection, "members", id=number, suite_id=7, cell=earlier(one), position=number, **titles, **names)
+        job = {"job": f"{number:064x}", "kind": "evaluate", "label": f"toy #{number}", "cell": earlier(one)}
         like = {"started_at": AT, "ended_at": AT, "driver": "host:1:1", "environment": digest_of(ENVIRONMENT)}
         put(connection, "attempts", id=10 * number, status="failed", reason="a bad day", seconds=1.0, **job, **like)
         put(connection, "attempts", id=10 * number + 1, status="done", reason=None, seconds=2.5, **job, **like)
@@ -87,7 +102,7 @@ def fill(connection):
             connection,
             "results",
             id=100 * number,
-            cell=one.digest,
+            cell=earlier(one),
             attempt=10 * number + 1,
             start=0,
             stop=3,
@@ -103,7 +118,7 @@ def fill(connection):
                     connection,
                     "outcomes",
                     result=100 * number,
-                    cell=one.digest,
+                    cell=earlier(one),
                     example=40 + place,
                     place=place,
                     repeat=repeat,
@@ -112,7 +127,11 @@ def fill(connection):
                     correct=digit == "1",
                     fault="proposal over budget" if (place, repeat) == (2, 1) else None,
                     linf=0.01 * (place + 1),
-                    amv_purified_last=None if place else 0.25 * repeat,
+                    l2=0.5 * (place + 1),
+                    amv_adversarial_last=0.125 * place,
+                    amv_adversarial_mean=0.375,
+                    amv_purified_last=0.25 * repeat,
+                    amv_purified_mean=0.625,
                 )
     refused = {"dataset": "digits", "classifier": "cnn", "defense": "odd", "attack": "pgd", "threat_model": "bpda"}
     put(connection, "members", id=3, suite_id=7, cell=None, position=3, reason="it cannot be", **refused)
@@ -230,7 +249,7 @@ def test_what_was_measured_before_peaks_were_has_none_and_all_else(kind, request
     later = {
         "results": (*new, "notes", "arrival"),
         "cells": (*SPECIAL, "traits", "adopted"),
-        "jobs": PLACES,  # their digests are none of this suite
+        "jobs": (*PLACES, "metrics"),  # their digests are none of this suite
         "outcomes": ("radius",),
         "weights": ("code", "origin"),
         **dict.fromkeys(("suites", "attempts", "artifacts"), ("arrival",)),
@@ -246,6 +265,33 @@ def test_what_was_measured_before_peaks_were_has_none_and_all_else(kind, request
         assert {row.pop(name) for row in after[table] for name in names} == {None}
     digests = [[row.pop("digest") for row in tables["suites"]] for tables in (before, after)]
     assert digests[0] != digests[1]  # it covers the names of the members now, and the check below finds it right
+    for row in before["results"]:
+        del row["sums"]
+    for table, name in (("cells", "digest"), *((table, "cell") for table in ("members", "jobs", "results"))):
+        for row in before[table]:
+            row[name] = {earlier(one): one.digest for one in (CLEAN, ATTACKED)}.get(row[name], row[name])
+    assert {row.pop("probe") for row in before["cells"]} == {PROBE.digest}
+    assert {row["digest"] for row in before["components"] if row["kind"] == "probe"} == {PROBE.digest}
+    before["components"] = [row for row in before["components"] if row["kind"] != "probe"]
+    made = [row["digest"] for row in after["components"] if row["kind"] == "metric"]
+    assert sorted(made) == sorted(one.spec.digest for one in METRICS)
+    after["components"] = [row for row in after["components"] if row["kind"] != "metric"]
+    asked = [decoded(row.pop("metrics")) for row in after["suites"]]
+    assert asked == [{one.spec.digest: [column.as_dict() for column in one.columns] for one in METRICS}]
+    numbers = measured(after.pop("measures"))
+    assert numbers == {
+        (row["result"], row["place"], row["repeat"], name): row.pop(name)
+        for row in before["outcomes"]
+        for one in METRICS
+        for name in [column.name for column in one.columns]
+    }
+    assert {row.pop(name) for row in before["outcomes"] for name in OTHERS} == {None}
+    sets = [decoded(row["hashes"]) for row in after["weights"]]
+    assert sorted(map(len, sets)) == [0, 1, 2]  # of distances, of what the probe is, and of the cells
+    after["weights"] = [row for row in after["weights"] if len(decoded(row["hashes"])) == 2]
+    for tables in (before, after):
+        for rows in tables.values():
+            rows.sort(key=str)
     assert after == before
     cells, _, costs = results(url)
     for name in new:
@@ -253,6 +299,21 @@ def test_what_was_measured_before_peaks_were_has_none_and_all_else(kind, request
         assert costs[name].isna().all()
     assert cells.loc[1, "attack_forwards"] == 1.0
     assert check(url, Folder(tmp_path / "artifacts")).findings == ()
+
+
+def decoded(value):
+    return json.loads(value) if isinstance(value, str) else value
+
+
+def measured(rows):
+    """What metrics gave, by result, place, repeat and column: three places in two repeats."""
+    found = {}
+    for row in rows:
+        names = row["names"].split(",")
+        numbers = np.frombuffer(bytes(row["numbers"]), "<f8").reshape(len(names), 3, 2)
+        for (column, place, repeat), value in np.ndenumerate(numbers):
+            found[row["result"], place, repeat, names[column]] = value
+    return found
 
 
 #: what members were called, with what they are called now: attack, certificate, what its examples were crafted on
@@ -297,7 +358,7 @@ COPIED = "cell, weights, correct, faults, sums, code, " + ", ".join(
 
 def evaluation(one, start, stop, first, end):
     """The digest of an evaluation, with what it measures."""
-    what = {"cell": one.digest, "start": start, "stop": stop, "repeats": [first, end]}
+    what = {"cell": earlier(one), "start": start, "stop": stop, "repeats": [first, end]}
     return digest_of(what), (start, stop, first, end)
 
 
@@ -320,7 +381,16 @@ def test_jobs_say_what_they_do_after_an_upgrade_where_that_can_be_found(kind, re
         connection.execute(text("UPDATE results SET start = 100 + id, stop = 101 + id"))
         for number, (name, (digest, where)) in enumerate(jobs.items(), 100):
             its = CLEAN if name in parts else ATTACKED
-            put(connection, "jobs", digest=digest, kind="evaluate", label=name, cell=its.digest, status="done", tries=1)
+            put(
+                connection,
+                "jobs",
+                digest=digest,
+                kind="evaluate",
+                label=name,
+                cell=earlier(its),
+                status="done",
+                tries=1,
+            )
             put(connection, "attempts", id=number, job=digest, status="done", started_at=AT, driver="x")
             if name not in ("failed", "of no suite"):
                 start, stop, first, end = parts.get(name, where)
@@ -330,7 +400,7 @@ def test_jobs_say_what_they_do_after_an_upgrade_where_that_can_be_found(kind, re
                 statement += (
                     f"SELECT {number}, {start}, {stop}, {first}, {end}, {copied} FROM results WHERE cell = :cell "
                 )
-                connection.execute(text(statement + "ORDER BY id LIMIT 1"), {"cell": its.digest})
+                connection.execute(text(statement + "ORDER BY id LIMIT 1"), {"cell": earlier(its)})
         put(connection, "jobs", digest=NET.digest, kind="train", label="cnn", status="queued", tries=0)
     engine.dispose()
     upgrade(url)
