@@ -58,7 +58,9 @@ def sums_by_metric(store: Store, condition: ColumnElement[bool]) -> dict[str, Su
     query = query.join(ResultRow, ResultRow.id == MeasureRow.result).where(condition, MeasureRow.shape == "")
     with store.engine.connect() as connection:
         for result, metric, its, packed in connection.execute(query.order_by(MeasureRow.attempt)):
-            names[metric] = tuple(its.split(","))
+            columns = tuple(its.split(","))
+            if names.setdefault(metric, columns) != columns:  # it has others since, and the rest is to be taken anew
+                names[metric], by_result[metric] = columns, {}
             by_result.setdefault(metric, {})[result] = sums_of(packed)
     return {metric: Sums(names[metric], results) for metric, results in by_result.items()}
 

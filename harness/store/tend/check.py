@@ -300,7 +300,7 @@ def _suites(connection: Connection) -> Iterator[str]:
 def _shown(columns: Any) -> bool:
     """Whether these are the columns of a metric."""
     try:
-        return isinstance(columns, list) and all(MetricColumn.from_dict(one).as_dict() == one for one in columns)
+        return bool(columns) and all(MetricColumn.from_dict(one).as_dict() == one for one in columns)
     except Exception:
         return False
 
@@ -394,32 +394,64 @@ def _amiss(row: Row[Any], outcomes: Sequence[Any]) -> str:
 
 
 def _measures(connection: Connection) -> Iterator[str]:
-    """Hold what metrics gave against the results that it is of, and what is said of it in sum against the numbers."""
+    """Hold what metrics gave against what was asked, against the results that it is of, and sums against numbers."""
+    asked = _asked_columns(connection)
     edges = [getattr(ResultRow, name) for name in Rectangle._fields]
-    query = select(*MeasureRow.__table__.columns, ComponentRow.kind, AttemptRow.status, *edges)
-    query = query.join(ResultRow, ResultRow.id == MeasureRow.result).join(
-        AttemptRow, AttemptRow.id == MeasureRow.attempt
-    )
+    of = (ComponentRow.kind, AttemptRow.status, JobRow.cell.label("attempted"), JobRow.metrics, ResultRow.cell)
+    query = select(*MeasureRow.__table__.columns, *of, *edges)
+    query = query.join(ResultRow, ResultRow.id == MeasureRow.result)
+    query = query.join(AttemptRow, AttemptRow.id == MeasureRow.attempt).join(JobRow, JobRow.digest == AttemptRow.job)
     query = query.join(ComponentRow, ComponentRow.digest == MeasureRow.metric).order_by(MeasureRow.result)
+    taken: set[tuple[int, str]] = set()
+    shapes: dict[str, str] = {}
     for row in _stream(connection, query, 100):
-        rectangle = Rectangle(*(getattr(row, name) for name in Rectangle._fields))
-        named = f"measures: {short(row.metric)} of result {row.result}"
-        names = row.names.split(",")
-        if row.kind != "metric":
-            yield f"{named} is of a component of kind {row.kind}, expected a metric"
-        elif row.status != "done":
-            yield f"{named} is of an attempt that ended as {row.status}"
-        elif not all(map(NAME.fullmatch, names)) or not SHAPE.fullmatch(row.shape):
-            yield f"{named} has no names or shape of columns"
-        elif rectangle.size <= 0:
-            continue  # which is said of the result
-        else:
-            shape = [int(length) for length in row.shape.split(",") if length]
-            wanted = rectangle.size * len(names) * (4 * math.prod(shape) if shape else 8)
-            if len(row.numbers) != wanted:
-                yield f"{named}: expected {wanted} bytes of numbers, got {len(row.numbers)}"
-            elif sums_of_numbers(numbers_of(row.numbers, len(names), shape, rectangle)) != row.sums:
-                yield f"{named}: sums not as the numbers have it"
+        taken.add((row.result, row.metric))
+        problem = _mismeasured(row, asked.get(row.metric, []))
+        if not problem and shapes.setdefault(row.metric, row.shape) != row.shape:
+            problem = f"its shape is {row.shape}, that of another result {shapes[row.metric]}"
+        if problem:
+            yield f"measures: {short(row.metric)} of result {row.result}: {problem}"
+    jobs = select(ResultRow.id, JobRow.metrics).join(AttemptRow, AttemptRow.id == ResultRow.attempt)
+    jobs = jobs.join(JobRow, JobRow.digest == AttemptRow.job).join(CellRow, CellRow.digest == ResultRow.cell)
+    jobs = jobs.where(JobRow.metrics != "", CellRow.certificate.is_(None)).order_by(ResultRow.id)
+    for result, metrics in _stream(connection, jobs):
+        for metric in metrics.split(","):
+            if (result, metric) not in taken:
+                yield f"measures: expected {short(metric)} of result {result}, whose job took it, got none"
+
+
+def _asked_columns(connection: Connection) -> dict[str, list[list[MetricColumn]]]:
+    """Return the columns of each metric as suites have them."""
+    asked: dict[str, list[list[MetricColumn]]] = {}
+    for metrics in connection.scalars(select(SuiteRow.metrics)):
+        for digest, columns in metrics.items():
+            if _shown(columns):
+                asked.setdefault(digest, []).append([MetricColumn.from_dict(one) for one in columns])
+    return asked
+
+
+def _mismeasured(row: Row[Any], asked: list[list[MetricColumn]]) -> str:
+    """Return what is wrong with what a metric gave of a result, or nothing; ``asked`` has its columns by suite."""
+    rectangle = Rectangle(*(getattr(row, name) for name in Rectangle._fields))
+    names = row.names.split(",")
+    if row.kind != "metric":
+        return f"it is of a component of kind {row.kind}, expected a metric"
+    if row.status != "done":
+        return f"it is of an attempt that ended as {row.status}"
+    if row.attempted != row.cell or (row.metrics and row.metric not in row.metrics.split(",")):
+        return "its attempt was not to take it"
+    if not all(map(NAME.fullmatch, names)) or not SHAPE.fullmatch(row.shape):
+        return "it has no names or shape of columns"
+    shape = [int(length) for length in row.shape.split(",") if length]
+    told = [([column.name for column in columns], len(columns[0].axes)) for columns in asked]
+    if told and (names, len(shape)) not in told:
+        return "its columns are not those that a suite asks for"
+    wanted = rectangle.size * len(names) * (4 * math.prod(shape) if shape else 8)
+    if len(row.numbers) != wanted:
+        return f"expected {wanted} bytes of numbers, got {len(row.numbers)}"
+    if rectangle.size and sums_of_numbers(numbers_of(row.numbers, len(names), shape, rectangle)) != row.sums:
+        return "sums not as the numbers have it"
+    return ""
 
 
 def _labels(connection: Connection) -> Iterator[str]:
