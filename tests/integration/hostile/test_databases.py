@@ -65,7 +65,38 @@ FORGED = {
     "outcomes that are missing": Spoiled("DELETE FROM outcomes WHERE place = 4", "expected 6 outcomes, got 4"),
     "a repeat beyond its result": Spoiled("UPDATE outcomes SET repeat = 7 WHERE repeat = 1", "each place and repeat"),
     "faults": Spoiled("UPDATE results SET faults = 4", "faults not as the outcomes have it"),
-    "sums": Spoiled("UPDATE results SET sums = zeroblob(length(sums)) WHERE id = 3", "sums not as"),
+    "sums": Spoiled(
+        "UPDATE measures SET sums = zeroblob(length(sums)) WHERE result = 3 AND shape = ''",
+        "sums not as the numbers have it",
+    ),
+    "a metric's numbers of another result": Spoiled(
+        "UPDATE measures SET numbers = (SELECT numbers FROM measures WHERE result = 1 AND shape = '') "
+        "WHERE result = 3 AND shape = ''",
+        "sums not as the numbers have it",
+    ),
+    "a metric that was left out of one result": Spoiled("DELETE FROM measures WHERE result = 3", "took it, got none"),
+    "two columns of a metric exchanged": Spoiled(
+        "UPDATE measures SET names = 'l2,linf' WHERE shape = ''", "its columns are not those that a suite asks for"
+    ),
+    "numbers of a head at another's place": Spoiled(
+        "UPDATE measures SET shape = '2,2,2,1' WHERE result = 3 AND shape != ''",
+        "its shape is 2,2,2,1, that of another result 2,2,1,2",
+    ),
+    "a probe that no file had": Spoiled(
+        "UPDATE artifacts SET sha256 = replace(sha256, 'b', 'c') WHERE label = 'toy-mae'", "which no file had"
+    ),
+    "a metric of an attempt that failed": Spoiled(
+        "CREATE TEMP TABLE one AS SELECT * FROM attempts WHERE id = 3; UPDATE one SET id = 100, status = 'failed'; "
+        "INSERT INTO attempts SELECT * FROM one; UPDATE measures SET attempt = 100 WHERE result = 3",
+        "it is of an attempt that ended as failed",
+    ),
+    "a metric of an attempt at another cell": Spoiled(
+        "UPDATE measures SET attempt = 1 WHERE result = 3", "its attempt was not to take it"
+    ),
+    "a metric that is an attack": Spoiled(
+        "UPDATE measures SET metric = (SELECT digest FROM components WHERE kind = 'attack') WHERE shape = ''",
+        "it is of a component of kind attack",
+    ),
     # what it is of
     "a spec": Spoiled("UPDATE components SET spec = json_set(spec, '$.params.steps', 1)", "not what its digest says"),
     "a component of nothing": Spoiled("NOTHING", "has a spec that describes no defense"),
@@ -78,6 +109,7 @@ FORGED = {
     ),
     "a suite's text": Spoiled("UPDATE suites SET text = 'name: other'", "the text, rules or members of toy"),
     "a suite's rule": Spoiled("UPDATE suites SET decision = 'any'", "the text, rules or members of toy"),
+    "a suite's metrics": Spoiled("UPDATE suites SET metrics = '{}'", "the text, rules or members of toy"),
     "code": Spoiled('UPDATE weights SET code = \'{"attack": "tree:2"}\'', "weights: the content of"),
     "an environment": Spoiled("UPDATE environments SET facts = '{}'", "environments: the content of"),
     # words and names
@@ -114,7 +146,35 @@ UNREADABLE = {
     "a result of 4e18 places": Spoiled("UPDATE results SET stop = 4000000000000000000 WHERE id = 1", "not between"),
     "a result that ends before it begins": Spoiled("UPDATE results SET stop = start - 1 WHERE id = 3", "not between"),
     "endless seconds": Spoiled("UPDATE results SET defense_seconds = 9e999", "a figure is not finite"),
-    "an endless norm": Spoiled("UPDATE outcomes SET linf = 9e999", "a figure is not finite"),
+    "an endless radius": Spoiled("UPDATE outcomes SET radius = 9e999", "a figure is not finite"),
+    # what metrics gave
+    "an endless norm": Spoiled(
+        "UPDATE measures SET sums = CAST(substr(sums, 1, 8) || x'000000000000f07f' || substr(sums, 17) AS BLOB) "
+        "WHERE shape = ''",
+        "sums not as the numbers have it",
+    ),
+    "numbers that are cut": Spoiled("UPDATE measures SET numbers = substr(numbers, 9)", "bytes of numbers, got"),
+    "numbers that are no doubles": Spoiled("UPDATE measures SET numbers = x'00'", "bytes of numbers, got 1"),
+    "sums that are cut": Spoiled(
+        "UPDATE measures SET sums = substr(sums, 9) WHERE shape = ''", "sums not as the"
+    ),
+    "a text for numbers": Spoiled("UPDATE measures SET numbers = 'many'", "numbers are no blob"),
+    "names of columns that are none": Spoiled("UPDATE measures SET names = 'Linf,l 2'", "no names or shape of columns"),
+    "one name too many": Spoiled("UPDATE measures SET names = 'linf,l2,l3'", "not those that a suite asks for"),
+    "a shape that is none": Spoiled("UPDATE measures SET shape = 'wide'", "no names or shape of columns"),
+    "a shape of numbers that have none": Spoiled("UPDATE measures SET shape = '2'", "not those that a suite asks for"),
+    "a metric that is nowhere": Spoiled("UPDATE measures SET metric = 'x'", "which is not among the components"),
+    "a suite's metrics in a list": Spoiled("UPDATE suites SET metrics = '[]'", "metrics are no mappings"),
+    "a suite's metrics without columns": Spoiled(
+        "UPDATE suites SET metrics = json_object((SELECT metric FROM measures), 12)", "in toy (number 1) are none"
+    ),
+    "a column of a suite's metric that is none": Spoiled(
+        "UPDATE suites SET metrics = replace(metrics, '\"linf\"', '\"place\"')", "in toy (number 1) are none"
+    ),
+    "a suite's metric that is nowhere": Spoiled(
+        "UPDATE suites SET metrics = '{\"ff\": []}'", "asks for metric ff, which is no component"
+    ),
+    # figures of others
     "a published figure above one": Spoiled(
         "INSERT INTO published VALUES (1, 'digits', 'Linf', 0.2, 'x', '', 'pgd', 9e999, 0.5, 'x', '', '')",
         "published: clean",
@@ -148,10 +208,11 @@ def invent(path: Path) -> None:
     from harness.store.write.record import set_digest
 
     connection = sqlite3.connect(path)
-    ((old, hashes, code),) = connection.execute("SELECT digest, hashes, code FROM weights").fetchall()
+    of_results = "SELECT digest, hashes, code FROM weights WHERE digest IN (SELECT weights FROM results)"
+    ((old, hashes, code),) = connection.execute(of_results).fetchall()
     new = dict.fromkeys(json.loads(hashes), "f" * 64)
     digest = set_digest(new, json.loads(code))
-    connection.execute("UPDATE weights SET digest = ?, hashes = ?", (digest, json.dumps(new)))
+    connection.execute("UPDATE weights SET digest = ?, hashes = ? WHERE digest = ?", (digest, json.dumps(new), old))
     for table, column in (("results", "weights"), ("cells", "current")):
         connection.execute(f"UPDATE {table} SET {column} = ? WHERE {column} = ?", (digest, old))
     connection.commit()
@@ -201,15 +262,17 @@ def test_every_command_says_so_and_nothing_is_taken_in(
     merged = bench.any("db", "merge", hostile, "--into", str(ours))
     assert merged.returncode == 2, merged.stdout
     assert digest(ours) == before
-    # the page reads nearly all that there is; of what reads parts of it, each kind meets one
+    # the page reads nearly all that there is; of what reads parts of it, each kind meets one, and metrics meet all
     parts = (
         ("status", "--db", hostile),
-        ("compare", str(ours), hostile),
+        ("compare", str(ours), hostile, "--metrics"),
         ("db", "export", hostile, "--format", "csv", "--out", out),
         ("db", "origins", hostile),
     )
     page = ("report", "--db", hostile, "--out", out)
-    for words in (page, parts[list(SPOILED).index(kind) % len(parts)]) if kind in UNREADABLE else ():
+    of_metrics = any(word in SPOILED[kind].statements for word in ("measures", "metrics"))
+    mine = parts if of_metrics else (parts[list(SPOILED).index(kind) % len(parts)],)
+    for words in (page, *mine) if kind in UNREADABLE else ():
         done = bench.any(*words)
         said = done.stdout + done.stderr
         assert done.returncode in (0, 1, 2), (words, said)

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from sqlalchemy import select
 
-from harness.store.tables import CellRow, ComponentRow, OutcomeRow, ResultRow
+from harness.store.tables import CellRow, ComponentRow, MeasureRow, OutcomeRow, ResultRow
 from harness.store.write.store import Store
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def suites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
 
 
 def rows(url: str) -> dict[tuple[str, str | None], Any]:
-    """Return outcomes and notes by the defense's registered name and the threat model's digest."""
+    """Return notes, outcomes and metrics by the defense's registered name and the threat model's digest."""
     columns = [column for column in OutcomeRow.__table__.columns if column.name != "result"]
     found: dict[tuple[str, str | None], Any] = {}
     with Store.open(url).engine.connect() as connection:
@@ -185,7 +185,10 @@ def rows(url: str) -> dict[tuple[str, str | None], Any]:
         query = query.join(CellRow, CellRow.digest == ResultRow.cell)
         for row in connection.execute(query.join(ComponentRow, ComponentRow.digest == CellRow.defense)).all():
             seen = connection.execute(select(*columns).where(OutcomeRow.result == row.id)).all()
-            found[row.use, row.threat] = (row.notes, row.correct, row.sums, seen)
+            told = (MeasureRow.metric, MeasureRow.names, MeasureRow.sums, MeasureRow.numbers)
+            measures = connection.execute(select(*told).where(MeasureRow.result == row.id)).all()
+            assert len(measures) == 1  # distances, which a suite asks for that names no metrics
+            found[row.use, row.threat] = (row.notes, row.correct, seen, measures)
     return found
 
 
