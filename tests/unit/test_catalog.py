@@ -61,3 +61,8 @@ def test_a_line_of_the_table_keeps_its_cells_when_a_text_has_a_bar():
     info = catalog.ComponentInfo("defense", "odd", "This | that.", "purebench 0", source="here")
     row = render.components_markdown("defense", [info]).splitlines()[2]
     assert row == "| `odd` | This \\| that. | - | - | here |"
+
+
+def test_an_option_that_is_a_mapping_shows_its_keys():
+    (npz,) = (one for one in catalog.components("dataset") if one.name == "npz")
+    assert next(option.type for option in npz.options if option.name == "test") == "list of {file, sha256}"

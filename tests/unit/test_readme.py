@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shlex
 import tomllib
@@ -9,9 +10,12 @@ from datetime import date
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from safetensors.numpy import save_file
+
 from harness.core.extras import EXTRAS
 
 from harness.core import local
@@ -53,7 +57,10 @@ def mine(tmp_path: Path) -> Path:
 def test_each_block_of_yaml_is_of_a_kind_that_is_tried():
     known = [
         pair
-        for begin in ("name: mine", "name: wide", "matrix:", "defenses:", "- {dataset:", "name: cifar10-ddpm")
+        for begin in (
+            *("name: mine", "name: wide", "matrix:", "defenses:", "datasets:", "metrics:"),
+            *("- {dataset:", "name: cifar10-ddpm"),
+        )
         for pair in yamls(begin)
     ]
     assert sorted(known) == sorted((page, text) for page in PAGES for text in blocks(page, "yaml"))
@@ -76,6 +83,20 @@ def test_a_part_of_a_suite_fits_into_the_one_before_it(page, text, tmp_path):
     suite["attacks"].append({"name": "autoattack", "use": "autoattack"})
     suite["matrix"] = [{"impossible": "skip", **block} for block in suite["matrix"]]
     assert read_suite(yaml.safe_dump(suite), page, tmp_path).cells
+
+
+def test_files_of_ones_own_lack_their_hashes_alone(mine, monkeypatch):
+    ((page, text),) = yamls("datasets:")
+    for variable in ("PUREBENCH_DATA", "PUREBENCH_WEIGHTS"):
+        monkeypatch.setenv(variable, str(mine.parent))
+    np.savez(mine.with_name("mine.npz"), images=np.zeros((64, 8, 8, 3), np.uint8), labels=np.arange(64) % 10)
+    save_file({"weight": np.zeros(1, np.float32)}, mine.with_name("mine.safetensors"))
+    for name in ("mine.npz", "mine.safetensors"):
+        text = text.replace("…", hashlib.sha256(mine.with_name(name).read_bytes()).hexdigest(), 1)
+    suite = next(there for here, there in yamls("name: mine") if here == page)
+    path = mine.with_name("suite.yaml")
+    path.write_text(yaml.safe_dump({**yaml.safe_load(suite), **yaml.safe_load(text)}))
+    assert {cell.labels.classifier for cell in load_suite(str(path)).cells} == {"resnet"}
 
 
 def test_a_recipe_lacks_its_hash_alone(tmp_path):

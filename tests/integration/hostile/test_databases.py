@@ -155,9 +155,7 @@ UNREADABLE = {
     ),
     "numbers that are cut": Spoiled("UPDATE measures SET numbers = substr(numbers, 9)", "bytes of numbers, got"),
     "numbers that are no doubles": Spoiled("UPDATE measures SET numbers = x'00'", "bytes of numbers, got 1"),
-    "sums that are cut": Spoiled(
-        "UPDATE measures SET sums = substr(sums, 9) WHERE shape = ''", "sums not as the"
-    ),
+    "sums that are cut": Spoiled("UPDATE measures SET sums = substr(sums, 9) WHERE shape = ''", "sums not as the"),
     "a text for numbers": Spoiled("UPDATE measures SET numbers = 'many'", "numbers are no blob"),
     "names of columns that are none": Spoiled("UPDATE measures SET names = 'Linf,l 2'", "no names or shape of columns"),
     "one name too many": Spoiled("UPDATE measures SET names = 'linf,l2,l3'", "not those that a suite asks for"),
