@@ -47,7 +47,7 @@ def test_what_else_is_in_the_folder_stays(url, tmp_path):
 
 def test_parquet_without_pyarrow_is_a_sentence(url, tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"expected pyarrow.*install purebench\[parquet\], or take csv"):
+    with pytest.raises(UserError, match=r"the package pyarrow .* pip install 'purebench\[parquet\]', or take csv"):
         export(url, tmp_path / "out", "parquet")
     assert not (tmp_path / "out").exists()
 
