@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from measured import measurements, metric, outcomes, row
+from statsmodels.stats.proportion import proportion_confint
 
 from harness.core.cell import Cell, Labels, Shard
 from harness.core.declaration import Declaration, Member
@@ -49,6 +50,13 @@ def test_wilson_against_known_figures(score, n, low, high):
         pytest.approx(low, abs=1e-4),
         pytest.approx(high, abs=1e-4),
     )
+
+
+def test_wilson_agrees_with_statsmodels():
+    score, n = np.meshgrid(np.arange(0, 41, 0.5), [41.0, 128.0, 1000.0])
+    low, high = proportion_confint(score, n, alpha=0.1, method="wilson")
+    found = wilson(score, n, confidence=0.9)
+    np.testing.assert_allclose([found.low, found.high], [low, high], rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize(("score", "n"), [(11, 10), (-1, 10), (0, 0)])
