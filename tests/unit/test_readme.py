@@ -14,9 +14,8 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from safetensors.numpy import save_file
-
 from harness.core.extras import EXTRAS
+from safetensors.numpy import save_file
 
 from harness.core import local
 from harness.core.errors import UserError
@@ -27,7 +26,7 @@ from harness.store.write.store import Store
 from harness.suite.components import Resolver, training_plan
 from harness.suite.document import Document
 from harness.suite.load import load_suite, read_suite
-from harness.testing import SectionContract
+from harness.testing import MetricContract, SectionContract
 from harness.testing.section import measured
 from harness.topics import topics
 from harness.training.loop import train
@@ -83,6 +82,24 @@ def test_a_part_of_a_suite_fits_into_the_one_before_it(page, text, tmp_path):
     suite["attacks"].append({"name": "autoattack", "use": "autoattack"})
     suite["matrix"] = [{"impossible": "skip", **block} for block in suite["matrix"]]
     assert read_suite(yaml.safe_dump(suite), page, tmp_path).cells
+
+
+def test_a_metric_of_ones_own_is_asked_for_and_keeps_its_contract(mine):
+    ((page, text),) = yamls("metrics:")
+    (code,) = (block for block in blocks(page, "python") if "class Sharpness" in block)
+    mine.with_name("sharpness.py").write_text(code)
+    (suite,) = (block for block in blocks(page, "yaml") if block.startswith("name: mine"))
+    mine.with_name("suite.yaml").write_text(suite + text)
+    loaded = load_suite(str(mine.with_name("suite.yaml")))
+    assert [metric.spec.use for metric in loaded.metrics] == ["distances", "file:Sharpness"]
+    component = local.entry_of(loaded.metrics[1].spec).load()
+
+    class Contract(MetricContract):
+        def make(self):
+            return component()
+
+    for name in (name for name in dir(Contract) if name.startswith("test_")):
+        getattr(Contract(), name)()
 
 
 def test_files_of_ones_own_lack_their_hashes_alone(mine, monkeypatch):
