@@ -443,13 +443,13 @@ def show_help(
 
 @app.command(short_help="Look at the installation.")
 def doctor() -> None:
-    """Look at the installation: versions, import names, artifact folder, plug-ins."""
+    """Look at the installation: versions and who holds them, import names, extras, artifact folder, plug-ins."""
     from harness.cli import doctor as installation
     from harness.cli import render
 
     found = installation.findings()
     _out().print(render.findings_table(found))
-    if not all(one.sound for one in found):
+    if any(one.sound is False for one in found):
         raise typer.Exit(MISTAKE)
 
 

@@ -285,5 +285,6 @@ def findings_table(findings: Sequence[Finding]) -> Table:
     for column in ("", "looked at", "found"):
         table.add_column(column, overflow="fold")
     for one in findings:
-        table.add_row("[green]ok" if one.sound else "[red]no", escape(one.subject), escape(one.found))
+        sign = {True: "[green]ok", False: "[red]no", None: "-"}[one.sound]
+        table.add_row(sign, escape(one.subject), escape(one.found))
     return table

@@ -189,7 +189,7 @@ def _component(role: str, spec: Spec) -> Iterator[tuple[str, str]]:
         yield role, TREE + entry.source
     else:
         yield role, source_hash(component.code or entry.target, entry.origin.split()[0])
-    if component.library is not None:
+    if component.library is not None and importlib.util.find_spec(component.library) is not None:
         yield f"{role}_library", package_hash(component.library)
         yield f"{role}_library_version", f"{component.library} {metadata.version(component.library)}"
     target = component.runs(spec.params)

@@ -27,6 +27,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import Float
 
 from harness.core.errors import Unreachable, UserError
+from harness.core.extras import POSTGRESQL
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -228,7 +229,7 @@ def _engine(text: str) -> Engine:
     except ModuleNotFoundError as error:
         if error.name != "psycopg":
             raise
-        raise UserError(f"expected psycopg for {_shown(text)}; install purebench[postgresql]") from error
+        raise UserError(POSTGRESQL.missing(_shown(text)) or str(error)) from error
     if is_sqlite:
         event.listen(engine, "connect", _sqlite_pragmas)
     else:

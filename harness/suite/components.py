@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any
 
-from harness.core import local, registry, session
+from harness.core import extras, local, registry, session
 from harness.core import recipe as recipes
 from harness.core.contracts import Network, Objective, Setting, Traits, refusal
 from harness.core.errors import Problem, UserError, nearest
@@ -148,6 +148,12 @@ class Resolver:
         options, problems = check(component.Options, params, document, (*path, *at))
         self.problems += problems
         if options is None:
+            return None
+        lacking = list(extras.lacking(kind, entry.name, dict(options)))
+        for option, lack in lacking:
+            where = (*path, *at, option) if option else use_path
+            self.problems.append(document.problem(where, lack.sentence, lack.remedy))
+        if lacking:
             return None
         remarks = list(ranges.remarks(options))
         if kind not in ("attack", "objective"):  # whose lengths depend on the threat models that they meet

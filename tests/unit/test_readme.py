@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from harness.core.extras import EXTRAS
 from safetensors.numpy import save_file
 
 from harness.core import local
 from harness.core.errors import UserError
+from harness.core.extras import EXTRAS
 from harness.data.digits import Digits
 from harness.draws import Draws
 from harness.store.tend.published import import_published

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.artifacts import Folder
 from harness.core.errors import UserError
+from harness.core.extras import RAY
 from harness.core.job import Evaluate, Job, Terms, code, plugins
 from harness.core.result import Done, Failed
 from harness.execution.executors.devices import ONE_THREAD, REPEATABLE
@@ -24,7 +25,7 @@ from harness.execution.executors.local import attempt
 try:
     import ray
 except ModuleNotFoundError as error:
-    raise UserError("expected Ray for --executor ray; install purebench[ray]") from error
+    raise UserError(RAY.missing("--executor ray") or str(error)) from error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

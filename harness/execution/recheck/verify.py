@@ -20,6 +20,7 @@ from harness.core.code_hashes import called
 from harness.core.code_hashes import unlike as changed_roles
 from harness.core.declaration import Declaration, Member
 from harness.core.errors import UserError
+from harness.core.extras import lacking
 from harness.core.local import entry_of
 from harness.core.metric import AskedMetric
 from harness.core.rectangle import Rectangle
@@ -261,13 +262,15 @@ class _Desk:
         """Hold a component against the recorded one.
 
         Raises:
-            UserError: if it is not installed, or in another version, or its data are others.
+            UserError: if it is not installed, or in another version, or lacks a package, or its data are others.
         """
         component = entry_of(spec).load()
         if component.version != spec.version:
             raise UserError(
                 f"{spec.kind} {spec.use} is recorded in version {spec.version}, installed in {component.version}"
             )
+        for _, problem in lacking(spec.kind, spec.use, spec.params):
+            raise UserError(problem)
         target = component.runs(spec.params)
         if target is not None and target not in self.calls:
             raise UserError(f"it calls {target}: a database may name anything; allow it by --code {target}")

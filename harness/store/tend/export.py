@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.core.errors import UserError
+from harness.core.extras import PARQUET
 from harness.core.printable import inert
 from harness.folders import check_writable
 from harness.store.read.frames import results
@@ -28,8 +29,9 @@ def export(url: str, out: Path, kind: str, suite: str | None = None) -> list[Pat
     Raises:
         UserError: if there is no such database or suite, the folder cannot be written, or Parquet needs pyarrow.
     """
-    if kind == "parquet" and importlib.util.find_spec("pyarrow") is None:
-        raise UserError("expected pyarrow, which writes Parquet, found none; install purebench[parquet], or take csv")
+    missing = PARQUET.missing("--format parquet") if kind == "parquet" else None
+    if missing is not None:
+        raise UserError(replace(missing, remedy=f"{missing.remedy}, or take csv"))
     check_writable(out, "frames", "choose another --out")
     frames = results(url, suite)
     try:
