@@ -79,7 +79,7 @@ class Version:
 
 
 @dataclass(frozen=True)
-class Taken:
+class TakenMetric:
     """A metric that was taken of a result, with the networks and the code that it was taken with."""
 
     metric: str
@@ -103,4 +103,4 @@ class Covered:
     stop_repeat: int
     version: Version
     job: Rectangle
-    metrics: tuple[Taken, ...] = ()
+    metrics: tuple[TakenMetric, ...] = ()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from harness.artifacts import Folder
     from harness.core.declaration import Member
-    from harness.core.rectangle import Covered, Rectangle, Taken, Version
+    from harness.core.rectangle import Covered, Rectangle, TakenMetric, Version
     from harness.suite.suite import Suite
 
 
@@ -280,7 +280,7 @@ class _State:
                     cell, shard, job.first_repeat, job.stop_repeat, tuple(lacks.values()), rows[0].version.digest
                 )
 
-    def _stands_for(self, taken: Taken) -> bool:
+    def _stands_for(self, taken: TakenMetric) -> bool:
         """Whether a metric was taken with the networks and the code that are at hand."""
         if any(self.weights(recipe) not in (None, sha256) for recipe, sha256 in taken.weights):
             return False

@@ -25,7 +25,7 @@ from harness.core.cell import Cell, Labels, Shard
 from harness.core.declaration import Declaration, Member
 from harness.core.errors import UserError
 from harness.core.job import Evaluate, Measure, Train
-from harness.core.rectangle import Covered, Rectangle, Taken
+from harness.core.rectangle import Covered, Rectangle, TakenMetric
 from harness.core.result import Artifact, Cost, Done
 from harness.core.spec import Spec
 from harness.core.threat import Knowledge, Norm, ThreatModel
@@ -231,8 +231,8 @@ def test_what_is_measured_is_covered_once(url, driver):
     assert metrics == {}
     assert covered == Covered(0, 8, 0, 3, covered.version, Rectangle(0, 8, 0, 3), covered.metrics)
     assert covered.version.weights == ((WEIGHTS.digest, WEIGHTS.sha256),)  # and not the probe's
-    assert distances == Taken(METRICS[0].spec.digest, (), {})
-    assert amv == Taken(METRICS[1].spec.digest, ((PROBE.digest, PROBE.sha256),), {})
+    assert distances == TakenMetric(METRICS[0].spec.digest, (), {})
+    assert amv == TakenMetric(METRICS[1].spec.digest, ((PROBE.digest, PROBE.sha256),), {})
     assert distances.code == amv.code == {"metric": "d" * 64}
     assert (covered.version.code, covered.version.current) == ({"attack": "c" * 64}, True)
     assert store.artifact_hashes("weights") == {one.digest: {one.sha256} for one in (WEIGHTS, PROBE)}

@@ -29,7 +29,7 @@ from harness.execution.worker.environment import environment
 from harness.execution.worker.gradient_stats import Gauge
 from harness.execution.worker.judge import Batch, Judge, admit
 from harness.execution.worker.look import MORE, images, load, look_at
-from harness.execution.worker.measure import Ruler, Taken
+from harness.execution.worker.measure import LoadedMetric, MetricCollector
 from harness.execution.worker.state import Watch, seed
 from harness.execution.worker.trial import trial
 from harness.execution.worker.victim import DefendedVictim, known_draws
@@ -248,7 +248,7 @@ class Bench:
         self.meter.attach(own, purifier=False)
         return built, nets, own
 
-    def metrics(self, specs: Sequence[Spec]) -> list[Taken]:
+    def metrics(self, specs: Sequence[Spec]) -> list[LoadedMetric]:
         """Build metrics with their networks, outside the meter: measuring is not part of anyone's cost."""
         probes: dict[str, Probe] = {}
         built = []
@@ -264,7 +264,7 @@ class Bench:
                 probe = probes[key]
             self.beside |= used
             weights = {item.digest: item.sha256 for item in used.values()}
-            built.append(Taken(spec, build(spec), probe, weights, metric_code(spec)))
+            built.append(LoadedMetric(spec, build(spec), probe, weights, metric_code(spec)))
         return built
 
     def _try(self, probe: Probe, net: Spec) -> None:
@@ -433,7 +433,7 @@ def _evaluate(job: Evaluate, folder: Folder, terms: Terms, progress: Progress, w
     judge = Judge(classifier, defense, nets, bench.meter)
     certificate: Certificate | None = None if job.cell.certificate is None else build(job.cell.certificate)
     repeats = range(job.first_repeat, job.stop_repeat)
-    ruler = Ruler(bench.metrics(job.metrics), job.shard.start, job.shard.size, repeats)
+    collector = MetricCollector(bench.metrics(job.metrics), job.shard.start, job.shard.size, repeats)
     outcomes: list[Outcome] = []
     cost = Cost()
     number = len(whole.split(size))
@@ -445,7 +445,7 @@ def _evaluate(job: Evaluate, folder: Folder, terms: Terms, progress: Progress, w
 
         if certificate is None:
             admitted = admit(proposal, part.x, job.cell.threat)
-            take = ruler.lay(part, admitted.images, _masks(job, part))
+            take = collector.of_examples(part, admitted.images, _masks(job, part))
 
             def see(repeat: int, purified: Tensor, logits: Tensor, take: Take = take) -> None:
                 take(repeat, lambda: (purified, logits))
@@ -462,7 +462,7 @@ def _evaluate(job: Evaluate, folder: Folder, terms: Terms, progress: Progress, w
     return Done(
         artifacts=(*bench.weights, *examples.made),
         outcomes=tuple(outcomes),
-        measurements=ruler.measurements(),
+        measurements=collector.measurements(),
         defense_cost=cost,
         attack_cost=attack_cost,
         code=code,
@@ -478,15 +478,15 @@ def _measure(job: Measure, folder: Folder, terms: Terms, progress: Progress) -> 
     size = _at_a_time(examples.whole, terms, defense)
     judge = Judge(classifier, defense, nets, bench.meter)
     repeats = range(job.first_repeat, job.stop_repeat)
-    ruler = Ruler(bench.metrics(job.metrics), job.shard.start, job.shard.size, repeats)
+    collector = MetricCollector(bench.metrics(job.metrics), job.shard.start, job.shard.size, repeats)
     number = len(examples.whole.split(size)) * len(repeats)
     for done, (part, proposal) in enumerate(examples.parts(size)):
         admitted = admit(proposal, part.x, job.cell.threat)
-        take = ruler.lay(part, admitted.images, _masks(job, part))
+        take = collector.of_examples(part, admitted.images, _masks(job, part))
         for repeat in repeats:
             take(repeat, partial(judge.defended, part, admitted, job.cell.threat, repeat, _draws(job, part)))
             progress((done * len(repeats) + repeats.index(repeat) + 1) / number)
-    return Done(artifacts=(*bench.weights, *examples.made), measurements=ruler.measurements())
+    return Done(artifacts=(*bench.weights, *examples.made), measurements=collector.measurements())
 
 
 def _at_a_time(whole: Batch, terms: Terms, defense: Defense | None) -> int:

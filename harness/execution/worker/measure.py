@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Taken:
+class LoadedMetric:
     """A metric with what it gave so far.
 
     Attributes:
@@ -47,7 +47,7 @@ class Taken:
     numbers: dict[str, Numbers] = field(default_factory=dict)
 
 
-class Ruler:
+class MetricCollector:
     """Takes metrics of some places and repeats.
 
     Args:
@@ -57,10 +57,10 @@ class Ruler:
         repeats: which repeats.
     """
 
-    def __init__(self, metrics: Sequence[Taken], first_place: int, places: int, repeats: range) -> None:
+    def __init__(self, metrics: Sequence[LoadedMetric], first_place: int, places: int, repeats: range) -> None:
         self.metrics, self.first_place, self.places, self.repeats = metrics, first_place, places, repeats
 
-    def lay(self, batch: Batch, adversarial: Tensor, masks: Draws) -> Callable[[int, Defend], None]:
+    def of_examples(self, batch: Batch, adversarial: Tensor, masks: Draws) -> Callable[[int, Defend], None]:
         """Return what takes the metrics of some examples in a repeat, given what defends them.
 
         Args:
@@ -97,7 +97,7 @@ class Ruler:
         """Return what was taken, in plain values."""
         return tuple(self._packed(taken) for taken in self.metrics)
 
-    def _measured(self, taken: Taken, judged: JudgedImages, size: int) -> dict[str, Numbers]:
+    def _measured(self, taken: LoadedMetric, judged: JudgedImages, size: int) -> dict[str, Numbers]:
         """Return the numbers of a batch by column; those that are not finite are not a number.
 
         Raises:
@@ -123,7 +123,7 @@ class Ruler:
             numbers[key] = np.where(whole, array, np.nan)
         return numbers
 
-    def _packed(self, taken: Taken) -> Measurement:
+    def _packed(self, taken: LoadedMetric) -> Measurement:
         names = tuple(column.name for column in taken.metric.columns)
         arrays = [taken.numbers[name] for name in names]
         shape = arrays[0].shape[2:]

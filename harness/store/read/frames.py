@@ -38,7 +38,7 @@ from harness.store.write.store import Store
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from harness.store.read.measures import Taken
+    from harness.store.read.measures import MetricNumbers
     from harness.store.read.summaries import Shares
 
 _NAMES = ["dataset", "classifier", "defense", "attack", "threat_model"]
@@ -195,7 +195,7 @@ class Results:
                 whole = metric if whole is None else whole.merge(metric, on=keys, how="outer")
         return pd.DataFrame(columns=keys) if whole is None else whole
 
-    def _taken(self, digests: Mapping[str, str], metric: str) -> Iterator[tuple[Taken, str]]:
+    def _taken(self, digests: Mapping[str, str], metric: str) -> Iterator[tuple[MetricNumbers, str]]:
         """Yield what a metric gave of the results that are read of some cells, with the cell's id."""
         ids = {digest: cell for cell, digest in digests.items()}
         query = select(ResultRow.id, ResultRow.cell).where(self._read(), ResultRow.cell.in_(sorted(ids)))
@@ -381,7 +381,7 @@ def results(url: str, suite: str | None = None, decision: str | None = None, *, 
     return Results(store, [row.id for row in latest.values() if suite in (None, row.name)], decision, own=own)
 
 
-def _grid(one: Taken) -> dict[str, Any]:
+def _grid(one: MetricNumbers) -> dict[str, Any]:
     """Return place and repeat of each number of a metric, as they follow each other."""
     places, repeats = np.indices(one.numbers.shape[1:3]).reshape(2, -1)
     return {"place": places + one.rectangle.start, "repeat": repeats + one.rectangle.first_repeat}

@@ -65,7 +65,7 @@ def sums_by_metric(store: Store, condition: ColumnElement[bool]) -> dict[str, Su
     return {metric: Sums(names[metric], results) for metric, results in by_result.items()}
 
 
-class Taken(NamedTuple):
+class MetricNumbers(NamedTuple):
     """The numbers that a metric gave of a result: ``(columns, places, repeats, *axes)``.
 
     ``set`` names the networks and the code that it was taken with.
@@ -79,7 +79,7 @@ class Taken(NamedTuple):
     set: str
 
 
-def taken(store: Store, results: Sequence[int], metrics: Iterable[str] | None = None) -> Iterator[Taken]:
+def taken(store: Store, results: Sequence[int], metrics: Iterable[str] | None = None) -> Iterator[MetricNumbers]:
     """Yield what some metrics, or all, gave of results; where one was taken several times, the latest."""
     edges = [getattr(ResultRow, name) for name in Rectangle._fields]
     told = (MeasureRow.result, MeasureRow.metric, MeasureRow.names, MeasureRow.shape, MeasureRow.numbers)
@@ -94,10 +94,10 @@ def taken(store: Store, results: Sequence[int], metrics: Iterable[str] | None = 
             rectangle = Rectangle(*(getattr(row, name) for name in Rectangle._fields))
             names, shape = tuple(row.names.split(",")), [int(length) for length in row.shape.split(",") if length]
             numbers = numbers_of(row.numbers, len(names), shape, rectangle)
-            yield Taken(row.result, row.metric, names, rectangle, numbers, row.set)
+            yield MetricNumbers(row.result, row.metric, names, rectangle, numbers, row.set)
 
 
-def wanted_part(one: Taken, places: int, repeats: int) -> Numbers:
+def wanted_part(one: MetricNumbers, places: int, repeats: int) -> Numbers:
     """Return what of the numbers of a result a suite asks for that has so many places and repeats."""
     part = one.numbers[:, : max(0, places - one.rectangle.start)]
     return np.asarray(part[:, :, : max(0, repeats - one.rectangle.first_repeat)], float)

@@ -17,7 +17,7 @@ from harness.core.rectangle import Rectangle
 from harness.core.result import TOTALS
 from harness.core.spec import Spec, digest_of
 from harness.store.read.latest import latest_suites, read_results
-from harness.store.read.measures import Taken, taken
+from harness.store.read.measures import MetricNumbers, taken
 from harness.store.read.origins import Kind
 from harness.store.tables import (
     LABELS,
@@ -62,7 +62,7 @@ class RecordedMeasure:
     """What a metric gave of a result: its spec, the numbers, and the networks and the code that it was taken with."""
 
     metric: Spec
-    taken: Taken
+    taken: MetricNumbers
     weights: Mapping[str, str]
     code: Mapping[str, str]
 

@@ -14,7 +14,7 @@ from harness.core.cell import SPECIAL, Cell, Labels
 from harness.core.declaration import RULES
 from harness.core.errors import UserError
 from harness.core.job import Evaluate, Job, Measure
-from harness.core.rectangle import Covered, Rectangle, Taken, Version
+from harness.core.rectangle import Covered, Rectangle, TakenMetric, Version
 from harness.core.spec import Spec, digest_of
 from harness.store.database import connect, database_url, file_of, insert_new, lock_of
 from harness.store.tables import (
@@ -190,14 +190,14 @@ class Store:
                     found[cell].append(Covered(*its, version, job, tuple(metrics.get(key, {}).values())))
         return found
 
-    def _taken(self, connection: Connection, sets: Mapping[str, Any]) -> dict[int, dict[str, Taken]]:
+    def _taken(self, connection: Connection, sets: Mapping[str, Any]) -> dict[int, dict[str, TakenMetric]]:
         """Return the metrics that were taken of each result, the latest of each, by its digest."""
-        found: dict[int, dict[str, Taken]] = {}
+        found: dict[int, dict[str, TakenMetric]] = {}
         query = select(MeasureRow.result, MeasureRow.metric, MeasureRow.set).order_by(MeasureRow.attempt)
         for result, metric, which in connection.execute(query):
             if which in sets:
                 hashes, code = tuple(sorted(sets[which].hashes.items())), sets[which].code or {}
-                found.setdefault(result, {})[metric] = Taken(metric, hashes, code)
+                found.setdefault(result, {})[metric] = TakenMetric(metric, hashes, code)
         return found
 
     def artifact_hashes(self, kind: str) -> dict[str, set[str]]:

@@ -18,7 +18,7 @@ from harness.core.threat import Knowledge, Norm, ThreatModel
 from harness.draws import Draws
 from harness.execution.worker.cost import Meter
 from harness.execution.worker.judge import Batch, Judge, admit
-from harness.execution.worker.measure import Ruler, Taken
+from harness.execution.worker.measure import LoadedMetric, MetricCollector
 from harness.metrics.probe import Probe
 from harness.testing.nets import tiny_mae
 
@@ -75,11 +75,12 @@ def judge(proposed, threat=LINF, *, defense=None, metrics=(), repeats=1, clean=N
     told = []
     asked = [metric(use) for use in metrics]
     taken = [
-        Taken(one.spec, find("metric", one.spec.use).load()(), probe if one.probed else None, {}, {}) for one in asked
+        LoadedMetric(one.spec, find("metric", one.spec.use).load()(), probe if one.probed else None, {}, {})
+        for one in asked
     ]
-    ruler = Ruler(taken, 0, len(clean), range(repeats))
+    collector = MetricCollector(taken, 0, len(clean), range(repeats))
     admitted = admit(proposed, clean.x, threat)
-    take = ruler.lay(clean, admitted.images, draws.at("masks"))
+    take = collector.of_examples(clean, admitted.images, draws.at("masks"))
 
     def watch(repeat, purified, logits):
         take(repeat, lambda: (purified, logits))
@@ -88,7 +89,7 @@ def judge(proposed, threat=LINF, *, defense=None, metrics=(), repeats=1, clean=N
     assert told == [(done + 1) / repeats for done in range(repeats)]
     assert cost.images == len(clean.x) * repeats
     numbers = {}
-    for one in ruler.measurements():
+    for one in collector.measurements():
         kind = "<f4" if one.shape else "<f8"
         grid = np.frombuffer(one.values, kind).reshape(len(one.names), len(clean), repeats, *one.shape)
         numbers |= dict(zip(one.names, grid, strict=True))

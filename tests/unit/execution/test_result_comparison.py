@@ -14,7 +14,7 @@ from harness.execution.recheck.result_comparison import (
     changes,
     first_difference,
 )
-from harness.store.read.measures import Taken
+from harness.store.read.measures import MetricNumbers
 from harness.store.read.results import Attempted, RecordedMeasure
 
 SEEN = [Outcome(100 + place, place, repeat, 3, 3, True) for place in range(50) for repeat in range(2)]
@@ -61,7 +61,7 @@ def test_one_prediction_may_differ_however_few_there_are():
 
 def measured(numbers, now):
     """What a metric of one column gave of places 4 to 6 in repeats 1 and 2, and what it gives now."""
-    taken = Taken(1, "m", ("linf",), Rectangle(4, 7, 1, 3), np.array(numbers).reshape(1, 3, 2), "s")
+    taken = MetricNumbers(1, "m", ("linf",), Rectangle(4, 7, 1, 3), np.array(numbers).reshape(1, 3, 2), "s")
     return MeasuredAgain(
         RecordedMeasure(Spec.of("metric", "toy", 1, {}), taken, {}, {}), np.array(now).reshape(1, 3, 2), {}
     )
