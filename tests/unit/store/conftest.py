@@ -91,8 +91,13 @@ class Machine:
         self.store = Store.open(str(self.path), create=True)
         self.declare()
 
+    recipe = MAE.digest
+
+    def cells(self) -> list[Cell]:
+        return [cell(), cell(attacked=False)]
+
     def declare(self, title: str = "A toy") -> None:
-        cells = [cell(), cell(attacked=False)]
+        cells = self.cells()
         members = [Member(one.labels, one, random=True) for one in cells]
         members.append(Member(Labels("digits", "cnn", "odd", "pgd", "full"), None, False, "it cannot be"))
         self.store.declare(
