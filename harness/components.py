@@ -390,7 +390,7 @@ class Section(Component):
         """Return what stands below a board.
 
         Args:
-            board: its columns and rows; see ``reports.model.leaderboard.Board``.
+            board: its columns and rows; see ``reports.model.board.Board``.
             suite: the suite that it is of.
             report: as in ``of_suite``.
         """

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from harness.draws import Draws
     from harness.training.context import Batch, Beside
-    from harness.training.objectives import BridgeObjective
+    from harness.training.objective_options import BridgeObjective
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from harness.draws import Draws
     from harness.training.context import Batch, Beside
-    from harness.training.objectives import (
+    from harness.training.objective_options import (
         ClassifyObjective,
         ClassifyPurifiedObjective,
         DenoiseMaskedObjective,

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from harness.draws import Draws
     from harness.training.context import Batch, Beside
-    from harness.training.objectives import MaskedDiffusionObjective
+    from harness.training.objective_options import MaskedDiffusionObjective
 
 
 def masked_diffusion(net: nn.Module, batch: Batch, objective: MaskedDiffusionObjective, beside: Beside) -> Tensor:

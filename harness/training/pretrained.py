@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from harness.core.contracts import DataCard
     from harness.nets.sizes import NetSize
-    from harness.training.objectives import PublishedObjective
+    from harness.training.objective_options import PublishedObjective
 
 
 def import_into(net: nn.Module, size: NetSize, data: DataCard, objective: PublishedObjective) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from harness.draws import Draws
     from harness.nets.mae import Reconstruction
     from harness.training.context import Batch, Beside
-    from harness.training.objectives import (
+    from harness.training.objective_options import (
         AdversarialObjective,
         AToPObjective,
         DIRObjective,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from harness.store.read.provenance import Provenance
     from reports.cell import Accuracy, Entry
     from reports.charts.labels import Label, Segment
-    from reports.model.leaderboard import Board
+    from reports.model.board import Board
     from reports.model.row import Row
 
 #: margins of a drawing, in units that the browser scales

@@ -12,13 +12,14 @@ from harness.store.read.frames import Results, results
 from harness.store.read.latest import latest_suites
 from harness.store.read.provenance import CellFacts, Provenance, SuiteFacts, provenance
 from harness.store.write.store import Store
-from reports.model.leaderboard import Board, Leaderboard, leaderboard
+from reports.model.leaderboard import Leaderboard, leaderboard
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from harness.store.read.summaries import Shares
     from reports.cell import Entry
+    from reports.model.board import Board
     from reports.model.row import Row, Worst
 
 #: a URL up to its database's name: the colons in it are none of ours

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from harness.core.metric import MetricColumn
     from harness.core.table import Form
     from reports.cell import Entry, Price
-    from reports.model.leaderboard import Board
+    from reports.model.board import Board
     from reports.model.row import Attacked, Row
 
 

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from harness.core.metric import MetricColumn
     from reports.cell import Accuracy, Entry
     from reports.flags.evidence import Flag
+    from reports.model.board import Board
     from reports.model.certified import Line
-    from reports.model.leaderboard import Board, Leaderboard
+    from reports.model.leaderboard import Leaderboard
     from reports.model.row import Row
     from reports.sections.made import OurPart
 

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from reports.cell import Accuracy, Entry
-    from reports.model.leaderboard import Board, Leaderboard, Section
+    from reports.model.board import Board
+    from reports.model.leaderboard import Leaderboard, Section
     from reports.model.row import Row
     from reports.sections.made import OurPart
 

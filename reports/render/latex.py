@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from harness.core.table import Cell, Column, Line
-    from reports.model.leaderboard import Board, Leaderboard, Section
+    from reports.model.board import Board
+    from reports.model.leaderboard import Leaderboard, Section
     from reports.sections.made import OurPart
 
 _ESCAPES = {

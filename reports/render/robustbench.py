@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from harness.store.read.provenance import Provenance
     from reports.cell import Entry
-    from reports.model.leaderboard import Board, Leaderboard, Section
+    from reports.model.board import Board
+    from reports.model.leaderboard import Leaderboard, Section
     from reports.model.row import Row
 
 #: folder of what was attacked less than is asked

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
     from harness.core.table import Cell, Column
-    from reports.model.leaderboard import Board, Leaderboard, Section
+    from reports.model.board import Board
+    from reports.model.leaderboard import Leaderboard, Section
     from reports.model.row import Row
     from reports.sections.made import OurPart
 

@@ -9,7 +9,7 @@ from harness.core.table import Item, Notes
 
 if TYPE_CHECKING:
     from harness.core.table import Table
-    from reports.model.leaderboard import Board
+    from reports.model.board import Board
 
 
 @dataclass(frozen=True)

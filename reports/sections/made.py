@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from harness.core.registry import RegistryEntry
-    from reports.model.leaderboard import Board, Leaderboard
+    from reports.model.board import Board
+    from reports.model.leaderboard import Leaderboard
     from reports.model.leaderboard import Section as Suite
 
 #: what built-in sections may be made of

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from harness.core.table import Part, Table
-    from reports.model.leaderboard import Board, Leaderboard
+    from reports.model.board import Board
+    from reports.model.leaderboard import Leaderboard
     from reports.model.leaderboard import Section as Suite
 
 

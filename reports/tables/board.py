@@ -11,7 +11,7 @@ from reports.model.row import Group
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from reports.model.leaderboard import Board
+    from reports.model.board import Board
 
 
 def board_table(board: Board) -> Table:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from reports.cell import Entry
-    from reports.model.leaderboard import Board
+    from reports.model.board import Board
     from reports.model.row import Attacked, Row
 
 #: per image, before the peak memory

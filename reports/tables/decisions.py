@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from harness.store.read.summaries import Shares
-    from reports.model.leaderboard import Board
+    from reports.model.board import Board
 
 
 #: a vote of all repeats, which needs the predictions and not only how many were right

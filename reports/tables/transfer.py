@@ -10,7 +10,7 @@ from reports.model.columns import figure
 
 if TYPE_CHECKING:
     from reports.cell import Entry
-    from reports.model.leaderboard import Board
+    from reports.model.board import Board
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,7 @@ from contextlib import suppress
 # by origin: what these packages say of themselves at import is nothing that a user can mend
 warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.jit|torchvision|timm|robustbench")
 with suppress(Exception):  # the job that needs it says what is wrong with it
-    from harness.execution.executors import local  # noqa: F401
-    from harness.execution.worker import jobs as work  # noqa: F401
+    from harness.execution.worker import jobs  # noqa: F401
 
 # what was imported stays: a worker that looked through it for garbage would copy it, and take a third of a second
 gc.collect()

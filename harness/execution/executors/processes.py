@@ -24,8 +24,8 @@ from harness.execution.executors.devices import ONE_THREAD
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-#: imported by the process that workers are forked from
-PRELOAD = "harness.execution.executors.preload"
+#: imported by the process that workers are forked from; the last one ends what is done there
+PRELOAD = ("harness.execution.executors.local", "harness.execution.executors.preload")
 
 #: seconds between tries to reach the process that workers are forked from
 PAUSES = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 4.0)
@@ -70,7 +70,7 @@ def start() -> Start:
     told = ",".join(filter(None, (os.environ.get("PYTHONWARNINGS"), _UNTOLD)))
     alone = {**ONE_THREAD, "PYTHONSAFEPATH": "1", "PYTHONWARNINGS": told}  # a folder here is no package of ours
     with _one_at_a_time, _variables(alone):
-        forkserver.set_forkserver_preload([PRELOAD])
+        forkserver.set_forkserver_preload([*PRELOAD])
         forkserver.ensure_running()
     forking = _Forking()
 

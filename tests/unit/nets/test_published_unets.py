@@ -23,7 +23,7 @@ from harness.nets.unet import bare, build, schedule
 from harness.nets.unsupported import refuse_file
 from harness.suite.components import training_plan
 from harness.training.loop import train
-from harness.training.objectives import PublishedObjective
+from harness.training.objective_options import PublishedObjective
 
 #: google/ddpm-cifar10-32's config.json, but for the class and the version of the library
 GOOGLE = {

@@ -10,7 +10,7 @@ from harness.draws import Draws
 from harness.nets.transforms import completed
 from harness.testing.nets import tiny_cnn, tiny_mae, tiny_unet
 from harness.training.context import Batch, Beside
-from harness.training.objectives import AToPObjective
+from harness.training.objective_options import AToPObjective
 from harness.training.robust import atop
 
 DRAWS = Draws(("atop",), torch.arange(4))

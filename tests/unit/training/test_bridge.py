@@ -17,7 +17,7 @@ from harness.draws import Draws
 from harness.testing.nets import tiny_cnn, tiny_unet
 from harness.training.bridge import Bridge, bridge, coefficient, drawn
 from harness.training.context import Batch, Beside
-from harness.training.objectives import BridgeObjective
+from harness.training.objective_options import BridgeObjective
 
 KEPT = np.cumprod(1.0 - np.linspace(1e-4, 2e-2, 1000))  # Ho et al. 2020, section 4
 DRAWS = Draws(("bridge",), torch.arange(4))

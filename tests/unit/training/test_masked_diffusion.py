@@ -15,7 +15,7 @@ from harness.testing.nets import tiny_cnn, tiny_mae, tiny_maskdit
 from harness.training.context import Batch, Beside
 from harness.training.forward import one_pass, own_loss
 from harness.training.masked_diffusion import masked_diffusion, noise_levels
-from harness.training.objectives import MaskedDiffusionObjective, PurifyClassifyObjective
+from harness.training.objective_options import MaskedDiffusionObjective, PurifyClassifyObjective
 from harness.training.robust import purify_classify
 
 DRAWS = Draws(("masked-diffusion",), torch.arange(4))

@@ -24,7 +24,8 @@ from harness.training.context import Batch, Beside, Learner, held, kl
 from harness.training.forward import denoised, halves, one_pass
 from harness.training.loop import train
 from harness.training.losses import LOSSES, gamma
-from harness.training.objectives import TABLE, DIRObjective, SmoothClassifyObjective, TradesObjective
+from harness.training.objective_options import DIRObjective, SmoothClassifyObjective, TradesObjective
+from harness.training.objectives import TABLE
 
 DRAWS = Draws(("objectives",), torch.arange(6))
 X = 0.1 + 0.8 * DRAWS.at("x").uniform(1, 8, 8)

@@ -20,7 +20,8 @@ from harness.nets.sizes import MAESize, ResNetSize
 from harness.suite.components import training_plan
 from harness.testing.nets import CARD
 from harness.training.loop import train
-from harness.training.objectives import Published, PublishedObjective
+from harness.training.objective_options import PublishedObjective
+from harness.training.objectives import Published
 from harness.training.recipe import RecipeFile
 
 NET = {"use": "mae", "patch": 4, "dim": 8, "depth": 1, "heads": 2, "decoder_dim": 8, "decoder_depth": 1} | {
