@@ -14,7 +14,6 @@ from harness.core.result import Cost, Done, Outcome
 from harness.core.spec import Spec
 from harness.core.table import Table, checked
 from harness.core.threat import Knowledge, Norm, ThreatModel
-from harness.store.write.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,6 +91,8 @@ def _parts(section: Section, report: Any) -> Iterator[tuple[str, list[Part]]]:
 
 def measured(path: Path) -> str:
     """Write a database of two suites of a defense and none, on clean input and under an attack; one was measured."""
+    from harness.store.write.store import Store  # which imports much, for a test that few write
+
     store = Store.open(str(path), create=True)
     for name in ("measured", "declared"):
         cells = [_cell(name, defense, attacked) for defense in ("none", "mine") for attacked in (False, True)]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.components import Section
 from harness.core import local, session
 from harness.core.errors import UserError
 from harness.core.registry import find
@@ -61,9 +62,10 @@ def _entry(name: str) -> RegistryEntry:
 
 def _built(entry: RegistryEntry) -> Any:
     component = entry.load()
-    lacking = [name for name in ("of_board", "of_suite", "title") if not hasattr(component, name)]
-    if lacking:
-        raise UserError(f"expected the section {entry.name!r} to be a harness.Section, but it has no {lacking[0]}")
+    if all(getattr(component, name) is getattr(Section, name) for name in ("of_board", "of_suite")):
+        raise UserError(
+            f"expected the section {entry.name!r} to be a harness.Section, but it has no of_board or of_suite"
+        )
     try:
         return component(component.Options())
     except Exception as error:

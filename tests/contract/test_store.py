@@ -101,7 +101,16 @@ def measured(job: Evaluate, shift: float = 0.0) -> Done:
     if isinstance(job, Measure):
         return Done((PROBE,), measurements=given)
     cost = Cost(len(seen), 0.1, 2**40, 3, 7, peak_memory=2**41, batch_size=8)
-    return Done((WEIGHTS, PROBE), outcomes(seen), given, cost, cost, {"torch": "2"}, {"attack": "c" * 64}, seconds=0.5)
+    return Done(
+        (WEIGHTS, PROBE),
+        outcomes(seen),
+        cost,
+        cost,
+        {"torch": "2"},
+        {"attack": "c" * 64},
+        seconds=0.5,
+        measurements=given,
+    )
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -6,17 +6,16 @@ may turn a last digit into a pixel; how many verdicts that changes is measured h
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 from attacks.pgd import PGD
 from harness.artifacts import Folder
 from harness.core.cell import Shard
 from harness.core.job import Evaluate, Terms
-from harness.core.result import MEASURES
 from harness.execution.worker import jobs as work
 from harness.suite.load import read_suite
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from harness.core.cell import Cell
-    from harness.core.result import Outcome
+    from harness.core.result import Done, Outcome
     from harness.suite.suite import Suite
 
 SUITES = Path(__file__).parent / "suites"
@@ -62,11 +61,11 @@ def trained(
     return folder
 
 
-def do(job: Evaluate, folder: Folder, terms: Terms | None = None) -> Sequence[Outcome]:
+def do(job: Evaluate, folder: Folder, terms: Terms | None = None) -> Done:
     """Do a job after the attack that it needs; a quick version of what the scheduler does."""
     if job.craft is not None:
         work.do(job.craft, folder, terms or Terms(), lambda share: None)
-    return work.do(job, folder, terms or Terms(), lambda share: None).outcomes
+    return work.do(job, folder, terms or Terms(), lambda share: None)
 
 
 def cell_of(suite: Suite, defense: str, attack: str, threat_model: str) -> Cell:
@@ -76,22 +75,27 @@ def cell_of(suite: Suite, defense: str, attack: str, threat_model: str) -> Cell:
     )
 
 
-def both(cell: Cell, trained: Folder, precision: str) -> list[tuple[Outcome, Outcome]]:
-    """Return each outcome as measured with small and with large batches, in one order."""
-    job = Evaluate(cell, Shard(0, 0, LARGE), 0, 2)
-    found = [do(job, trained, Terms(size, precision=precision)) for size in (SMALL, LARGE)]
-    small, large = (sorted(one, key=lambda outcome: (outcome.place, outcome.repeat)) for one in found)
-    assert len(small) == 2 * LARGE
-    return list(zip(small, large, strict=True))
+def both(suite: Suite, cell: Cell, trained: Folder, precision: str) -> tuple[Done, Done]:
+    """Return what is measured with small and with large batches, metrics and all."""
+    job = Evaluate(cell, Shard(0, 0, LARGE), 0, 2, suite.metrics_of(cell))
+    small, large = (do(job, trained, Terms(size, precision=precision)) for size in (SMALL, LARGE))
+    assert len(small.outcomes) == 2 * LARGE
+    return small, large
 
 
-def assert_equal_but_for_rounding(pairs: Sequence[tuple[Outcome, Outcome]]) -> None:
-    for small, large in pairs:
-        unmeasured = dict.fromkeys(MEASURES)
-        assert replace(small, **unmeasured) == replace(large, **unmeasured)
-        for name in MEASURES:
-            one, other = getattr(small, name), getattr(large, name)
-            assert one == (other if other is None else pytest.approx(other, rel=ROUNDING, abs=1e-12)), name
+def sorted_outcomes(done: Done) -> Sequence[Outcome]:
+    return sorted(done.outcomes, key=lambda outcome: (outcome.place, outcome.repeat))
+
+
+def assert_equal_but_for_rounding(small: Done, large: Done) -> None:
+    assert sorted_outcomes(small) == sorted_outcomes(large)
+    names = {name for one in small.measurements for name in one.names}
+    assert {"linf", "l2", "reconstruction_purified", "amv_adversarial_last", "amv_purified_mean"} <= names
+    for one, other in zip(small.measurements, large.measurements, strict=True):
+        assert (one.metric, one.names, one.shape) == (other.metric, other.names, other.shape)
+        numbers, others = (np.frombuffer(some.values, "<f8") for some in (one, other))
+        assert len(numbers) == len(one.names) * 2 * LARGE
+        np.testing.assert_allclose(numbers, others, rtol=ROUNDING, atol=1e-12, err_msg=str(one.names))
 
 
 @pytest.mark.parametrize(
@@ -107,14 +111,14 @@ def assert_equal_but_for_rounding(pairs: Sequence[tuple[Outcome, Outcome]]) -> N
 def test_small_and_large_batches_draw_the_same_numbers(
     suite: Suite, trained: Folder, defense: str, threat_model: str
 ) -> None:
-    assert_equal_but_for_rounding(both(cell_of(suite, defense, "pgd", threat_model), trained, "float64"))
+    assert_equal_but_for_rounding(*both(suite, cell_of(suite, defense, "pgd", threat_model), trained, "float64"))
 
 
 def test_an_attack_on_the_whole_shard_does_not_see_how_its_victim_cuts_it(
     suite: Suite, trained: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(PGD, "by_example", False)
-    assert_equal_but_for_rounding(both(cell_of(suite, "dmae", "pgd", "full"), trained, "float64"))
+    assert_equal_but_for_rounding(*both(suite, cell_of(suite, "dmae", "pgd", "full"), trained, "float64"))
 
 
 @pytest.mark.slow
@@ -132,7 +136,8 @@ def test_an_attack_on_the_whole_shard_does_not_see_how_its_victim_cuts_it(
 def test_few_verdicts_differ_in_single_precision(
     suite: Suite, trained: Folder, defense: str, attack: str, threat_model: str
 ) -> None:
-    pairs = both(cell_of(suite, defense, attack, threat_model), trained, "float32")
+    found = both(suite, cell_of(suite, defense, attack, threat_model), trained, "float32")
+    pairs = list(zip(*map(sorted_outcomes, found), strict=True))
     share = sum(small.prediction != large.prediction for small, large in pairs) / len(pairs)
     assert share <= 0.05  # measured: 0 of 128
 
@@ -140,7 +145,8 @@ def test_few_verdicts_differ_in_single_precision(
 def test_the_examples_of_a_smaller_subset_are_the_first_of_a_larger_one(suite: Suite, trained: Folder) -> None:
     cell = cell_of(suite, "none", "clean", "-")
     few, many = (
-        [outcome.example for outcome in do(Evaluate(cell, Shard(0, 0, stop), 0, 1), trained)] for stop in (SMALL, LARGE)
+        [outcome.example for outcome in do(Evaluate(cell, Shard(0, 0, stop), 0, 1), trained).outcomes]
+        for stop in (SMALL, LARGE)
     )
     assert few == many[:SMALL]
     assert len(set(many)) == LARGE

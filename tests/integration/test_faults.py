@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cloudpickle
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -28,6 +29,8 @@ from harness.artifacts import Folder
 from harness.cli import commands as cli
 from harness.core import registry
 from harness.core.job import Evaluate, Terms, Train
+from harness.core.metric import Measurement
+from harness.core.registry import find
 from harness.core.result import Artifact, Cost, Done, Failed, Outcome
 from harness.execution.driver.launch import Workers
 from harness.execution.executors.devices import seats
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
     from conftest import Bench
 
     from harness.core.job import Job
+    from harness.core.spec import Spec
 
 SUITES = Path(__file__).parent / "suites"
 TINY = str(SUITES / "tiny.yaml")
@@ -111,11 +115,23 @@ def pretend(job: Job, folder: Folder, terms: Terms, progress: Callable[[float], 
         return Done()
     weights = tuple(Artifact(recipe.digest, "weights", "a" * 64, 1) for recipe in job.cell.recipes())
     seen = tuple(
-        Outcome(place, place, repeat, label=1, prediction=1, correct=True, linf=0.1)
+        Outcome(place, place, repeat, label=1, prediction=1, correct=True)
         for place in range(job.shard.start, job.shard.stop)
         for repeat in range(job.first_repeat, job.stop_repeat)
     )
-    return Done(weights, seen, Cost(images=len(seen)), None if job.craft is None else Cost(images=len(seen)))
+    return Done(
+        artifacts=weights,
+        outcomes=seen,
+        measurements=tuple(tenths(metric, len(seen)) for metric in job.metrics),
+        defense_cost=Cost(images=len(seen)),
+        attack_cost=None if job.craft is None else Cost(images=len(seen)),
+    )
+
+
+def tenths(metric: Spec, outcomes: int) -> Measurement:
+    """Return what a metric of plain numbers gives if all of them are 0.1."""
+    names = tuple(column.name for column in find("metric", metric.use).load().columns)
+    return Measurement(metric.digest, names, np.full((len(names), outcomes), 0.1, "<f8").tobytes())
 
 
 @pytest.fixture
@@ -507,7 +523,8 @@ SLOWLY = """
         places = range(job.shard.start, job.shard.stop)
         repeats = range(job.first_repeat, job.stop_repeat)
         seen = tuple(Outcome(place, place, repeat, 1, 1, True) for place in places for repeat in repeats)
-        return Done((), seen, Cost(images=len(seen)), job.craft and Cost(images=len(seen)))
+        cost = Cost(images=len(seen))
+        return Done(outcomes=seen, defense_cost=cost, attack_cost=job.craft and cost)
 
     launch.Workers.open = lambda self, folder, jobs: LocalExecutor(folder, seats("cpu", 2), slowly)
     from harness.artifacts import Folder

@@ -33,7 +33,7 @@ def test_a_plan_has_its_cells_and_what_is_left(tiny: Bench) -> None:
     suite = str(tiny.suites / "tiny.yaml")
     done = json.loads(tiny.purebench("plan", suite, "--db", str(tiny.db), "--json").stdout)
     assert {one["verdict"] for one in done["cells"]} <= {"done", "skipped"}
-    assert done["jobs"] == {"train": 0, "craft": 0, "evaluate": 0}
+    assert done["jobs"] == {"train": 0, "craft": 0, "evaluate": 0, "measure": 0}
     fresh = json.loads(tiny.purebench("plan", suite, "--db", "absent.db", "--json").stdout)
     assert [one["id"] for one in fresh["cells"]] == [one["id"] for one in done["cells"]]
     assert fresh["jobs"]["evaluate"] > 0
@@ -55,6 +55,9 @@ def test_lists_have_every_component(tiny: Bench) -> None:
         "defenses",
         "attacks",
         "certificates",
+        "networks",
+        "objectives",
+        "metrics",
         "sections",
     } == found.keys()
     assert "mae-pure" in [one["name"] for one in found["defenses"]]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 from sqlalchemy import select, update
@@ -65,6 +66,26 @@ class Desk:
             changed = connection.execute(statement, values).rowcount
         connection.close()
         return changed
+
+    def stretch(self, one: dict[str, Any], factor: float, place: int | None = None) -> None:
+        """Change the L2 distances of a result, of all places or of one."""
+        ((numbers,),) = self.read("select numbers from measures where result = ? and names = 'linf,l2'", one["id"])
+        changed = np.frombuffer(numbers).reshape(2, one["stop"] - one["start"], -1).copy()
+        changed[1, slice(None) if place is None else place] *= factor
+        told = "update measures set numbers = ? where result = ? and names = 'linf,l2'"
+        assert self.write(told, changed.tobytes(), one["id"]) == 1
+
+    def cut(self, result: int, other: int, place: int) -> None:
+        """Give another result what metrics gave of the places from one on."""
+        ((start, stop),) = self.read("select start, stop from results where id = ?", result)
+        columns = [row[1] for row in self.read("pragma table_info(measures)")]
+        for row in self.read("select * from measures where result = ?", result):
+            told = dict(zip(columns, row, strict=True))
+            grid = np.frombuffer(told["numbers"]).reshape(len(told["names"].split(",")), stop - start, -1)
+            for key, part in ((other, grid[:, place - start :]), (result, grid[:, : place - start])):
+                values = {**told, "result": key, "numbers": part.tobytes()}
+                marks = ", ".join("?" for _ in columns)
+                self.write(f"insert or replace into measures values ({marks})", *values.values())
 
     def read(self, query: str, *values: object) -> list[Any]:
         connection = sqlite3.connect(self.db)
@@ -260,7 +281,7 @@ def test_a_tampered_outcome_is_found(desk: Desk, one: dict[str, Any]) -> None:
 
 
 def test_one_bit_of_a_metric_is_found_here_and_let_pass_elsewhere(desk: Desk, one: dict[str, Any]) -> None:
-    assert desk.write("update outcomes set l2 = l2 * (1 + 1e-15) where result = ? and place = 2", one["id"]) == 2
+    desk.stretch(one, 1 + 1e-15, place=2)
     finding, _ = drawn(desk, one)
     assert finding.state is Agreement.DIFFERENT
     assert finding.said.startswith("place 2, repeat 0: l2 ")
@@ -283,7 +304,7 @@ def elsewhere(desk: Desk) -> None:
 
 def test_more_than_the_tolerance_is_found_elsewhere_too(desk: Desk, one: dict[str, Any]) -> None:
     elsewhere(desk)
-    assert desk.write("update outcomes set l2 = l2 * 1.2 where result = ?", one["id"]) == 16
+    desk.stretch(one, 1.2)
     finding, _ = drawn(desk, one)
     assert finding.state is Agreement.DIFFERENT
     assert finding.said.startswith("the mean of l2 is ")
@@ -299,7 +320,7 @@ def test_another_commit_alone_excuses_nothing(desk: Desk, one: dict[str, Any]) -
     other = {**json.loads(facts), "commit": "0" * 40, "dirty": "unknown"}
     desk.write("insert into environments values (?, ?)", digest_of(other), json.dumps(other))
     desk.write("update attempts set environment = ? where environment = ?", digest_of(other), digest)
-    assert desk.write("update outcomes set l2 = l2 * (1 + 1e-15) where result = ?", one["id"]) == 16
+    desk.stretch(one, 1 + 1e-15)
     code = json.dumps({"defense": "tree:0"})
     assert desk.write("update results set code = ? where id = ?", code, one["id"]) == 1
     finding, found = drawn(desk, one)
@@ -391,6 +412,7 @@ def test_a_part_of_what_a_job_measured_is_found_again(desk: Desk, one: dict[str,
     ((number,),) = desk.read("select max(id) + 1 from results")
     chosen = ", ".join({"id": str(number), "start": "3"}.get(name, f'"{name}"') for name in columns)
     desk.write(f"insert into results select {chosen} from results where id = ?", one["id"])
+    desk.cut(one["id"], number, 3)
     desk.write("update results set stop = 3 where id = ?", one["id"])
     assert desk.write("update outcomes set result = ? where result = ? and place >= 3", number, one["id"]) == 10
     found = desk.verify()

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from harness.metrics.attention import Probe, variation
 
 from defenses.amv_oracle import AMVOracle
 from harness.core.contracts import Setting
 from harness.core.threat import Knowledge, Norm, ThreatModel
 from harness.draws import Draws
+from harness.metrics.probe import Probe, variation
 from harness.testing.nets import CARD, tiny_mae
 
 DRAWS = Draws(("oracle",), torch.arange(5))

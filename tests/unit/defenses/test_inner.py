@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from harness.metrics.attention import Probe, variation
 from torch import nn
 
 from defenses.contrastive import Contrastive
@@ -21,6 +20,7 @@ from defenses.reverse import END, kept, restore
 from defenses.scoreopt import ScoreOpt
 from defenses.soap import SOAP
 from harness.draws import Draws
+from harness.metrics.probe import Probe, variation
 from harness.testing.nets import tiny_cnn, tiny_mae, tiny_maskdit, tiny_unet
 
 N = 3

@@ -252,7 +252,7 @@ def test_a_database_without_a_suite_has_a_page(tmp_path):
     from harness.store.write.store import Store
 
     Store.open(str(tmp_path / "empty.db"), create=True)
-    _, paths = write_report(str(tmp_path / "empty.db"), tmp_path / "out")
+    paths = write_report(str(tmp_path / "empty.db"), tmp_path / "out")
     assert "holds no suite yet" in paths[0].read_text()
 
 
@@ -260,7 +260,7 @@ def test_a_declared_suite_without_results_has_a_page(bench, tmp_path):
     one = bench()
     one.add("mae-pure", None)
     one.add("mae-pure", "bpda-0.2")
-    _, paths = write_report(one.write(), tmp_path / "out")
+    paths = write_report(one.write(), tmp_path / "out")
     assert "Unfinished: 2 of 2 cells" in paths[0].read_text()
 
 

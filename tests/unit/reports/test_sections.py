@@ -304,5 +304,5 @@ def test_what_is_no_section_is_a_sentence_before_anything_is_read(tmp_path, name
 
 def test_a_class_that_is_no_section_is_a_sentence(tmp_path):
     (tmp_path / "mine.py").write_text("import harness\n\nclass Mine(harness.Purifier):\n    pass\n")
-    with pytest.raises(UserError, match=r"to be a harness\.Section, but it has no of_board"):
+    with pytest.raises(UserError, match=r"to be a harness\.Section, but it has no of_board or"):
         built([f"{tmp_path / 'mine.py'}:Mine"])

@@ -118,20 +118,20 @@ DAMAGES = {
     ),
     "a metric has a column more": (
         f"UPDATE measures SET names = 'linf,l2,l1' {DISTANCES}",
-        "of result 1: expected 192 bytes of numbers, got 128",
+        "of result 1: its columns are not those that a suite asks for",
     ),
     "a metric's column has no name": (
         f"UPDATE measures SET names = 'linf,' {DISTANCES}",
-        "result 1 has no names or shape",
+        "result 1: it has no names or shape",
     ),
-    "a metric's shape is none": (f"UPDATE measures SET shape = '0' {DISTANCES}", "result 1 has no names or shape"),
+    "a metric's shape is none": (f"UPDATE measures SET shape = '0' {DISTANCES}", "result 1: it has no names or shape"),
     "a metric is an attack": (
         f"UPDATE measures SET metric = (SELECT digest FROM components WHERE kind = 'attack') {DISTANCES}",
-        "of result 1 is of a component of kind attack, expected",
+        "of result 1: it is of a component of kind attack, expected",
     ),
     "a metric of a failed attempt": (
         f"UPDATE measures SET attempt = 1 {DISTANCES}",
-        "of result 1 is of an attempt that ended as failed",
+        "of result 1: it is of an attempt that ended as failed",
     ),
     "a rectangle is changed": ("UPDATE results SET stop = 2000000000 WHERE id = 1", "results: places: 1 not between"),
     "a rectangle is turned": ("UPDATE results SET stop = 0 WHERE id = 1", "results: places: 1 not between"),

@@ -58,7 +58,9 @@ class Lab:
         self.store.declare(Declaration(f"toy-{len(self.cells)}", "", "", "mean", 8, 1, 4, tuple(members), (DISTANCES,)))
         rows = self.rows(start, stop, linf, correct)
         job = Evaluate(what, Shard(start // 4, start, stop), 0, 1, (DISTANCES.spec,))
-        done = Done((), outcomes(rows), measurements(rows, [DISTANCES]), Cost(stop - start), Cost(stop - start))
+        done = Done(
+            (), outcomes(rows), Cost(stop - start), Cost(stop - start), measurements=measurements(rows, [DISTANCES])
+        )
         assert self.store.finish(self.store.queue.claim(job), job, replace(done, code=code or {}, notes=notes))
         return what.digest
 

@@ -230,7 +230,7 @@ def test_a_number_that_is_not_finite_is_a_fault_of_its_metric_and_no_part_of_the
     rows = [row(place, place, repeat, 3, 3, True, None, **variation(0.25)) for place in (0, 1) for repeat in (0, 1)]
     rows[3] = rows[3].but(amv_purified_last=None)
     job = Evaluate(one, Shard(0, 0, 2), 0, 2, (AMV.spec,))
-    done = Done((), outcomes(rows), measurements(rows, [AMV]), Cost(images=4))
+    done = Done((), outcomes(rows), Cost(images=4), measurements=measurements(rows, [AMV]))
     assert store.finish(store.queue.claim(job), job, done)
     found = results(path_of(store))
     (seen,) = found.cells.to_dict("records")
@@ -295,7 +295,7 @@ def test_the_variation_of_every_layer_and_head_is_a_row(tmp_path):
     values = np.arange(2 * 24, dtype="<f4").reshape(2, 2, 2, 3, 2)  # place, image, matrix norm, layer, head
     rows = [row(9, place, 0, 3, 3, True, amv_by_head=values[place]) for place in range(2)]
     job = Evaluate(looked_at, Shard(0, 0, 2), 0, 1, (by_head.spec,))
-    done = Done((), outcomes(rows), measurements(rows, [by_head]), Cost(images=2))
+    done = Done((), outcomes(rows), Cost(images=2), measurements=measurements(rows, [by_head]))
     assert store.finish(store.queue.claim(job), job, done)
     measure(store, cell("blur"), Shard(0, 0, 2), 0, ["1", "1"])
     heads = results(str(tmp_path / "runs.db")).heads

@@ -395,7 +395,7 @@ def test_it_is_run_on_as_it_stands(url, tmp_path):
         for repeat in (0, 1)
     ]
     weights = (Artifact(NET.digest, "weights", "a" * 64, 9),)
-    done = Done(weights, outcomes(rows), measurements(rows, TWO), Cost(6), Cost(3), code=CODE)
+    done = Done(weights, outcomes(rows), Cost(6), Cost(3), code=CODE, measurements=measurements(rows, TWO))
     assert store.finish(store.queue.claim(job), job, done)
     assert len(store.covered([ATTACKED.digest])[ATTACKED.digest]) == 4
     assert check(url, Folder(tmp_path / "artifacts")).findings == ()

@@ -67,7 +67,7 @@ def sound(url, tmp_path):
 def shown(url, tmp_path, **options):
     """Every file of a report, but for what it says of others."""
     out = tmp_path / "report"
-    return {path.name: path.read_text() for path in write_report(str(url), out, **options)[1]}
+    return {path.name: path.read_text() for path in write_report(str(url), out, **options)}
 
 
 def test_a_database_has_a_name_of_its_own(ours, theirs):

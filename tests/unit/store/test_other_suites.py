@@ -53,7 +53,7 @@ def measure(store: Store, what: Cell, *words: str, start: int = 0, first: int = 
         for repeat, digit in enumerate(word)
     ]
     cost = Cost(len(seen), 1.0, 1)
-    done = Done((Artifact("d" * 64, "weights", "a" * 64, 9),), tuple(seen), (), cost, cost if what.attack else None)
+    done = Done((Artifact("d" * 64, "weights", "a" * 64, 9),), tuple(seen), cost, cost if what.attack else None)
     assert store.finish(store.queue.claim(job), job, replace(done, notes=notes))
 
 
