@@ -19,7 +19,6 @@ from harness.components import Purifier
 from harness.core.contracts import Oracle, Setting
 from harness.core.threat import Knowledge, Norm, ThreatModel
 from harness.draws import Draws
-from harness.nets.joint import parts_of
 from harness.testing.loaded import as_loaded
 from harness.testing.nets import CARD
 from harness.testing.steps import steps_of, whole
@@ -317,6 +316,8 @@ class DefenseContract:
         )
         if brought is None:
             return
+        from harness.nets.joint import parts_of  # not above: it builds the networks that ship, from timm's layers
+
         assert any(brought is part for net in nets.values() for part in parts_of(net)), (
             f"expected the classifier to be one of the defense's networks, got another {type(brought).__name__}; "
             "name its recipe in an option, so that its weights are part of the identity"

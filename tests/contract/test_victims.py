@@ -78,5 +78,6 @@ def test_a_victim_has_as_many_classes_as_there_are_rows(n):
 def test_the_contracts_import_nothing_but_torch_and_the_ground():
     code = "import sys, harness.testing; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
-    unwanted = {"pytest", "timm", "diffusers", "pandas", "sqlalchemy", "pydantic", "attacks", "defenses"}
+    # pydantic is part of the ground: the options of every base class are checked by it
+    unwanted = {"pytest", "timm", "diffusers", "pandas", "sqlalchemy", "attacks", "defenses"}
     assert not unwanted & set(done.stdout.split())

@@ -70,7 +70,8 @@ class Desk:
     def stretch(self, one: dict[str, Any], factor: float, place: int | None = None) -> None:
         """Change the L2 distances of a result, of all places or of one."""
         ((numbers,),) = self.read("select numbers from measures where result = ? and names = 'linf,l2'", one["id"])
-        changed = np.frombuffer(numbers).reshape(2, one["stop"] - one["start"], -1).copy()
+        ((start, stop),) = self.read("select start, stop from results where id = ?", one["id"])
+        changed = np.frombuffer(numbers).reshape(2, stop - start, -1).copy()
         changed[1, slice(None) if place is None else place] *= factor
         told = "update measures set numbers = ? where result = ? and names = 'linf,l2'"
         assert self.write(told, changed.tobytes(), one["id"]) == 1
